@@ -1,0 +1,135 @@
+"""What can be sold: routes, prices, meters, plans, as frozen values.
+
+Written by the config and the database, read by the call's way. Nothing here decides; `pricing` and
+`settlement` do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Ending(StrEnum):
+    """How a call ended. Exactly one per settlement."""
+
+    COMPLETED = "completed"
+    CLIENT_ERROR = "client_error"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    CLIENT_DISCONNECT = "client_disconnect"
+    EXHAUSTED = "exhausted"
+    UNKNOWN = "unknown"
+
+
+class Rule(StrEnum):
+    """What an ending costs."""
+
+    ACTUAL = "actual"
+    RESERVED = "reserved"
+    MINIMUM = "minimum"
+    NOTHING = "nothing"
+
+
+class ErrorStyle(StrEnum):
+    """The shape of the gateway's own error answers on a route."""
+
+    PROBLEM = "problem"
+    OPENAI = "openai"
+
+
+DEFAULT_RULES: Mapping[Ending, Rule] = {
+    Ending.COMPLETED: Rule.ACTUAL,
+    Ending.CLIENT_ERROR: Rule.NOTHING,
+    Ending.UPSTREAM_ERROR: Rule.NOTHING,
+    Ending.UPSTREAM_TIMEOUT: Rule.NOTHING,
+    Ending.CLIENT_DISCONNECT: Rule.ACTUAL,
+    Ending.EXHAUSTED: Rule.ACTUAL,
+    Ending.UNKNOWN: Rule.MINIMUM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where units are read: a registered kind of meter and its argument, as in `response.json:/usage/total_tokens`."""
+
+    kind: str
+    argument: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.argument}" if self.argument else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class MeterSpec:
+    """One priced unit of a route. The first source that yields a value in this call counts."""
+
+    unit: str
+    sources: tuple[Source, ...]
+    picocredits_per_unit: int
+    reserve_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """`per_request + Σ units x unit price`, never below the minimum nor above the maximum (if there is one)."""
+
+    version: int = 0
+    per_request_microcredits: int = 0
+    minimum_microcredits: int = 0
+    maximum_microcredits: int | None = None
+    meters: tuple[MeterSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Milliseconds that each phase of an upstream call may take."""
+
+    connect_ms: int = 5_000
+    first_byte_ms: int = 60_000
+    idle_ms: int = 60_000
+    total_ms: int = 120_000
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and path pattern, an upstream, a price (None: `free = true`)."""
+
+    name: str
+    methods: tuple[str, ...]  # empty: any method
+    pattern: str  # "/v1/chat/completions", "/agents/{id}/runs", "/files/**"
+    upstream: str  # "http://host:port" (path kept) or with a path (prefix of the call's path)
+    price: Price | None
+    id: int = 0  # the database's; 0 before `apply`
+    timeouts: Timeouts = Timeouts()
+    errors: ErrorStyle = ErrorStyle.PROBLEM
+    headers: tuple[tuple[str, str], ...] = ()  # injected; values are literals or env: / file: references
+    rules: Mapping[Ending, Rule] = field(default_factory=lambda: DEFAULT_RULES)
+    body_max_bytes: int = 2**31
+    connections_max: int = 512  # per worker
+    tls_ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an account of this plan gets: credits per period, and limits (0: none)."""
+
+    slug: str
+    credits_microcredits: int
+    period: str = "month"
+    requests_per_minute: int = 0
+    requests_per_month: int = 0
+    concurrency: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A tenant of the gateway."""
+
+    slug: str
+    name: str = ""
+    upgrade_url: str | None = None

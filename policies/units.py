@@ -1,0 +1,60 @@
+"""Credits as integers: parsing, formatting, and the one rounding rule.
+
+One credit is 1 000 000 microcredits; every amount in Python, Lua, SQL and JSON is an integer number of
+microcredits (as a decimal string of credits where people or JSON read it). Prices per unit may be finer than a
+microcredit, so they are kept in picocredits and rounded once, at the end, by `round_up_to_microcredits`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+MICROCREDITS_PER_CREDIT = 1_000_000
+PICOCREDITS_PER_MICROCREDIT = 1_000_000
+# Lua numbers and JSON readers are exact only below 2^53.
+AMOUNT_MICROCREDITS_MAX = 2**53 - 1
+
+
+def parse_credits(text: str) -> int:
+    """Microcredits of a decimal string of credits such as "0.1".
+
+    Raises: ValueError when the text is no plain decimal, is negative, is finer than a microcredit, or reaches 2^53.
+    """
+    return _scaled(text, places=6, limit=AMOUNT_MICROCREDITS_MAX)
+
+
+def parse_unit_price(text: str) -> int:
+    """Picocredits per unit of a decimal string of credits per unit such as "0.000015".
+
+    Raises: ValueError as `parse_credits`, but down to twelve decimal places.
+    """
+    return _scaled(text, places=12, limit=AMOUNT_MICROCREDITS_MAX * PICOCREDITS_PER_MICROCREDIT)
+
+
+def format_credits(microcredits: int) -> str:
+    """Microcredits as the shortest exact decimal string of credits: 1250000 is "1.25"."""
+    whole, rest = divmod(abs(microcredits), MICROCREDITS_PER_CREDIT)
+    sign = "-" if microcredits < 0 else ""
+    if not rest:
+        return f"{sign}{whole}"
+    return f"{sign}{whole}.{rest:06d}".rstrip("0")
+
+
+def round_up_to_microcredits(picocredits: int) -> int:
+    """The one rounding of the product: up to the next whole microcredit."""
+    return -(-picocredits // PICOCREDITS_PER_MICROCREDIT)
+
+
+def _scaled(text: str, *, places: int, limit: int) -> int:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f'"{text}" is not a decimal number of credits, such as "0.1"') from None
+    if not amount.is_finite() or amount.is_signed() and amount != 0:
+        raise ValueError(f'"{text}" must be zero or more credits')
+    scaled = amount.scaleb(places)
+    if scaled != scaled.to_integral_value():
+        raise ValueError(f'"{text}" has more than {places} decimal places')
+    if scaled > limit:
+        raise ValueError(f'"{text}" is too large: amounts stay below 2^53 microcredits')
+    return int(scaled)
