@@ -25,8 +25,8 @@ KEY_CHARACTERS_MAX = len("tk_live_") + RANDOM_CHARACTERS + CHECKSUM_CHARACTERS
 # ASCII by construction: `\d` and `\w` would admit digits and letters of other scripts.
 _SHAPE = re.compile(r"tk_(?:dev|live)_[0-9A-Za-z]{28}", re.ASCII)
 _RANDOM = re.compile(r"[0-9A-Za-z]{22}", re.ASCII)
-# Characters of the random part that may be shown, enough to recognise a key in a list. The last four
-# characters of the checksum give away as much again (24 bits each): 83 of 131 bits stay unknown.
+# Characters of the random part that may be shown, enough to recognise a key in a list. The last
+# four, of the checksum, give away as much again (24 bits each): 83 of 131 bits stay unknown.
 _SHOWN_RANDOM_CHARACTERS = 4
 
 
