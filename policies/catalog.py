@@ -55,7 +55,10 @@ DEFAULT_RULES: Mapping[Ending, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where units are read: a registered kind of meter and its argument, as in `response.json:/usage/total_tokens`."""
+    """Where units are read: a registered kind of meter and its argument.
+
+    Written `response.json:/usage/total_tokens`.
+    """
 
     kind: str
     argument: str
@@ -76,7 +79,7 @@ class MeterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """`per_request + Σ units x unit price`, never below the minimum nor above the maximum (if there is one)."""
+    """`per_request + sum of units x unit price`, kept between minimum and maximum (None: none)."""
 
     version: int = 0
     per_request_microcredits: int = 0
@@ -107,7 +110,7 @@ class Route:
     id: int = 0  # the database's; 0 before `apply`
     timeouts: Timeouts = Timeouts()
     errors: ErrorStyle = ErrorStyle.PROBLEM
-    headers: tuple[tuple[str, str], ...] = ()  # injected; values are literals or env: / file: references
+    headers: tuple[tuple[str, str], ...] = ()  # injected; literals or env: / file: references
     rules: Mapping[Ending, Rule] = field(default_factory=lambda: DEFAULT_RULES)
     body_max_bytes: int = 2**31
     connections_max: int = 512  # per worker

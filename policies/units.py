@@ -1,26 +1,34 @@
 """Credits as integers: parsing, formatting, and the one rounding rule.
 
-One credit is 1 000 000 microcredits; every amount in Python, Lua, SQL and JSON is an integer number of
-microcredits (as a decimal string of credits where people or JSON read it). Prices per unit may be finer than a
-microcredit, so they are kept in picocredits and rounded once, at the end, by `round_up_to_microcredits`.
+One credit is 1 000 000 microcredits; every amount in Python, Lua, SQL and JSON is an integer
+number of microcredits (as a decimal string of credits where people or JSON read it). Prices per
+unit may be finer than a microcredit, so they are kept in picocredits and rounded once, at the end,
+by `round_up_to_microcredits`.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
 
 MICROCREDITS_PER_CREDIT = 1_000_000
 PICOCREDITS_PER_MICROCREDIT = 1_000_000
 # Lua numbers and JSON readers are exact only below 2^53.
 AMOUNT_MICROCREDITS_MAX = 2**53 - 1
 
+_PLACES_MICROCREDITS = 6
+_PLACES_PICOCREDITS = 12
+# No exponent, sign, space, underscore or foreign digit: one way to write an amount. The bounds keep
+# an absurd text from becoming an absurd integer before it is compared with a limit.
+_PLAIN_DECIMAL = re.compile(r"([0-9]{1,24})(?:\.([0-9]{1,24}))?")
+
 
 def parse_credits(text: str) -> int:
     """Microcredits of a decimal string of credits such as "0.1".
 
-    Raises: ValueError when the text is no plain decimal, is negative, is finer than a microcredit, or reaches 2^53.
+    Raises: ValueError when the text is no plain decimal, is negative, is finer than a microcredit,
+    or reaches 2^53 microcredits.
     """
-    return _scaled(text, places=6, limit=AMOUNT_MICROCREDITS_MAX)
+    return _scaled(text, places=_PLACES_MICROCREDITS, limit=AMOUNT_MICROCREDITS_MAX)
 
 
 def parse_unit_price(text: str) -> int:
@@ -28,7 +36,8 @@ def parse_unit_price(text: str) -> int:
 
     Raises: ValueError as `parse_credits`, but down to twelve decimal places.
     """
-    return _scaled(text, places=12, limit=AMOUNT_MICROCREDITS_MAX * PICOCREDITS_PER_MICROCREDIT)
+    limit = AMOUNT_MICROCREDITS_MAX * PICOCREDITS_PER_MICROCREDIT
+    return _scaled(text, places=_PLACES_PICOCREDITS, limit=limit)
 
 
 def format_credits(microcredits: int) -> str:
@@ -46,15 +55,13 @@ def round_up_to_microcredits(picocredits: int) -> int:
 
 
 def _scaled(text: str, *, places: int, limit: int) -> int:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f'"{text}" is not a decimal number of credits, such as "0.1"') from None
-    if not amount.is_finite() or amount.is_signed() and amount != 0:
-        raise ValueError(f'"{text}" must be zero or more credits')
-    scaled = amount.scaleb(places)
-    if scaled != scaled.to_integral_value():
+    plain = _PLAIN_DECIMAL.fullmatch(text)
+    if plain is None:
+        raise ValueError(f'"{text}" is not a plain decimal number of credits, such as "0.1"')
+    whole, fraction = plain[1], (plain[2] or "").rstrip("0")
+    if len(fraction) > places:
         raise ValueError(f'"{text}" has more than {places} decimal places')
+    scaled = int(whole + fraction.ljust(places, "0"))
     if scaled > limit:
         raise ValueError(f'"{text}" is too large: amounts stay below 2^53 microcredits')
-    return int(scaled)
+    return scaled
