@@ -1,6 +1,6 @@
 """The servers that tests share. Fixtures and tests run in one event loop per run.
 
-redis_url           a Redis 6.2 (the embedded binary); shared: use accounts of your own, or `clean_redis_url`
+redis_url           a Redis 6.2 (the embedded binary), shared by all: use accounts of your own
 clean_redis_url     the same, emptied before the test
 redis7_url          a Redis 7 or newer from the PATH, else skipped
 postgres_url        a database of its own for the test, migrated

