@@ -1,0 +1,46 @@
+-- read_lots(account key, burn-down order, grants that a hold names or nil): the lots as records, in burn-down
+-- order, each {id, available, held, settled, spendable}; and the same by grant id, with the hold's others.
+-- A grant that the account does not know (any more) is left out.
+local function read_lots(account_key, order, allocation, now_ms)
+  local ids, fields, known = {}, {}, {}
+  local function want(id)
+    if known[id] then return end
+    known[id] = true
+    local n = #fields
+    ids[#ids + 1] = id
+    fields[n + 1], fields[n + 2], fields[n + 3] = 'a:' .. id, 'h:' .. id, 's:' .. id
+    fields[n + 4], fields[n + 5] = 'e:' .. id, 'f:' .. id
+  end
+  for id in string.gmatch(order, '%d+') do want(id) end
+  local ordered = #ids
+  for id in string.gmatch(allocation or '', '(%d+):') do want(id) end
+  local lots, by_id = {}, {}
+  if #ids == 0 then return lots, by_id end
+  local values = redis.call('HMGET', account_key, unpack(fields))
+  for i, id in ipairs(ids) do
+    local n = 5 * i - 5
+    if values[n + 1] then
+      local expires_ms = tonumber(values[n + 4])
+      local lot = {
+        id = id,
+        available = tonumber(values[n + 1]),
+        held = tonumber(values[n + 2]),
+        settled = tonumber(values[n + 3]),
+        spendable = i <= ordered and tonumber(values[n + 5]) <= now_ms
+          and (expires_ms == 0 or now_ms < expires_ms),
+      }
+      by_id[id] = lot
+      if i <= ordered then lots[#lots + 1] = lot end
+    end
+  end
+  return lots, by_id
+end
+
+-- remaining_of(lots): microcredits that a new call could take now.
+local function remaining_of(lots)
+  local remaining = 0
+  for _, lot in ipairs(lots) do
+    if lot.spendable then remaining = remaining + lot.available end
+  end
+  return remaining
+end

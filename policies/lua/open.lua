@@ -1,0 +1,22 @@
+-- needs: lib/gate.lua
+--
+-- Open a shard under a new epoch: after its first start, or after its data was lost.
+--
+-- KEYS  1 shard meta   2 shard holds   3 shard leases
+-- ARGV  1 new epoch (≥ 1, from Postgres, never given out twice)
+-- Result, always starting with {status, epoch, seq}:
+--   OK         open with this epoch and seq 0; holds and leases of the older epoch are gone, accounts of it count as
+--              not loaded; the outbox stays, for its settlements happened
+--   KEPT       the shard is open under this epoch or a newer one
+--
+-- Example: EVALSHA … 3 tk:{012}:meta tk:{012}:holds tk:{012}:leases 3   →  {'OK', 3, 0}
+assert(#KEYS == 3 and #ARGV == 1, 'open takes 3 KEYS and 1 ARGV')
+local new_epoch = whole(ARGV[1])
+assert(new_epoch >= 1, 'epochs begin with 1')
+local call = redis.call
+local meta = call('HMGET', KEYS[1], 'epoch', 'seq')
+local epoch = tonumber(meta[1])
+if epoch and epoch >= new_epoch then return {'KEPT', epoch, tonumber(meta[2])} end
+call('HSET', KEYS[1], 'epoch', new_epoch, 'seq', 0)
+call('UNLINK', KEYS[2], KEYS[3])
+return {'OK', new_epoch, 0}
