@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -17,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.embedded.keep import Server, kept
 from gateway.embedded.ports import free_port
 from gateway.embedded.spawn import (
     Child,
@@ -29,7 +31,7 @@ from gateway.embedded.spawn import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 POSTGRES_USER = "tollkeeper"
 POSTGRES_DATABASE = "tollkeeper"
@@ -65,24 +67,18 @@ _BIN_FOLDERS = {16: "pginstall", 18: "pginstall18"}
 @contextlib.asynccontextmanager
 async def running_postgres(
     home: Path, *, password: str, log: Path, user: User | None, durable: bool = True
-) -> AsyncIterator[tuple[str, Child]]:
-    """A running server on the cluster in `home`, stopped at the end: its URL and its process.
-
-    The cluster is made if it is absent.
+) -> AsyncIterator[Server]:
+    """A server on the cluster in `home` (made if absent), kept running, and stopped at the end.
 
     Raises: EmbeddedError when the binaries are missing or the server does not come up.
     """
-    await _clear_leftovers(home)
     if not (home / "PG_VERSION").exists():
         await _make_cluster(home, password=password, user=user)
-    child, port = await _start(home, log=log, user=user, durable=durable)
-    try:
-        yield (
-            f"postgresql://{POSTGRES_USER}:{password}@127.0.0.1:{port}/{POSTGRES_DATABASE}",
-            child,
-        )
-    finally:
-        await child.stop()
+    start = functools.partial(_start, home, log=log, user=user, durable=durable)
+    child, port = await _start_on_a_free_port(start, log)
+    url = f"postgresql://{POSTGRES_USER}:{password}@127.0.0.1:{port}/{POSTGRES_DATABASE}"
+    async with kept(Server("Postgres", url, child), functools.partial(start, port)) as server:
+        yield server
 
 
 def binaries(version: int) -> Path:
@@ -146,28 +142,39 @@ async def _make_cluster(home: Path, *, password: str, user: User | None) -> None
     draft.rename(home)
 
 
-async def _start(home: Path, *, log: Path, user: User | None, durable: bool) -> tuple[Child, int]:
-    version = int((home / "PG_VERSION").read_text())
-    settings = _SETTINGS | (_DURABLE if durable else _FORGETFUL)
-    settings |= _SETTINGS_BY_VERSION.get(version, {})
-    for _ in range(POSTGRES_START_ATTEMPTS_MAX):
+async def _start_on_a_free_port(
+    start: Callable[[int], Awaitable[Child]], log: Path
+) -> tuple[Child, int]:
+    for _ in range(POSTGRES_START_ATTEMPTS_MAX - 1):
         port = free_port()
-        options = [f"--{name}={value}" for name, value in (settings | {"port": str(port)}).items()]
-        child = await spawn(
-            "Postgres",
-            [binaries(version) / "postgres", "-D", home, *options],
-            log=log,
-            user=user,
-            stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint, exits
-        )
         try:
-            if await _ready(home, child):
-                return child, port
-        except BaseException:
-            await child.stop()
-            raise
-        if "could not create any TCP/IP sockets" not in log_tail(log):
-            break  # not a port that somebody else took meanwhile
+            return await start(port), port
+        except EmbeddedError:
+            if "could not create any TCP/IP sockets" not in log_tail(log):
+                raise  # it was not the port, taken by somebody meanwhile
+    port = free_port()
+    return await start(port), port
+
+
+async def _start(home: Path, port: int, *, log: Path, user: User | None, durable: bool) -> Child:
+    await _clear_leftovers(home)
+    version = int((home / "PG_VERSION").read_text())
+    settings = {"port": str(port)} | _SETTINGS | (_DURABLE if durable else _FORGETFUL)
+    settings |= _SETTINGS_BY_VERSION.get(version, {})
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    child = await spawn(
+        "Postgres",
+        [binaries(version) / "postgres", "-D", home, *options],
+        log=log,
+        user=user,
+        stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint, exits
+    )
+    try:
+        if await _ready(home, child):
+            return child
+    except BaseException:
+        await child.stop()
+        raise
     raise EmbeddedError(f"Postgres does not start: {log_tail(log)} ({log})")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import os
 import re
@@ -18,6 +19,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.embedded.keep import Server, kept
 from gateway.embedded.ports import free_port
 from gateway.embedded.spawn import (
     Child,
@@ -29,7 +31,7 @@ from gateway.embedded.spawn import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 REDIS_VERSION_MIN = (6, 2)
 REDIS_START_DEADLINE_S = 30.0
@@ -63,19 +65,18 @@ class RedisBinary(NamedTuple):
 @contextlib.asynccontextmanager
 async def running_redis(
     home: Path, *, password: str, log: Path, user: User | None, binary: RedisBinary | None = None
-) -> AsyncIterator[tuple[str, Child]]:
-    """A running server with its data in `home`: its URL and its process; stopped at the end.
+) -> AsyncIterator[Server]:
+    """A server with its data in `home`, kept running, and stopped at the end.
 
     Raises: EmbeddedError when there is no fitting binary, or the server does not come up.
     """
     binary = binary or find_redis()
     _prepare(home, binary)
-    await _clear_leftovers(home)
-    child, port = await _start(home, binary, password=password, log=log, user=user)
-    try:
-        yield f"redis://:{password}@127.0.0.1:{port}/0", child
-    finally:
-        await child.stop()
+    start = functools.partial(_start, home, binary, password=password, log=log, user=user)
+    child, port = await _start_on_a_free_port(start, log)
+    url = f"redis://:{password}@127.0.0.1:{port}/0"
+    async with kept(Server("Redis", url, child), functools.partial(start, port)) as server:
+        yield server
 
 
 def find_redis() -> RedisBinary:
@@ -128,34 +129,50 @@ def _prepare(home: Path, binary: RedisBinary) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
 
 
-async def _start(
-    home: Path, binary: RedisBinary, *, password: str, log: Path, user: User | None
+async def _start_on_a_free_port(
+    start: Callable[[int], Awaitable[Child]], log: Path
 ) -> tuple[Child, int]:
-    settings = home / "redis.conf"
-    for _ in range(REDIS_START_ATTEMPTS_MAX):
+    for _ in range(REDIS_START_ATTEMPTS_MAX - 1):
         port = free_port()
-        settings.unlink(missing_ok=True)
-        settings.touch(mode=0o600)
-        settings.write_text(
-            _SETTINGS.format(
-                port=port, password=password, home=_quote(home), pid_file=_quote(home / "redis.pid")
-            )
-        )
-        if user is not None:
-            os.chown(home, user.uid, user.gid)
-            os.chown(settings, user.uid, user.gid)
-        child = await spawn(
-            "Redis", [binary.path, settings], log=log, user=user, stop_signal=signal.SIGTERM
-        )
         try:
-            if await _ready(port, password, child):
-                return child, port
-        except BaseException:
-            await child.stop()
-            raise
-        if "Address already in use" not in log_tail(log, lines_max=10):
-            break  # not a port that somebody else took meanwhile
+            return await start(port), port
+        except EmbeddedError:
+            if "Address already in use" not in log_tail(log, lines_max=10):
+                raise  # it was not the port, taken by somebody meanwhile
+    port = free_port()
+    return await start(port), port
+
+
+async def _start(
+    home: Path, binary: RedisBinary, port: int, *, password: str, log: Path, user: User | None
+) -> Child:
+    await _clear_leftovers(home)
+    settings = _write_settings(home, port, password, user)
+    child = await spawn(
+        "Redis", [binary.path, settings], log=log, user=user, stop_signal=signal.SIGTERM
+    )
+    try:
+        if await _ready(port, password, child):
+            return child
+    except BaseException:
+        await child.stop()
+        raise
     raise EmbeddedError(f"Redis does not start: {log_tail(log)} ({log})")
+
+
+def _write_settings(home: Path, port: int, password: str, user: User | None) -> Path:
+    settings = home / "redis.conf"
+    settings.unlink(missing_ok=True)
+    settings.touch(mode=0o600)
+    settings.write_text(
+        _SETTINGS.format(
+            port=port, password=password, home=_quote(home), pid_file=_quote(home / "redis.pid")
+        )
+    )
+    if user is not None:
+        os.chown(home, user.uid, user.gid)
+        os.chown(settings, user.uid, user.gid)
+    return settings
 
 
 def _quote(path: Path) -> str:

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.embedded.postgres import running_postgres
 from gateway.embedded.redis import running_redis
-from gateway.embedded.spawn import Child, EmbeddedError, unprivileged_user
+from gateway.embedded.spawn import EmbeddedError, unprivileged_user
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gateway.embedded.datadir import DataDir
+    from gateway.embedded.keep import Server
 
 
 class Servers(NamedTuple):
     """The embedded servers that run; None where one was not asked for."""
 
-    redis_url: str | None
-    redis: Child | None
-    postgres_url: str | None
-    postgres: Child | None
+    redis: Server | None
+    postgres: Server | None
 
 
 @contextlib.asynccontextmanager
@@ -55,6 +54,6 @@ async def embedded_servers(
                     postgres_start = group.create_task(stack.enter_async_context(postgres_context))
         except* EmbeddedError as failures:
             raise failures.exceptions[0] from None
-        redis_url, redis_child = redis_start.result() if redis else (None, None)
-        postgres_url, postgres_child = postgres_start.result() if postgres else (None, None)
-        yield Servers(redis_url, redis_child, postgres_url, postgres_child)
+        yield Servers(
+            redis_start.result() if redis else None, postgres_start.result() if postgres else None
+        )

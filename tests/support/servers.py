@@ -33,8 +33,8 @@ async def redis_server(home: Path, binary: RedisBinary | None = None) -> AsyncIt
         user=unprivileged_user(home),
         binary=binary or bundled_redis(),
     )
-    async with context as (url, _):
-        yield url
+    async with context as server:
+        yield server.url
 
 
 @contextlib.asynccontextmanager
@@ -47,8 +47,8 @@ async def postgres_server(home: Path) -> AsyncIterator[str]:
         user=unprivileged_user(home),
         durable=False,
     )
-    async with context as (url, _):
-        yield url
+    async with context as server:
+        yield server.url
 
 
 def redis_on_path(version_min: tuple[int, int]) -> RedisBinary | None:
