@@ -1,0 +1,184 @@
+"""The [[routes]]: what is matched, where it goes, what it costs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gateway.config.match import ANY_METHOD, parse_match, shape
+from gateway.config.prices import read_price
+from gateway.config.problems import did_you_mean
+from gateway.config.references import parse_reference
+from gateway.config.selling import parse_slug
+from policies.catalog import DEFAULT_RULES, Ending, ErrorStyle, Route, Rule, Timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from gateway.config.section import Section
+    from policies.catalog import Price
+
+BODY_MAX_BYTES_MAX = 2**40
+CONNECTIONS_MAX_MAX = 65_535
+HEADER_VALUE_BYTES_MAX = 8_190
+_DEFAULT_TIMEOUTS = Timeouts()
+_DEFAULTS = Route("", (), "/", "", None)
+_NO_MATCH: tuple[tuple[str, ...], str] = ((), "")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+_HEADER_VALUE = re.compile(r"[ -~]*")
+# The gateway writes these itself: they frame the message or belong to one connection.
+_OWN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\]")
+_UPSTREAM_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
+
+
+def read_routes(sections: Iterable[Section], folder: Path) -> tuple[Route, ...]:
+    """The [[routes]]; `folder` is where relative paths start."""
+    routes: list[Route] = []
+    names: set[str] = set()
+    served: dict[tuple[str, str], str] = {}
+    for section in sections:
+        route = _route(section, folder)
+        if route.name and route.name in names:
+            section.complain("name", f'"{route.name}" is already the name of another route')
+        names.add(route.name)
+        if route.pattern:
+            _note_clash(section, route, served)
+        routes.append(route)
+    return tuple(routes)
+
+
+def _note_clash(section: Section, route: Route, served: dict[tuple[str, str], str]) -> None:
+    for method in route.methods or (ANY_METHOD,):
+        other = served.setdefault((method, shape(route.pattern)), route.name)
+        if other != route.name:
+            section.complain("match", f'matches the same calls as the route "{other}"')
+            return
+
+
+def _route(section: Section, folder: Path) -> Route:
+    methods, pattern = section.parsed("match", parse_match, _NO_MATCH)
+    upstream = section.parsed("upstream", _upstream, "")
+    route = Route(
+        name=section.parsed("name", parse_slug, ""),
+        methods=methods,
+        pattern=pattern,
+        upstream=upstream,
+        price=_price(section),
+        timeouts=Timeouts(
+            connect_ms=section.milliseconds("connect_timeout_s", _DEFAULT_TIMEOUTS.connect_ms),
+            first_byte_ms=section.milliseconds(
+                "first_byte_timeout_s", _DEFAULT_TIMEOUTS.first_byte_ms
+            ),
+            idle_ms=section.milliseconds("idle_timeout_s", _DEFAULT_TIMEOUTS.idle_ms),
+            total_ms=section.milliseconds("timeout_s", _DEFAULT_TIMEOUTS.total_ms),
+        ),
+        errors=section.choice("errors", ErrorStyle, _DEFAULTS.errors),
+        headers=_headers(section.table("headers"), folder),
+        rules=_rules(section.table("on")),
+        body_max_bytes=section.integer(
+            "body_max_bytes", _DEFAULTS.body_max_bytes, least=0, most=BODY_MAX_BYTES_MAX
+        ),
+        connections_max=section.integer(
+            "connections_max", _DEFAULTS.connections_max, least=1, most=CONNECTIONS_MAX_MAX
+        ),
+        tls_ca_file=_ca_file(section, upstream, folder),
+    )
+    section.close()
+    return route
+
+
+def _price(section: Section) -> Price | None:
+    free = section.flag("free")
+    if "price" not in section:
+        if not free:
+            section.complain("price", "is missing: no price, no service; or say free = true")
+        return None
+    if free:
+        section.complain("free", "this route also has a price; keep one of the two")
+    return read_price(section.table("price"))
+
+
+def _upstream(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f'"{text}" is not a valid URL') from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f'"{text}" must be http:// or https:// and a host')
+    if "@" in parts.netloc:
+        raise ValueError("has a user or password in it; put credentials into [routes.headers]")
+    host = parts.netloc.removesuffix(f":{port}") if port is not None else parts.netloc
+    if not _HOST.fullmatch(host) or port == 0:
+        raise ValueError(f'"{text}" has no proper host and port')
+    if "?" in text or "#" in text:
+        raise ValueError(f'"{text}" must end with its path: no "?" and no "#"')
+    segments = parts.path.split("/")
+    if not _UPSTREAM_PATH.fullmatch(parts.path) or "." in segments or ".." in segments:
+        raise ValueError(f'"{text}" has a path with escapes, dot segments or "//"')
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _headers(section: Section, folder: Path) -> tuple[tuple[str, str], ...]:
+    headers: dict[str, tuple[str, str]] = {}
+    for name in section.take_keys():
+        value = section.parsed(name, lambda text: _header_value(text, folder), "")
+        if not _HEADER_NAME.fullmatch(name):
+            section.complain(name, 'is not a header name: letters, digits, "-", no "_"')
+        elif name.lower() in _OWN_HEADERS:
+            section.complain(name, "is written by the gateway itself")
+        elif name.lower() in headers:
+            section.complain(name, "is there twice: header names ignore case")
+        headers[name.lower()] = (name, value)
+    return tuple(headers.values())
+
+
+def _header_value(text: str, folder: Path) -> str:
+    # The text itself stays out of the message: it may be a secret that should be a reference.
+    if not _HEADER_VALUE.fullmatch(text) or text != text.strip():
+        raise ValueError("must be one line of printable ASCII without spaces around it")
+    if len(text) > HEADER_VALUE_BYTES_MAX:
+        raise ValueError(f"is longer than {HEADER_VALUE_BYTES_MAX} bytes")
+    return parse_reference(text, folder)
+
+
+def _rules(section: Section) -> dict[Ending, Rule]:
+    rules = dict(DEFAULT_RULES)
+    endings = [ending.value for ending in Ending]
+    for word in section.take_keys():
+        if word in endings:
+            ending = Ending(word)
+            rules[ending] = section.choice(word, Rule, rules[ending])
+        else:
+            section.complain(word, f"is not an ending of a call; {did_you_mean(word, endings)}")
+    return rules
+
+
+def _ca_file(section: Section, upstream: str, folder: Path) -> str | None:
+    text = section.optional_text("tls_ca_file")
+    if not text:
+        return None
+    path = (folder / text).absolute()
+    if upstream.startswith("http://"):
+        section.complain("tls_ca_file", "is of no use: the upstream is http://, not https://")
+    elif not path.is_file():
+        section.complain("tls_ca_file", f"there is no file {path}")
+    return str(path)
