@@ -1,0 +1,155 @@
+"""The composition root of a worker: the only place that builds its object graph.
+
+Order of life: Redis and Postgres are connected first and closed last; the writer outlives the proxy, so that what the
+last calls settled is written before Postgres is let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.clock import CallIds
+from gateway.counters import Counters
+from gateway.ledger import Ledger, SettlementWriter
+from gateway.proxy.admission import Admission
+from gateway.proxy.authenticate import Authenticator
+from gateway.proxy.handler import Proxy
+from gateway.proxy.offers import build_offers
+from gateway.proxy.server import ProxyServer
+from gateway.proxy.settle import Settler
+from gateway.upstream import UpstreamClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+    from gateway.config import GatewayConfig
+
+CATALOGUE_CHANNEL = "tollkeeper_catalog"
+POSTGRES_CONNECTIONS_MAX = 4
+
+log = logging.getLogger("tollkeeper.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker is started with: resolved URLs and the pepper, never references."""
+
+    gateway: GatewayConfig
+    pepper: bytes
+
+
+class Worker:
+    """A running data plane: a server to listen with, and its orderly end."""
+
+    def __init__(
+        self, settings: WorkerSettings, proxy: Proxy, counters: Counters, ledger: Ledger
+    ) -> None:
+        config = settings.gateway
+        self.deadline_s = config.shutdown_deadline_s
+        self.stopping = False
+        self._proxy = proxy
+        self._counters = counters
+        self._ledger = ledger
+        self.server = ProxyServer(
+            proxy.handle,
+            head_timeout_s=config.header_timeout_s,
+            keepalive_timeout_s=config.keepalive_timeout_s,
+            connections_max=config.connections_max,
+            header_bytes_max=config.header_bytes_max,
+        )
+
+    async def load_catalogue(self) -> None:
+        """Offer what the database offers now. On a mistake in it, what was offered before stays."""
+        self._proxy.offers = build_offers(await self._ledger.catalogue())
+
+    async def reload_catalogue(self) -> None:
+        """As `load_catalogue`, for a running worker: a failure is logged, not raised."""
+        try:
+            await self.load_catalogue()
+        except Exception:
+            log.exception("the changed catalogue can't be offered; the one before stays")
+        else:
+            log.info("the catalogue has changed")
+
+    async def finish_calls(self) -> None:
+        """Let running calls end, up to the deadline; then cut them. Idle connections close at once."""
+        self.stopping = True
+        self.server.pre_shutdown()
+        await self.server.shutdown(self.deadline_s)
+
+
+@asynccontextmanager
+async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
+    """A worker that is ready to accept connections; leaving the context ends it with nothing lost.
+
+    Raises: what keeps it from starting, such as CountersMisconfigured or a mistake in the catalogue.
+    """
+    config = settings.gateway
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(
+            Ledger(config.postgres_url, connections_max=POSTGRES_CONNECTIONS_MAX)
+        )
+        counters = await stack.enter_async_context(
+            Counters(
+                config.redis_url, shards=config.shards, deadline_ms=config.redis_deadline_ms
+            )
+        )
+        writer = SettlementWriter(
+            ledger, counters.acknowledge, backlog_rows_max=config.backlog_rows_max
+        )
+        await stack.enter_async_context(_background(writer.run()))
+        settler = Settler(counters, writer.add)
+        await stack.enter_async_context(_background(settler.run()))
+
+        client = UpstreamClient()
+        stack.push_async_callback(client.close)
+        worker: Worker | None = None
+
+        def unready() -> str | None:
+            if writer.full:
+                return "Too many settlements wait for the database."
+            return None
+
+        proxy = Proxy(
+            authenticator=Authenticator(ledger, settings.pepper, counters.keys, loop.time),
+            admission=Admission(counters, ledger, writer.flush),
+            settler=settler,
+            client=client,
+            call_ids=CallIds(),
+            body_timeout_s=config.body_timeout_s,
+            unready=unready,
+        )
+        worker = Worker(settings, proxy, counters, ledger)
+        await worker.load_catalogue()
+        await ledger.listen(CATALOGUE_CHANNEL, worker.reload_catalogue)
+        await stack.enter_async_context(_background(worker.server.sweep_late_heads()))
+        try:
+            yield worker
+        finally:
+            await worker.finish_calls()
+            await settler.drain(config.shutdown_deadline_s)
+            await writer.drain(config.shutdown_deadline_s)
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run something beside the context's body; cancelled at its end, its failure logged at once."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("a background task of the worker failed", exc_info=task.exception())

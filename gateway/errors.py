@@ -1,0 +1,173 @@
+"""The one place where a denial or a failure becomes an HTTP answer.
+
+Inside the gateway an expected "no" is a `Refusal` value. Its `detail` is public text: it never names another account,
+an upstream's address, or a secret. What operators need beyond it goes to the log under the request id.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from policies.catalog import ErrorStyle
+from policies.decision import (
+    AccountSuspended,
+    ConcurrencyLimited,
+    InsufficientCredits,
+    KeyRefused,
+    QuotaExceeded,
+    RateLimited,
+)
+from policies.units import format_credits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROBLEM_TYPE_BASE = "urn:tollkeeper:problem:"
+IN_FLIGHT_RETRY_AFTER_S = 1
+UNAVAILABLE_RETRY_AFTER_S = 1
+
+_REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+class Refusal(NamedTuple):
+    """A public "no": status, the contract's code, a sentence, and the facts a program needs."""
+
+    status: int
+    code: str
+    detail: str
+    facts: Mapping[str, Any] = {}
+    retry_after_s: int | None = None
+    close: bool = False
+
+
+def bad_request(detail: str, *, status: int = 400) -> Refusal:
+    """The request can't be forwarded safely; the connection is closed because its framing can't be trusted."""
+    return Refusal(status, "bad_request", detail, close=True)
+
+
+UNAUTHENTICATED = Refusal(
+    401,
+    "unauthenticated",
+    "Send a valid API key as 'Authorization: Bearer tk_...' or 'X-API-Key: tk_...'.",
+)
+NO_ROUTE = Refusal(404, "no_route", "No agent is offered at this method and path.")
+UPSTREAM_UNREACHABLE = Refusal(502, "upstream_error", "The agent could not be reached.")
+UPSTREAM_BROKEN = Refusal(502, "upstream_error", "The agent did not give a valid answer.")
+UPSTREAM_TIMEOUT = Refusal(504, "upstream_timeout", "The agent did not answer in time.")
+BODY_TIMEOUT = Refusal(408, "bad_request", "The request's body did not arrive in time.", close=True)
+INTERNAL = Refusal(500, "internal_error", "The gateway failed; the request id names its log.")
+
+
+def unavailable(detail: str) -> Refusal:
+    """Redis gone, shard rebuilding, shutting down: always with Retry-After."""
+    return Refusal(
+        503, "temporarily_unavailable", detail, retry_after_s=UNAVAILABLE_RETRY_AFTER_S
+    )
+
+
+def too_large(limit_bytes: int) -> Refusal:
+    """The request's body is over the route's limit, in bytes."""
+    return Refusal(
+        413,
+        "request_too_large",
+        f"The body is larger than this route's limit of {limit_bytes} bytes.",
+        {"limit_bytes": limit_bytes},
+        close=True,
+    )
+
+
+def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:  # noqa: PLR0911 - one arm per denial
+    """The public form of a denial by the admit script.
+
+    Raises: TypeError for a decision that is no denial.
+    """
+    match decision:
+        case KeyRefused():
+            return UNAUTHENTICATED
+        case AccountSuspended():
+            return Refusal(403, "forbidden", "This account is suspended; ask its owner.")
+        case RateLimited(limit=limit, retry_after_ms=wait_ms):
+            detail = f"Over {limit} requests a minute."
+            return _limited("rate_limited", detail, limit, -(-wait_ms // 1000))
+        case QuotaExceeded(limit=limit, retry_after_ms=wait_ms):
+            detail = f"The plan's {limit} requests of this month are used."
+            return _limited("quota_exceeded", detail, limit, -(-wait_ms // 1000))
+        case ConcurrencyLimited(limit=limit):
+            detail = f"{limit} calls of this account are running already."
+            return _limited("concurrency_limited", detail, limit, IN_FLIGHT_RETRY_AFTER_S)
+        case InsufficientCredits():
+            return _insufficient(decision, upgrade_url)
+        case _:
+            raise TypeError(f"{decision!r} is no denial")
+
+
+def render(refusal: Refusal, style: ErrorStyle, request_id: str) -> tuple[bytes, bytes]:
+    """Content type and body of a refusal: `application/problem+json` (RFC 9457), or the route's style."""
+    if style is ErrorStyle.OPENAI:
+        error = {
+            "message": refusal.detail,
+            "type": _OPENAI_TYPES.get(refusal.status, "api_error"),
+            "param": None,
+            "code": refusal.code,
+            "request_id": request_id,
+            **refusal.facts,
+        }
+        return b"application/json", orjson.dumps({"error": error})
+    problem = {
+        "type": PROBLEM_TYPE_BASE + refusal.code,
+        "title": reason(refusal.status),
+        "status": refusal.status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+        "request_id": request_id,
+        **refusal.facts,
+    }
+    return b"application/problem+json", orjson.dumps(problem)
+
+
+def reason(status: int) -> str:
+    """The reason phrase of a status that the gateway itself answers with."""
+    return _REASONS[status]
+
+
+def _limited(code: str, detail: str, limit: int, retry_after_s: int) -> Refusal:
+    facts = {"limit": limit, "limit_source": "plan"}
+    return Refusal(429, code, detail, facts, retry_after_s=max(1, retry_after_s))
+
+
+def _insufficient(denial: InsufficientCredits, upgrade_url: str | None) -> Refusal:
+    needed, available = format_credits(denial.needed), format_credits(denial.available)
+    facts: dict[str, Any] = {"needed": needed, "available": available}
+    detail = f"This call may cost {needed} credits; {available} are available."
+    if upgrade_url:
+        facts["upgrade_url"] = upgrade_url
+    if not denial.in_flight:
+        return Refusal(402, "insufficient_credits", detail, facts)
+    facts["in_flight"] = format_credits(denial.held)
+    detail += " Running calls hold the rest: try again when they have ended."
+    return Refusal(402, "insufficient_credits", detail, facts, IN_FLIGHT_RETRY_AFTER_S)

@@ -1,0 +1,139 @@
+"""The bytes that the client gets: the agent's answer with the price on it, or a refusal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import reason, render
+from policies.units import format_credits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.errors import Refusal
+    from gateway.proxy.server import Call
+    from gateway.proxy.settle import Receipt
+    from policies.catalog import ErrorStyle
+    from policies.decision import Admitted
+
+_DROPPED = frozenset(
+    {
+        # Hop-by-hop (RFC 9110 section 7.6.1), and framing, which is ours.
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+        # What the gateway says itself: an agent must not be able to speak for it.
+        b"x-request-id",
+        b"x-credits-charged",
+        b"x-credits-reserved",
+        b"x-credits-remaining",
+        b"ratelimit",
+        b"ratelimit-policy",
+    }
+)
+# Header names as agents spell them, classified once; names beyond the bound are classified each time.
+CLASSIFIED_NAMES_MAX = 2_048
+_classified: dict[bytes, bool] = {}
+
+
+def forwardable(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The agent's headers that may pass, as header lines; nothing that its `Connection` names."""
+    lines = []
+    named: frozenset[bytes] = frozenset()
+    for name, value in headers:
+        keep = _classified.get(name)
+        if keep is None:
+            keep = _classify(name)
+        if keep:
+            lines.append(name + b": " + value + b"\r\n")
+        elif name.lower() == b"connection":
+            named |= {option.strip().lower() for option in value.split(b",")}
+    if named - {b"close", b"keep-alive"}:
+        lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
+    return b"".join(lines)
+
+
+def price_lines(call_id: str, receipt: Receipt) -> bytes:
+    """Header lines of an answer whose price is known."""
+    if receipt.remaining_microcredits is None:
+        return b"X-Request-Id: %b\r\nX-Credits-Charged: %b\r\n" % (
+            call_id.encode(),
+            format_credits(receipt.charged_microcredits).encode(),
+        )
+    return b"X-Request-Id: %b\r\nX-Credits-Charged: %b\r\nX-Credits-Remaining: %b\r\n" % (
+        call_id.encode(),
+        format_credits(receipt.charged_microcredits).encode(),
+        format_credits(receipt.remaining_microcredits).encode(),
+    )
+
+
+def reserve_lines(call_id: str, held: int, remaining: int) -> bytes:
+    """Header lines of a stream, whose price is known only at its end."""
+    return b"X-Request-Id: %b\r\nX-Credits-Reserved: %b\r\nX-Credits-Remaining: %b\r\n" % (
+        call_id.encode(),
+        format_credits(held).encode(),
+        format_credits(remaining).encode(),
+    )
+
+
+def rate_lines(admitted: Admitted) -> bytes:
+    """`RateLimit` headers (draft-ietf-httpapi-ratelimit-headers) where the plan limits the rate."""
+    if not admitted.rpm_limit:
+        return b""
+    return b'RateLimit-Policy: "plan";q=%d;w=60\r\nRateLimit: "plan";r=%d\r\n' % (
+        admitted.rpm_limit,
+        admitted.rpm_remaining,
+    )
+
+
+def sse_receipt(receipt: Receipt) -> bytes:
+    """The comment line that ends an SSE stream: every client ignores it, anyone can read it."""
+    charged = format_credits(receipt.charged_microcredits).encode()
+    if receipt.remaining_microcredits is None:
+        return b": credits-charged=%b\n\n" % charged
+    remaining = format_credits(receipt.remaining_microcredits).encode()
+    return b": credits-charged=%b credits-remaining=%b\n\n" % (charged, remaining)
+
+
+def refuse(
+    call: Call, refusal: Refusal, style: ErrorStyle, call_id: str, extra_lines: bytes = b""
+) -> None:
+    """Write a refusal as the whole answer. A body that the client still sends is not read: the connection ends."""
+    if refusal.close or not call.payload.is_eof():
+        call.keep_alive = False
+    content_type, body = render(refusal, style, call_id)
+    extra_lines = extra_lines or b"X-Request-Id: %b\r\n" % call_id.encode()
+    if refusal.retry_after_s is not None:
+        extra_lines += b"Retry-After: %d\r\n" % refusal.retry_after_s
+    if refusal.status == 401:
+        extra_lines += b"WWW-Authenticate: Bearer\r\n"
+    call.write(
+        b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
+        % (
+            refusal.status,
+            reason(refusal.status).encode(),
+            content_type,
+            len(body),
+            extra_lines,
+            connection_line(call),
+            b"" if call.message.method == "HEAD" else body,
+        )
+    )
+
+
+def connection_line(call: Call) -> bytes:
+    """`Connection: close` where this answer is the connection's last."""
+    return b"" if call.keep_alive else b"Connection: close\r\n"
+
+
+def _classify(name: bytes) -> bool:
+    keep = name.lower() not in _DROPPED
+    if len(_classified) < CLASSIFIED_NAMES_MAX:
+        _classified[name] = keep
+    return keep

@@ -1,0 +1,320 @@
+"""One admitted call, from its hold to its settlement: forward, meter, settle, answer.
+
+    HELD ──send──► DISPATCHED ──head──► ANSWERING ──end──► SETTLED
+      │ client gone      │ refused, late, gone    │ truncated, late, gone
+      └──► void          └──────────► settle ◄────┘
+
+A call leaves HELD by exactly one of void and settle, on every path out of here: client gone, agent broken, worker
+stopping. The settlement is acknowledged before the client gets the last byte, never before the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import orjson
+
+from gateway import errors
+from gateway.proxy import answers
+from gateway.proxy.forward import (
+    CONTINUE,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    ClientGoneError,
+    large_body,
+    request_head,
+)
+from gateway.upstream import (
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)
+from policies.catalog import Ending
+from policies.meters import open_meter
+
+if TYPE_CHECKING:
+    from gateway.errors import Refusal
+    from gateway.proxy.heads import RequestHead
+    from gateway.proxy.server import Call
+    from gateway.proxy.settle import Hold, Receipt, Settler
+    from gateway.upstream import Answer, UpstreamClient
+    from policies.meters import CallMeter
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_EVENT_STREAM = "text/event-stream"
+_LAST_CHUNK = b"0\r\n\r\n"
+CLIENT_CLOSED_STATUS = 499
+
+log = logging.getLogger("tollkeeper.proxy")
+
+
+class Exchange:
+    """Carries one hold to its settlement. Used once."""
+
+    __slots__ = (
+        "body_timeout_s",
+        "call",
+        "client",
+        "event_stream",
+        "head",
+        "hold",
+        "meter",
+        "settler",
+        "status",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        head: RequestHead,
+        hold: Hold,
+        *,
+        client: UpstreamClient,
+        settler: Settler,
+        body_timeout_s: float,
+    ) -> None:
+        self.call = call
+        self.head = head
+        self.hold = hold
+        self.client = client
+        self.settler = settler
+        self.body_timeout_s = body_timeout_s
+        self.meter: CallMeter | None = None
+        self.event_stream = False
+        self.status = CLIENT_CLOSED_STATUS
+
+    async def run(self, body: bytes | None) -> None:
+        """Forward and answer; `body` is None when it is still to be streamed from the client."""
+        call = self.call
+        if call.gone:
+            await self.settler.void(self.hold)
+            return
+        call.interruptible = asyncio.current_task()
+        try:
+            answer = await self._send(body)
+            self.status = answer.status
+            if answer.body is not None:
+                call.interruptible = None
+                await self._answer_whole(answer, answer.body)
+            else:
+                await self._answer_stream(answer)
+        except asyncio.CancelledError:
+            await self._interrupted()
+        except ClientGoneError:
+            await self._finish(Ending.CLIENT_DISCONNECT)
+        except BodyTooLargeError:
+            limit = self.hold.offer.route.body_max_bytes
+            await self._refuse(Ending.CLIENT_ERROR, errors.too_large(limit))
+        except BodyTimeoutError:
+            await self._refuse(Ending.CLIENT_ERROR, errors.BODY_TIMEOUT)
+        except UpstreamTimeout as exc:
+            log.info("call %s: the agent was too slow (%s)", self.hold.call_id, exc.phase)
+            await self._refuse(Ending.UPSTREAM_TIMEOUT, errors.UPSTREAM_TIMEOUT)
+        except UpstreamUnreachable as exc:
+            log.warning("call %s: the agent could not be reached: %s", self.hold.call_id, exc)
+            await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_UNREACHABLE)
+        except UpstreamError as exc:
+            log.warning("call %s: the agent's answer is broken: %s", self.hold.call_id, exc)
+            await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_BROKEN)
+        finally:
+            call.interruptible = None
+
+    async def _send(self, body: bytes | None) -> Answer:
+        call, head, offer = self.call, self.head, self.hold.offer
+        method = head.method
+        if body is not None:
+            return await self.client.send(
+                offer.origin,
+                request_head(call, head, offer, self.hold.call_id, len(body)),
+                body,
+                method=method.encode(),
+                safe=method in _SAFE_METHODS,
+            )
+        if head.expects_continue:
+            call.write(CONTINUE)
+        return await self.client.send(
+            offer.origin,
+            request_head(call, head, offer, self.hold.call_id, head.content_length),
+            large_body(call, self.body_timeout_s, offer.route.body_max_bytes),
+            method=method.encode(),
+            safe=False,
+            chunked=head.content_length is None,
+        )
+
+    async def _answer_whole(self, answer: Answer, body: bytes) -> None:
+        """An answer that is here complete: settle first, then one write with the price in its head."""
+        call = self.call
+        self._open_meter(answer)
+        if self.meter is not None:
+            self.meter.feed(body)
+        receipt = await self._settle(_ending_of(answer.status))
+        if self.event_stream and body:
+            body += answers.sse_receipt(receipt)
+        if not call.payload.is_eof():
+            call.keep_alive = False
+        call.write(
+            b"HTTP/1.1 %d %b\r\n%b%b%b%b%b\r\n%b"
+            % (
+                answer.status,
+                answer.reason,
+                answers.forwardable(answer.headers),
+                self._whole_framing(answer, body),
+                answers.price_lines(self.hold.call_id, receipt),
+                answers.rate_lines(self.hold.admitted),
+                answers.connection_line(call),
+                body,
+            )
+        )
+        if call.connection.writing_paused:
+            await self._drained()
+
+    async def _answer_stream(self, answer: Answer) -> None:
+        """An answer that passes as it comes. Its last bytes wait for the settlement."""
+        call = self.call
+        self._open_meter(answer)
+        chunked = self._begin_stream(answer)
+        try:
+            chunk = await answer.read()
+            while chunk:
+                if self.meter is not None:
+                    self.meter.feed(chunk)
+                if answer.ended:
+                    break
+                call.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+                if call.connection.writing_paused:
+                    await call.drained(self.body_timeout_s)
+                chunk = await answer.read()
+        except UpstreamTruncated as exc:
+            log.warning("call %s: the agent's answer ended early: %s", self.hold.call_id, exc)
+            await self._cut(answer, Ending.UPSTREAM_ERROR)
+            return
+        except UpstreamTimeout as exc:
+            log.info("call %s: the agent's answer stalled (%s)", self.hold.call_id, exc.phase)
+            await self._cut(answer, Ending.UPSTREAM_TIMEOUT)
+            return
+        except (ConnectionError, TimeoutError):
+            await self._cut(answer, Ending.CLIENT_DISCONNECT)
+            return
+        except asyncio.CancelledError:
+            answer.abort()
+            raise
+        call.interruptible = None
+        receipt = await self._settle(_ending_of(answer.status))
+        if chunked:
+            if self.event_stream:
+                chunk += answers.sse_receipt(receipt)
+            last = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
+            call.write(last + _LAST_CHUNK)
+        else:
+            call.write(chunk)
+        if call.connection.writing_paused:
+            await self._drained()
+
+    def _begin_stream(self, answer: Answer) -> bool:
+        """Write a stream's head; whether its body is to be chunked."""
+        call, hold = self.call, self.hold
+        chunked = answer.content_length is None and call.message.version >= (1, 1)
+        if (answer.content_length is None and not chunked) or not call.payload.is_eof():
+            call.keep_alive = False
+        call.write(
+            b"HTTP/1.1 %d %b\r\n%b%b%b%b%b\r\n"
+            % (
+                answer.status,
+                answer.reason,
+                answers.forwardable(answer.headers),
+                b"Transfer-Encoding: chunked\r\n" if chunked else _framing(answer),
+                answers.reserve_lines(
+                    hold.call_id, hold.offer.ceiling, hold.admitted.remaining
+                ),
+                answers.rate_lines(hold.admitted),
+                answers.connection_line(call),
+            )
+        )
+        return chunked
+
+    def _whole_framing(self, answer: Answer, body: bytes) -> bytes:
+        """The length of a complete answer; of a HEAD or 304 the length it would have had."""
+        if answer.status in {204, 304} or self.head.method == "HEAD":
+            return _framing(answer)
+        return b"Content-Length: %d\r\n" % len(body)
+
+    def _open_meter(self, answer: Answer) -> None:
+        """Look at what kind of answer this is, and open the meters that read it."""
+        content_type = content_encoding = ""
+        for name, value in answer.headers:
+            if len(name) == 12 and name.lower() == b"content-type":
+                content_type = value.decode("latin-1")
+            elif len(name) == 16 and name.lower() == b"content-encoding":
+                content_encoding = value.decode("latin-1")
+        self.event_stream = not content_encoding and (
+            content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
+        )
+        price = self.hold.offer.route.price
+        if price is not None and price.meters:
+            self.meter = open_meter(
+                price, content_type, orjson.loads, content_encoding=content_encoding
+            )
+
+    async def _settle(self, ending: Ending) -> Receipt:
+        if self.meter is not None:
+            units = self.meter.units()
+        else:
+            price = self.hold.offer.route.price
+            units = (None,) * len(price.meters) if price is not None else ()
+        return await self.settler.settle(self.hold, ending, self.status, units)
+
+    async def _finish(self, ending: Ending) -> None:
+        """Settle a call whose client gets nothing more."""
+        self.call.interruptible = None
+        await self._settle(ending)
+        self.call.abort()
+
+    async def _cut(self, answer: Answer, ending: Ending) -> None:
+        """End an answer visibly unfinished, on both sides."""
+        answer.abort()
+        await self._finish(ending)
+
+    async def _refuse(self, ending: Ending, refusal: Refusal) -> None:
+        """Settle a call that got no answer from the agent, and say why."""
+        self.call.interruptible = None
+        self.status = refusal.status
+        receipt = await self._settle(ending)
+        lines = answers.price_lines(self.hold.call_id, receipt)
+        answers.refuse(
+            self.call, refusal, self.hold.offer.route.errors, self.hold.call_id, lines
+        )
+
+    async def _interrupted(self) -> None:
+        """The client left, or the worker's deadline for running calls has passed: settle what was seen."""
+        call = self.call
+        call.interruptible = None
+        task = asyncio.current_task()
+        if call.gone and task is not None:
+            task.uncancel()
+            await self._settle(Ending.CLIENT_DISCONNECT)
+            return
+        await asyncio.shield(asyncio.ensure_future(self._settle(Ending.UNKNOWN)))
+        call.abort()
+        raise asyncio.CancelledError
+
+    async def _drained(self) -> None:
+        """Let a slow client take the end of an answer that is settled already."""
+        try:
+            await self.call.drained(self.body_timeout_s)
+        except (ConnectionError, TimeoutError):
+            self.call.abort()
+
+
+def _ending_of(status: int) -> Ending:
+    if status < 400:
+        return Ending.COMPLETED
+    return Ending.CLIENT_ERROR if status < 500 else Ending.UPSTREAM_ERROR
+
+
+def _framing(answer: Answer) -> bytes:
+    if answer.content_length is None or answer.status == 204:
+        return b""
+    return b"Content-Length: %d\r\n" % answer.content_length

@@ -1,0 +1,128 @@
+"""The request that the agent gets: its head, and its body piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from policies.meters import READABLE_ENCODINGS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gateway.proxy.heads import RequestHead
+    from gateway.proxy.offers import Offer
+    from gateway.proxy.server import Call
+
+# Bodies up to this size are read before credits are held, so that a slow sender holds none.
+SMALL_BODY_MAX_BYTES = 65_536
+# Clients send a handful of these; the bound is against one that makes them up.
+ENCODINGS_CACHED_MAX = 256
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_METHODS_WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
+
+
+class BodyTooLargeError(Exception):
+    """The client sent more than the route allows."""
+
+
+class BodyTimeoutError(Exception):
+    """The client did not send the next part of its body in time."""
+
+
+class ClientGoneError(Exception):
+    """The client left before its body was complete."""
+
+
+def request_head(call: Call, head: RequestHead, offer: Offer, call_id: str, length: int | None) -> bytes:
+    """The head for the agent; `length` is the body's, None for a chunked one.
+
+    The client's hop-by-hop headers, key and forwarding claims are gone already; the route's own headers come last and
+    replace the client's of the same name.
+    """
+    lines = head.lines
+    if offer.injected_names:
+        names = offer.injected_names
+        lines = [line for line in lines if line.partition(b":")[0].lower() not in names]
+    encoding = head.accept_encoding
+    if encoding is None:
+        encoding = b""
+    else:
+        if offer.metered:
+            encoding = _readable_encodings(encoding)
+        encoding = b"Accept-Encoding: " + encoding + b"\r\n"
+    if length is None:
+        framing = b"Transfer-Encoding: chunked\r\n"
+    elif length or head.content_length is not None or head.method in _METHODS_WITH_LENGTH:
+        framing = b"Content-Length: %d\r\n" % length
+    else:
+        framing = b""
+    return b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%b%b%bX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n" % (
+        head.method.encode(),
+        offer.upstream_path(head.path),
+        head.query.encode(),
+        offer.origin.host_header,
+        b"\r\n".join(lines) + b"\r\n" if lines else b"",
+        encoding,
+        framing,
+        call.connection.forwarded_for,
+        head.host,
+        call_id.encode(),
+        offer.injected,
+    )
+
+
+@lru_cache(maxsize=ENCODINGS_CACHED_MAX)
+def _readable_encodings(accepted: bytes) -> bytes:
+    """What of the client's Accept-Encoding a meter can read; `identity` if that is nothing.
+
+    An agent that uses another encoding all the same is passed on untouched, and its units count as missing.
+    """
+    kept = [
+        offer.strip()
+        for offer in accepted.split(b",")
+        if offer.partition(b";")[0].strip().lower().decode("latin-1") in READABLE_ENCODINGS
+    ]
+    return b", ".join(kept) or b"identity"
+
+
+async def small_body(call: Call, timeout_s: float) -> bytes:
+    """The whole body of a request that announced at most `SMALL_BODY_MAX_BYTES`.
+
+    Raises: BodyTimeoutError, ClientGoneError.
+    """
+    payload = call.payload
+    if payload.is_eof():
+        return payload.read_nowait()
+    parts = [part async for part in _parts(call, timeout_s)]
+    return b"".join(parts)
+
+
+async def large_body(call: Call, timeout_s: float, limit_bytes: int) -> AsyncIterator[bytes]:
+    """The body in parts as they come, with back-pressure: nothing is read before the last part was taken.
+
+    Raises: BodyTooLargeError, BodyTimeoutError, ClientGoneError.
+    """
+    total = 0
+    async for part in _parts(call, timeout_s):
+        total += len(part)
+        if total > limit_bytes:
+            raise BodyTooLargeError
+        yield part
+
+
+async def _parts(call: Call, timeout_s: float) -> AsyncIterator[bytes]:
+    payload = call.payload
+    while True:
+        try:
+            async with asyncio.timeout(timeout_s):
+                part = await payload.readany()
+        except TimeoutError:
+            raise BodyTimeoutError from None
+        except Exception as exc:
+            # aiohttp reports a lost connection, and framing that breaks mid-body, in several types.
+            raise ClientGoneError from exc
+        if not part:
+            return
+        yield part

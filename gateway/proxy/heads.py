@@ -1,0 +1,192 @@
+"""Request heads: refused when ambiguous, else read once into what the call's way needs.
+
+One pass over the raw header lines does everything: framing checks, the credential, and the lines that may be
+forwarded. Hop-by-hop headers (RFC 9110 section 7.6.1) and whatever `Connection` names stay here; the client's
+own key never leaves the gateway.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.errors import Refusal, bad_request
+from gateway.proxy.paths import TARGET_BYTES_MAX, canonical_path, valid_query
+
+if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
+
+CREDENTIAL_PREFIX = b"tk_"
+_BEARER = b"bearer "
+
+(
+    _FORWARD,
+    _DROP,
+    _CREDENTIAL,
+    _HOST,
+    _LENGTH,
+    _CODING,
+    _CONNECTION,
+    _EXPECT,
+    _UPGRADE,
+    _ENCODING,
+    _REFUSE,
+) = range(11)
+_SPECIAL = {
+    b"authorization": _CREDENTIAL,
+    b"x-api-key": _CREDENTIAL,
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
+    b"expect": _EXPECT,
+    b"upgrade": _UPGRADE,
+    b"accept-encoding": _ENCODING,
+    **dict.fromkeys(
+        (
+            b"keep-alive",
+            b"proxy-authenticate",
+            b"proxy-authorization",
+            b"proxy-connection",
+            b"te",
+            b"trailer",
+            b"forwarded",
+            b"x-forwarded-for",
+            b"x-forwarded-host",
+            b"x-forwarded-proto",
+            b"x-forwarded-port",
+            b"x-real-ip",
+            b"x-request-id",
+            b"x-max-credits",
+        ),
+        _DROP,
+    ),
+}
+# Header names as clients spell them, classified once. Bounded: names beyond it are classified each time.
+CLASSIFIED_NAMES_MAX = 2_048
+_classified: dict[bytes, int] = {}
+_CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b""})
+
+
+class RequestHead(NamedTuple):
+    """What the call's way needs of a request head."""
+
+    method: str
+    path: str  # canonical
+    query: str  # with its "?", as received; or empty
+    credential: bytes | None  # the key's text
+    host: bytes
+    lines: list[bytes]  # "Name: value" to forward, without line ends
+    accept_encoding: bytes | None
+    content_length: int | None
+    chunked: bool
+    expects_continue: bool
+
+
+def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912 - one pass
+    """The head of a request, or why it can't be forwarded safely (400, 501)."""
+    target = read_target(message.method, message.path)
+    if isinstance(target, Refusal):
+        return target
+    credential = host = length = coding = accept_encoding = None
+    expects_continue = False
+    dropped: frozenset[bytes] | None = None
+    lines: list[bytes] = []
+    for name, value in message.raw_headers:
+        kind = _classified.get(name)
+        if kind is None:
+            kind = _classify(name)
+        if kind == _FORWARD:
+            lines.append(name + b": " + value)
+        elif kind == _CREDENTIAL:
+            found = _credential(value)
+            if found is None:
+                lines.append(name + b": " + value)
+            else:
+                credential = credential or found
+        elif kind == _HOST:
+            if host is not None:
+                return bad_request("Send exactly one Host header.")
+            host = value
+        elif kind == _LENGTH:
+            if length is not None or not value.isdigit():
+                return bad_request("Send exactly one Content-Length, as a decimal number.")
+            length = int(value)
+        elif kind == _CODING:
+            if coding is not None or value.lower() != b"chunked":
+                detail = "The only Transfer-Encoding that is understood here is 'chunked'."
+                return bad_request(detail, status=501)
+            coding = value
+        elif kind == _CONNECTION:
+            dropped = _connection_options(value, dropped)
+        elif kind == _EXPECT:
+            if value.lower() != b"100-continue":
+                return bad_request("The only Expect that is understood here is '100-continue'.")
+            expects_continue = True
+        elif kind == _ENCODING:
+            accept_encoding = value
+        elif kind == _UPGRADE:
+            return bad_request("Upgrading the protocol is not offered here.")
+        elif kind == _REFUSE:
+            return bad_request("Header names with '_' are refused: some readers take it for '-'.")
+    if coding is not None and (length is not None or message.version < (1, 1)):
+        return bad_request("Transfer-Encoding can't be sent with Content-Length or HTTP/1.0.")
+    if host is None:
+        if message.version >= (1, 1):
+            return bad_request("Send exactly one Host header.")
+        host = b""
+    elif not host or b"," in host or b"@" in host or b" " in host or b"/" in host:
+        return bad_request("The Host header is not a host.")
+    if dropped:
+        lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
+    path, query = target
+    return RequestHead(
+        message.method,
+        path,
+        query,
+        credential,
+        host,
+        lines,
+        accept_encoding,
+        length,
+        coding is not None,
+        expects_continue,
+    )
+
+
+def read_target(method: str, target: str) -> tuple[str, str] | Refusal:
+    """Canonical path and raw query of a request target in origin form."""
+    if method in {"CONNECT", "TRACE"}:
+        return bad_request(f"{method} is not offered here.", status=501)
+    if not target.startswith("/") or len(target) > TARGET_BYTES_MAX:
+        return bad_request("The request target must be a path such as '/v1/chat/completions'.")
+    path, mark, query = target.partition("?")
+    canonical = canonical_path(path)
+    if canonical is None or (mark and not valid_query(query)):
+        return bad_request("The path or query is ambiguous; send it normalised and escaped.")
+    return canonical, target[len(path) :] if mark else ""
+
+
+def _classify(name: bytes) -> int:
+    lower = name.lower()
+    kind = _SPECIAL.get(lower, _REFUSE if b"_" in lower else _FORWARD)
+    if len(_classified) < CLASSIFIED_NAMES_MAX:
+        _classified[name] = kind
+    return kind
+
+
+def _credential(value: bytes) -> bytes | None:
+    if value.startswith(CREDENTIAL_PREFIX):
+        return value
+    if value[:7].lower() == _BEARER:
+        token = value[7:].strip()
+        if token.startswith(CREDENTIAL_PREFIX):
+            return token
+    return None
+
+
+def _connection_options(value: bytes, known: frozenset[bytes] | None) -> frozenset[bytes] | None:
+    """Names of headers that this connection's sender marks as hop-by-hop; None when there are none."""
+    if value in _CONNECTION_OPTIONS:
+        return known
+    options = frozenset(option.strip().lower() for option in value.split(b","))
+    return (options - _CONNECTION_OPTIONS) | (known or frozenset())

@@ -1,0 +1,110 @@
+"""What is on offer, ready for the hot path: per platform a tree of routes with everything computable in advance.
+
+An `Offer` is a route as the proxy uses it. Offers are immutable; a change of the catalogue replaces the whole `Offers`
+between two calls, so a call is priced by one version from its ceiling to its settlement.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.proxy.match import RouteTree
+from gateway.config import resolve_secret
+from gateway.upstream.origin import Origin
+from gateway.upstream.tls import client_context
+from policies.pricing import ceiling, floor
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable, Sequence
+
+    from policies.catalog import Platform, Route
+
+# A hold outlives the longest call by this much: the time to settle it.
+LEASE_MARGIN_MS = 30_000
+
+
+class Offer:
+    """One route, precomputed."""
+
+    __slots__ = (
+        "base_path",
+        "ceiling",
+        "context_suffix",
+        "floor",
+        "injected",
+        "injected_names",
+        "lease_ms",
+        "metered",
+        "origin",
+        "route",
+        "tail_segments",
+    )
+
+    def __init__(self, route: Route, tls: ssl.SSLContext | None) -> None:
+        self.route = route
+        self.origin, self.base_path = Origin.parse(
+            route.upstream,
+            tls=tls,
+            connections_max=route.connections_max,
+            timeouts=route.timeouts,
+        )
+        price = route.price
+        self.ceiling = ceiling(price) if price else 0
+        self.floor = floor(price) if price else 0
+        self.metered = price is not None and bool(price.meters)
+        self.lease_ms = route.timeouts.total_ms + LEASE_MARGIN_MS
+        self.context_suffix = b",%d,%d" % (route.id, price.version if price else 0)
+        headers = [(name.encode("latin-1"), resolve_secret(value)) for name, value in route.headers]
+        self.injected = b"".join(
+            name + b": " + value.encode("latin-1") + b"\r\n" for name, value in headers
+        )
+        self.injected_names = frozenset(name.lower() for name, _ in headers)
+        # Where what `/**` stands for begins, when the upstream has a path of its own.
+        self.tail_segments = route.pattern.count("/") if route.pattern.endswith("/**") else None
+
+    def upstream_path(self, path: str) -> bytes:
+        """The path the agent is asked for: the call's own, unless the upstream has one.
+
+        An upstream's path stands for the pattern's; what a `/**` tail matched is appended.
+        """
+        if not self.base_path:
+            return path.encode()
+        if self.tail_segments is None:
+            return self.base_path
+        return self.base_path + b"/" + path.split("/", self.tail_segments)[-1].encode()
+
+
+class PlatformOffers:
+    """The routes of one platform."""
+
+    __slots__ = ("find", "offers", "platform")
+
+    def __init__(self, platform: Platform, offers: Sequence[Offer]) -> None:
+        self.platform = platform
+        self.offers = offers
+        tree = RouteTree((offer.route.methods, offer.route.pattern, offer) for offer in offers)
+        self.find = tree.find
+
+
+def build_offers(
+    catalogue: Iterable[tuple[int, Platform, Sequence[Route]]],
+) -> dict[int, PlatformOffers]:
+    """The offers of every platform, by platform id, from (id, platform, its active routes).
+
+    Raises: ValueError when a secret that a route names can't be resolved, or a CA file can't be read.
+    """
+    contexts: dict[str | None, ssl.SSLContext] = {}
+
+    def offer(route: Route) -> Offer:
+        if not route.upstream.startswith("https:"):
+            return Offer(route, None)
+        # One context per CA file: origins share connections only when they share their context.
+        if route.tls_ca_file not in contexts:
+            contexts[route.tls_ca_file] = client_context(route.tls_ca_file)
+        return Offer(route, contexts[route.tls_ca_file])
+
+    return {
+        platform_id: PlatformOffers(platform, [offer(route) for route in routes])
+        for platform_id, platform, routes in catalogue
+    }

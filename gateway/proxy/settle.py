@@ -1,0 +1,200 @@
+"""The end of a hold: what the call owes, told to Redis, and on its way to Postgres.
+
+Writes, in order, and what holds if the process dies after each (I2, I5):
+
+1. `settle.lua` charges the hold and writes the outbox entry, atomically. Death after it: the sweeper carries the
+   entry to Postgres.
+2. `writer.add` keeps the settlement in memory until Postgres has it. Death after it: as 1.
+3. The writer commits, then deletes the outbox entry. Death between: the sweeper inserts again, in vain (the call id is
+   the primary key), and deletes.
+
+If Redis does not answer in time, 2 happens without 1: the settlement goes straight to Postgres, at most for what was
+held, and Redis is told the same figure when it is back. Whatever of the two is repeated has the same call id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.clock import now_ms
+from gateway.counters import CountersUnavailable
+from policies.burndown import split
+from policies.decision import HoldGone, Settled, ShardLost, parse_postings
+from policies.settlement import Settlement, owed, result_blob, units_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.counters import Counters
+    from gateway.proxy.authenticate import Principal
+    from gateway.proxy.offers import Offer
+    from policies.catalog import Ending
+    from policies.decision import Admitted
+
+LATE_SETTLES_MAX = 100_000
+LATE_RETRY_MIN_S, LATE_RETRY_MAX_S = 0.2, 5.0
+
+log = logging.getLogger("tollkeeper.proxy")
+
+
+class Hold(NamedTuple):
+    """A call that was admitted: who, for what, and what Redis reserved."""
+
+    call_id: str
+    principal: Principal
+    offer: Offer
+    admitted: Admitted
+
+
+class Receipt(NamedTuple):
+    """What the client is told. `remaining` is None when Redis could not be asked."""
+
+    charged_microcredits: int
+    remaining_microcredits: int | None
+
+
+class _Late(NamedTuple):
+    """A settlement that Redis still has to be told of."""
+
+    hold: Hold
+    charged: int
+    result: bytes
+
+
+class Settler:
+    """Settles and voids holds. `run` tells Redis what it missed."""
+
+    def __init__(self, counters: Counters, add: Callable[[Settlement], None]) -> None:
+        """`add` takes a settlement into the batched writer; it never blocks."""
+        self._counters = counters
+        self._add = add
+        self._late: asyncio.Queue[_Late] = asyncio.Queue(LATE_SETTLES_MAX)
+
+    async def settle(
+        self, hold: Hold, ending: Ending, status: int, units: Sequence[int | None]
+    ) -> Receipt:
+        """Charge what the ending costs. Exactly one settlement comes of it, however often parts are retried."""
+        call_id, principal, offer, admitted = hold
+        price = offer.route.price
+        if price is None:
+            due, flags, metered = 0, "", ""
+        else:
+            due, flags = owed(price, offer.route.rules[ending], offer.ceiling, units)
+            metered = units_text(price, units)
+        result = result_blob(ending, status, metered, flags).encode("ascii")
+        try:
+            outcome = await self._counters.settle(principal.keys, call_id, due, result)
+        except CountersUnavailable:
+            return self._without_redis(hold, ending, status, metered, flags, due)
+        if type(outcome) is Settled:
+            self._add(
+                Settlement(
+                    call_id,
+                    principal.keys.shard,
+                    outcome.outbox_id,
+                    principal.platform_id,
+                    principal.account_id,
+                    int(principal.key_id),
+                    offer.route.id,
+                    price.version if price else 0,
+                    outcome.admitted_ms,
+                    outcome.settled_ms,
+                    ending,
+                    status,
+                    metered,
+                    flags,
+                    offer.ceiling,
+                    outcome.charged,
+                    outcome.uncollected,
+                    parse_postings(outcome.postings),
+                )
+            )
+            return Receipt(outcome.charged, outcome.remaining)
+        if isinstance(outcome, ShardLost):
+            log.error("call %s: its shard was lost while it ran; settling in Postgres", call_id)
+            return self._direct(hold, ending, status, metered, flags, due)
+        # The reaper ended this hold when its lease ran out; that settlement stands.
+        log.error("call %s: its hold had already ended (%s)", call_id, type(outcome).__name__)
+        return Receipt(0, None)
+
+    async def void(self, hold: Hold) -> None:
+        """Give everything back: the call was never dispatched."""
+        try:
+            await self._counters.void(hold.principal.keys, hold.call_id)
+        except CountersUnavailable:
+            log.warning("call %s: not voided, Redis is away; its lease will end it", hold.call_id)
+
+    async def run(self) -> None:
+        """Tell Redis of settlements it missed, oldest first, until cancelled."""
+        while True:
+            late = await self._late.get()
+            wait_s = LATE_RETRY_MIN_S
+            while not await self._told(late):
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, LATE_RETRY_MAX_S)
+            self._late.task_done()
+
+    async def drain(self, deadline_s: float) -> None:
+        """Wait until Redis knows all, or the deadline passes: then leases and the outbox take over."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._late.join()
+        except TimeoutError:
+            log.error("%d settlements could not be told to Redis", self._late.qsize() + 1)
+
+    def _without_redis(
+        self, hold: Hold, ending: Ending, status: int, metered: str, flags: str, due: int
+    ) -> Receipt:
+        receipt = self._direct(hold, ending, status, metered, flags, due)
+        result = result_blob(ending, status, metered, flags).encode("ascii")
+        try:
+            self._late.put_nowait(_Late(hold, receipt.charged_microcredits, result))
+        except asyncio.QueueFull:
+            log.error("call %s: Redis will learn of its settlement by expiry", hold.call_id)
+        return receipt
+
+    def _direct(
+        self, hold: Hold, ending: Ending, status: int, metered: str, flags: str, due: int
+    ) -> Receipt:
+        """Straight to Postgres: only what was held can be charged, since nobody else can have taken that."""
+        call_id, principal, offer, admitted = hold
+        postings, _released, excess = split(parse_postings(admitted.allocation), due)
+        charged = sum(posting.microcredits for posting in postings)
+        price = offer.route.price
+        self._add(
+            Settlement(
+                call_id,
+                principal.keys.shard,
+                None,
+                principal.platform_id,
+                principal.account_id,
+                int(principal.key_id),
+                offer.route.id,
+                price.version if price else 0,
+                admitted.admitted_ms,
+                now_ms(),
+                ending,
+                status,
+                metered,
+                flags,
+                offer.ceiling,
+                charged,
+                excess,
+                postings,
+            )
+        )
+        return Receipt(charged, None)
+
+    async def _told(self, late: _Late) -> bool:
+        hold = late.hold
+        try:
+            outcome = await self._counters.settle(
+                hold.principal.keys, hold.call_id, late.charged, late.result
+            )
+        except CountersUnavailable:
+            return False
+        if isinstance(outcome, HoldGone):
+            log.error("call %s: its hold ended before Redis was back", hold.call_id)
+        return True
