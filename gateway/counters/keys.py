@@ -1,0 +1,83 @@
+"""Names in Redis: which shard an account lives in, and the keys of each script, packed once.
+
+Every key of a shard carries its hash tag `{sNNN}`, so that a script touches one slot of a Redis
+Cluster:
+
+    tk:{s012}:meta       hash    epoch, seq
+    tk:{s012}:a:<id>     hash    one account: limits, keys, lots
+    tk:{s012}:holds      hash    call id -> packed hold
+    tk:{s012}:leases     zset    call id by deadline
+    tk:{s012}:outbox     stream  settlements on their way to Postgres
+"""
+
+from __future__ import annotations
+
+import binascii
+from typing import TYPE_CHECKING
+
+from gateway.counters.resp import bulk, bulks
+
+if TYPE_CHECKING:
+    from gateway.counters.connection import Link
+
+
+def shard_of(account_id: int, shards: int) -> int:
+    """The shard of an account: fixed for ever, because `shards` is fixed at the first start."""
+    return binascii.crc_hqx(b"%d" % account_id, 0) % shards
+
+
+class Shard:
+    """One shard as this process knows it: its names, its connection, the newest epoch and seq seen.
+
+    Epoch 0 means that nothing is known yet. What is known only ever grows: a server that answers
+    with less has lost data, and its scripts say so (`STALE`, `REGRESSED`).
+    """
+
+    __slots__ = (
+        "epoch",
+        "epoch_packed",
+        "holds",
+        "leases",
+        "link",
+        "meta",
+        "number",
+        "outbox",
+        "seq",
+        "tag",
+    )
+
+    def __init__(self, number: int, link: Link) -> None:
+        self.number = number
+        self.link = link
+        self.tag = f"tk:{{s{number:03d}}}"
+        self.meta = f"{self.tag}:meta"
+        self.holds = f"{self.tag}:holds"
+        self.leases = f"{self.tag}:leases"
+        self.outbox = f"{self.tag}:outbox"
+        self.epoch = 0
+        self.epoch_packed = bulk(0)
+        self.seq = 0
+
+    def saw(self, epoch: int, seq: int) -> None:
+        """Remember a script's answer, unless a newer one is known."""
+        if epoch > self.epoch:
+            self.epoch = epoch
+            self.epoch_packed = bulk(epoch)
+            self.seq = seq
+        elif epoch == self.epoch and seq > self.seq:
+            self.seq = seq
+
+
+class AccountKeys:
+    """The keys of one account's scripts, packed. Made by `Counters.keys`; callers cache it with the account."""
+
+    __slots__ = ("account_id", "five", "four", "name", "shard", "state", "two")
+
+    def __init__(self, account_id: int, state: Shard) -> None:
+        self.account_id = account_id
+        self.shard = state.number
+        self.state = state
+        self.name = f"{state.tag}:a:{account_id}"
+        self.two = bulks((state.meta, self.name))
+        self.four = bulks((state.meta, self.name, state.holds, state.leases))
+        self.five = self.four + bulk(state.outbox)

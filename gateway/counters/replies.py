@@ -1,0 +1,109 @@
+"""What the scripts' replies mean, as the values of `policies.decision`, and the values that only audits and jobs see.
+
+Every reply is `[status, epoch, seq, …]`; `policies/lua/*.lua` say what follows. The two hot ones,
+an admitted and a settled call, are decoded in place by `Counters`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from gateway.counters.errors import CommandRefused
+from policies.decision import (
+    AccountSuspended,
+    AlreadySettled,
+    ConcurrencyLimited,
+    InsufficientCredits,
+    KeyRefused,
+    NotLoaded,
+    QuotaExceeded,
+    RateLimited,
+    ShardLost,
+)
+
+if TYPE_CHECKING:
+    from gateway.counters.keys import Shard
+    from policies.decision import Admission
+
+LOST: dict[bytes, Literal["STALE", "REGRESSED"]] = {
+    b"STALE": "STALE",
+    b"REGRESSED": "REGRESSED",
+}
+
+
+class Snapshot(NamedTuple):
+    """One atomic look at an account: its hash's fields and its live holds' texts by call id. Epoch 0: shard empty."""
+
+    epoch: int
+    seq: int
+    fields: dict[str, str]
+    holds: dict[str, str]
+
+
+class ServerFacts(NamedTuple):
+    """What start-up checks ask of a Redis server."""
+
+    version: str
+    maxmemory_bytes: int
+    maxmemory_policy: str
+    aof_enabled: bool
+
+
+def denial(reply: list[Any], state: Shard, needed: int) -> Admission:
+    """An admit's reply that is not OK."""
+    status = reply[0]
+    if status == b"CREDITS":
+        decision: Admission = InsufficientCredits(needed, reply[3], reply[4])
+    elif status == b"RATE":
+        decision = RateLimited(reply[3], reply[4])
+    elif status == b"QUOTA":
+        decision = QuotaExceeded(reply[3], reply[4])
+    elif status == b"CONCURRENCY":
+        decision = ConcurrencyLimited(reply[3])
+    elif status == b"KEY":
+        decision = KeyRefused()
+    elif status == b"SUSPENDED":
+        decision = AccountSuspended()
+    elif status == b"LOAD":
+        decision = NotLoaded(reply[1], reply[2])
+    elif status == b"SETTLED":
+        decision = AlreadySettled()
+    else:
+        return lost(reply)
+    state.saw(reply[1], reply[2])
+    return decision
+
+
+def lost(reply: list[Any]) -> ShardLost:
+    """A STALE or REGRESSED reply.
+
+    Raises: CommandRefused when it is neither: script and gateway are of different versions.
+    """
+    status, epoch, seq = reply[:3]
+    if status not in LOST:
+        raise CommandRefused(f"a script answered {status!r}, which this version does not know")
+    return ShardLost(LOST[status], epoch, seq)
+
+
+def snapshot(reply: list[Any]) -> Snapshot:
+    """An inspect's reply."""
+    epoch, seq, fields, holds = reply
+    return Snapshot(epoch, seq, _pairs(fields), _pairs(holds))
+
+
+def server_facts(info: bytes) -> ServerFacts:
+    """The facts in an `INFO` text."""
+    lines = (line.partition(":") for line in info.decode().splitlines() if ":" in line)
+    facts = {name: value for name, _, value in lines}
+    return ServerFacts(
+        facts["redis_version"],
+        int(facts["maxmemory"]),
+        facts["maxmemory_policy"],
+        facts["aof_enabled"] == "1",
+    )
+
+
+def _pairs(flat: list[bytes]) -> dict[str, str]:
+    return {
+        name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)
+    }
