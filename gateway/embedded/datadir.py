@@ -49,6 +49,7 @@ class Running:
     postgres_url: str
     proxy_url: str = ""
     control_url: str = ""
+    worker_pids: tuple[int, ...] = ()
 
 
 class DataDir:
@@ -83,15 +84,25 @@ class DataDir:
         """Keeps the demo key, to show it again on later starts."""
         self.remember(replace(self.secrets(), api_key=api_key))
 
+    def left_running(self) -> Running | None:
+        """What a run before us announced and, being killed, did not take back."""
+        try:
+            return _read_running(self.path)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def announce(self, running: Running) -> None:
+        """Tells commands typed meanwhile where our servers are."""
+        _write_private(self.path / "running.json", asdict(running))
+
     @contextlib.contextmanager
     def announced(self, running: Running) -> Iterator[None]:
-        """Tells commands typed meanwhile where our servers are, as long as the context lasts."""
-        path = self.path / "running.json"
-        _write_private(path, asdict(running))
+        """Announces as long as the context lasts."""
+        self.announce(running)
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            (self.path / "running.json").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -142,7 +153,7 @@ def read_running(path: Path) -> Running | None:
     None when nobody does (the file of a killed process is not believed).
     """
     try:
-        running = Running(**_known(Running, json.loads((path / "running.json").read_text())))
+        running = _read_running(path)
         handle = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
     except (OSError, ValueError, TypeError):
         return None
@@ -154,6 +165,11 @@ def read_running(path: Path) -> Running | None:
         return None
     finally:
         os.close(handle)
+
+
+def _read_running(path: Path) -> Running:
+    values = _known(Running, json.loads((path / "running.json").read_text()))
+    return Running(**{**values, "worker_pids": tuple(values.get("worker_pids", ()))})
 
 
 def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,16 @@ class Servers(NamedTuple):
     redis: Server | None
     postgres: Server | None
 
+    @property
+    def redis_url(self) -> str | None:
+        """The embedded Redis' address."""
+        return self.redis.url if self.redis else None
+
+    @property
+    def postgres_url(self) -> str | None:
+        """The embedded Postgres' address."""
+        return self.postgres.url if self.postgres else None
+
 
 @contextlib.asynccontextmanager
 async def embedded_servers(

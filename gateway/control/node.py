@@ -1,0 +1,40 @@
+"""What the control plane may ask about the node it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """One place in the pool of workers; `pid` is None while it is being filled again."""
+
+    index: int
+    pid: int | None
+    ready: bool
+    restarts: int
+
+
+class Node(Protocol):
+    """The running node, as the supervisor knows it."""
+
+    @property
+    def platform(self) -> str:
+        """The slug of the platform that the config describes."""
+        ...
+
+    def workers(self) -> Sequence[WorkerState]:
+        """Every worker's place, in order."""
+        ...
+
+    async def redis_answers(self) -> bool:
+        """Whether Redis answered just now, within a second."""
+        ...
+
+    async def postgres_answers(self) -> bool:
+        """Whether Postgres answered just now, within a second."""
+        ...
