@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from policies.catalog import MeterSpec, Price, Source
-from policies.meters.reader import UNITS_MAX
-from policies.meters.registry import mistake_in_source, parse_source
+from policies.meters import UNITS_MAX, mistake_in_source, parse_source
 from policies.pricing import mistake_in
 from policies.units import parse_unit_price
 
