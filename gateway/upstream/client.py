@@ -1,0 +1,143 @@
+"""The upstream client: one per worker, one pool per origin, one watchdog over all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from gateway.upstream.errors import UpstreamBroken
+from gateway.upstream.pool import Pool
+from gateway.upstream.upload import Upload, promised_length
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
+    from typing import Self
+
+    from gateway.upstream.answer import Answer
+    from gateway.upstream.origin import Origin
+
+# Every deadline is kept to this precision: it fires at the first tick after it ran out (idle ones at the second).
+TICK_S = 0.04
+# With no call under way, only idle connections have to be looked at.
+IDLE_TICK_S = 1.0
+# Up to this size head and body are copied into one write; beyond, the copy costs more than a second buffer.
+JOINED_WRITE_MAX_BYTES = 64 * 1024
+
+
+class UpstreamClient:
+    """Sends calls to agents. Made inside a running loop and bound to it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pools: dict[Origin, Pool] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._dozing = True  # no tick is due soon
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def send(
+        self,
+        origin: Origin,
+        head: bytes,
+        body: bytes | AsyncIterator[bytes] = b"",
+        *,
+        method: bytes,
+        safe: bool,
+        chunked: bool = False,
+        expect_continue: Callable[[], object] | None = None,
+    ) -> Answer:
+        """The answer to one request, as soon as its head is here.
+
+        `head` is the complete request head, blank line included, with its own Content-Length or Transfer-Encoding.
+        A `body` in pieces is framed in chunks here when `chunked`, and sent as it is otherwise. With
+        `expect_continue` the body waits for 100 (Continue), or a second, and the callback is called when it starts;
+        a final answer before that stops it. A request is written once: only when the socket of a pooled
+        connection refuses its very first byte is a `safe` one sent again, on another connection.
+
+        Raises: UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, UpstreamTruncated, or what `body` raises.
+        """
+        length = None
+        if not isinstance(body, bytes) and not chunked:
+            length = promised_length(head)
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._open_pool(origin)
+        if self._dozing:
+            self._wake()
+        started = self._loop.time()
+        timeouts = origin.timeouts
+        connection = pool.take(started)
+        again = safe and connection is not None
+        if connection is None:
+            connection = await pool.acquire(timeouts, started)
+        while True:
+            waiter = connection.begin(method == b"HEAD", timeouts, started)
+            transport = connection.transport
+            if expect_continue is None and isinstance(body, bytes):
+                if len(body) <= JOINED_WRITE_MAX_BYTES:
+                    transport.write(head + body)
+                else:
+                    transport.writelines((head, body))
+            else:
+                transport.write(head)
+                connection.start_upload(Upload(connection, body, length, expect_continue))
+            if not transport.is_closing():
+                break
+            # The socket refused the first write on the spot: not a byte went out.
+            error = UpstreamBroken("closed before the request", sent=False)
+            connection.fail(error)
+            waiter.exception()  # seen
+            if not again:
+                raise error
+            again = False
+            connection = await pool.renew(timeouts, started)
+        try:
+            return await waiter
+        except BaseException:
+            connection.abandon(waiter)
+            raise
+
+    async def close(self) -> None:
+        """Closes every connection at once; calls under way fail with UpstreamBroken."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+
+    def _open_pool(self, origin: Origin) -> Pool:
+        if self._closed:
+            raise RuntimeError("the upstream client is closed")
+        pool = self._pools[origin] = Pool(origin, self._loop)
+        return pool
+
+    def _wake(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._dozing = False
+        self._timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        """The watchdog: one timer for all calls, because one per call costs as much as parsing its answer."""
+        now = self._loop.time()
+        # Every pool is looked at, so no `any` over a generator.
+        soon = sum([pool.check(now) for pool in self._pools.values()])
+        for origin in [each for each, pool in self._pools.items() if pool.unused]:
+            del self._pools[origin]
+        self._dozing = not soon
+        self._timer = None
+        if self._pools:
+            self._timer = self._loop.call_later(TICK_S if soon else IDLE_TICK_S, self._tick)

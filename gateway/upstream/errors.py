@@ -1,0 +1,45 @@
+"""What can go wrong between the gateway and an agent, as four exceptions.
+
+Each says in `sent` whether a byte of the request was handed to the socket: only a call with
+`sent = False` is known not to have run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Phase = Literal["pool", "connect", "first_byte", "idle", "total"]
+
+
+class UpstreamError(Exception):
+    """A call that got no complete answer. The text is internal: it names hosts and addresses."""
+
+    def __init__(self, why: str, *, sent: bool) -> None:
+        super().__init__(why)
+        self.sent = sent
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection: the name did not resolve, the port refused, or TLS failed."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, sent=False)
+
+
+class UpstreamTimeout(UpstreamError):
+    """A phase of the call took longer than it may."""
+
+    def __init__(self, phase: Phase, *, sent: bool) -> None:
+        super().__init__(f"the {phase} timeout ran out", sent=sent)
+        self.phase: Phase = phase
+
+
+class UpstreamBroken(UpstreamError):
+    """No usable answer: garbage, a head over its bounds, or closed before the head was complete."""
+
+
+class UpstreamTruncated(UpstreamError):
+    """The answer began, but its body ended early or could not be understood to its end."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, sent=True)
