@@ -1,16 +1,16 @@
-"""One multiplexed connection to a Redis server: one socket, many calls in flight, one write per loop tick.
+"""One multiplexed connection to a Redis server: many calls in flight, one write per loop tick.
 
 Theory of operation. `Wire` is one socket's life: Redis answers in the order of asking, so the
 futures of unanswered commands stand in a queue, and every reply belongs to its head. A caller that
 goes away leaves its future in the queue (cancelled), so the order holds. A new socket is a new Wire
 with a new queue: an old reply can never meet a new question. `Link` keeps a Wire alive:
 
-    state      begins with                        submit            ends with
-    ---------  ---------------------------------  ----------------  -----------------------------------
-    away       start, or the socket ended         NotReady          greeting done -> ready
-    ready      logged in, scripts loaded          sends             an answer is late -> stalled
-    stalled    the oldest answer passed the       NotReady          any answer -> ready; none for
-               deadline                                             STALL_MAX_S -> socket cut -> away
+    state      begins with                        submit    ends with
+    ---------  ---------------------------------  --------  ------------------------------------
+    away       start, or the socket ended         NotReady  greeting done -> ready
+    ready      logged in, scripts loaded          sends     an answer is late -> stalled
+    stalled    the oldest answer passed the       NotReady  any answer -> ready; none for
+               deadline                                     STALL_MAX_S -> socket cut -> away
 
 Stalled is what keeps a stopped server from collecting calls whose callers have long been told that
 it failed. There is one watchdog timer per socket, not one per call: all calls have the same
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
@@ -61,7 +62,7 @@ LOGIN_REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid passw
 
 
 class Wire(asyncio.Protocol):
-    """One socket, from connected to lost. Replies are set on the futures as they come, errors as values."""
+    """One socket, from connected to lost. Error replies are values, like all replies."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -99,8 +100,8 @@ class Wire(asyncio.Protocol):
     def _flush(self) -> None:
         outgoing = self._outgoing
         transport = self._transport
-        if not outgoing or transport is None:
-            return
+        if not outgoing or transport is None or transport.is_closing():
+            return  # connection_lost tells their callers
         self._written += len(outgoing)
         now = self._loop.time()
         self._ticks.append((self._written, now))
@@ -135,7 +136,7 @@ class Wire(asyncio.Protocol):
             self._link.resumed(self)
 
     def _watch(self) -> None:
-        """Tell the callers whose deadline has passed; cut the socket when the server is silent for long."""
+        """Tell the callers whose deadline has passed; cut the socket of a server long silent."""
         self._watchdog = None
         ticks = self._ticks
         if not ticks:
@@ -219,6 +220,7 @@ class Link:
         self.submit: Callable[[bytes], asyncio.Future[Any]] = self._not_ready
         self._wire: Wire | None = None
         self._ready = asyncio.Event()
+        self._queued = 0
         self._keeper: asyncio.Task[None] | None = None
         self.problem = "it was never reached"
 
@@ -250,8 +252,14 @@ class Link:
             wire.cut()
 
     async def ready(self) -> None:
-        """Wait until commands can be sent."""
-        await self._ready.wait()
+        """Wait until commands can be sent. Raises: Overloaded when too many wait already."""
+        if self._queued >= self.in_flight_max:
+            raise Overloaded(f"{self._queued} calls wait for the connection to Redis already")
+        self._queued += 1
+        try:
+            await self._ready.wait()
+        finally:
+            self._queued -= 1
 
     def drop(self, why: str) -> None:
         """Reconnect: this server has answered that it can't be written to (it became a replica)."""
@@ -302,6 +310,11 @@ class Link:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self.endpoint.dial(lambda: wire)
                 await self._greet(wire)
+        except ssl.SSLCertVerificationError as problem:
+            raise CountersMisconfigured(
+                f"Redis at {self.endpoint} shows a certificate that is not trusted: "
+                f"{problem.verify_message}"
+            ) from None
         except (OSError, CountersUnavailable) as problem:  # TimeoutError is an OSError
             wire.cut()
             self.problem = str(problem) or "it does not answer in time"
@@ -351,5 +364,5 @@ class Link:
             raise CommandRefused(text)
         return reply
 
-    def _not_ready(self, command: bytes) -> asyncio.Future[Any]:  # noqa: ARG002 -- stands in for Wire.submit
+    def _not_ready(self, _command: bytes) -> asyncio.Future[Any]:
         raise NotReady(f"Redis at {self.endpoint} is not usable: {self.problem}")

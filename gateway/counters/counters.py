@@ -1,4 +1,4 @@
-"""Redis as the rest of the gateway sees it: reserve, settle, void, expire, load, and what audits and jobs ask.
+"""Redis as the rest of the gateway sees it: reserve, settle, void, expire, load, audit.
 
 Whether a script ran is uncertain once its connection is cut or its deadline has passed. Every
 script is idempotent by its call id (or grant id, or epoch), so after a cut it is sent once more,
@@ -89,7 +89,10 @@ class Counters:
         self._doubts = Doubts(self.void)
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises: CountersMisconfigured, CountersUnavailable, each with a sentence for the operator."""
+        """Connect.
+
+        Raises: CountersMisconfigured, CountersUnavailable, each with a sentence for the operator.
+        """
         await self._link.open()
         return self
 
@@ -108,7 +111,7 @@ class Counters:
 
     # The hot path. Both calls build their command in one expression and decode in place.
 
-    async def admit(
+    async def admit(  # noqa: PLR0917 -- keywords would cost the hot path, and callers are two
         self,
         keys: AccountKeys,
         call_id: str,
@@ -169,7 +172,10 @@ class Counters:
         return denial(reply, state, amount)
 
     async def settle(self, keys: AccountKeys, call_id: str, owed: int, result: bytes) -> Settling:
-        """End a call's hold with what it costs: `owed` microcredits. `result` goes into the outbox as it is."""
+        """End a call's hold with what it costs: `owed` microcredits.
+
+        `result` goes into the outbox as it is.
+        """
         state = keys.state
         head = self._settle_head
         call = call_id.encode()
@@ -249,7 +255,10 @@ class Counters:
         return bool(reply[0] == b"OK")
 
     async def amend(self, keys: AccountKeys, fields: Mapping[str, str | int]) -> bool:
-        """Change status, limits or keys of an account. False: it is not loaded, so its next call reads Postgres."""
+        """Change status, limits or keys of an account.
+
+        False: it is not loaded, so its next call reads Postgres.
+        """
         pairs = (part for pair in fields.items() for part in pair)
         reply = await self._run(keys.state, "amend", keys.two, 0, 0, *pairs)
         return bool(reply[0] == b"OK")
@@ -264,7 +273,7 @@ class Counters:
         effective_ms: int,
         lots: str,
     ) -> bool:
-        """Add a lot once; `lots` are the account's grant ids in burn-down order, the new one among them.
+        """Add a lot once; `lots` are all grant ids of the account in burn-down order.
 
         False: the account has it already, or is not loaded.
         """
@@ -277,7 +286,7 @@ class Counters:
         return bool(reply[0] == b"OK")
 
     async def open_shard(self, shard: int, epoch: int) -> tuple[int, int]:
-        """Open a shard that is new or was lost; the epoch and seq it has now, which this process goes by from here."""
+        """Open a shard that is new or was lost; the epoch and seq it has now, for us to go by."""
         state = self._shards[shard]
         keys = bulks((state.meta, state.holds, state.leases))
         _, epoch_now, seq_now = await self._run(state, "open", keys, epoch)
@@ -299,7 +308,7 @@ class Counters:
         return snapshot(await self._run(state, "inspect", names))
 
     async def acknowledge(self, settled: Sequence[Settlement]) -> None:
-        """Forget settlements that are in Postgres: their outbox entries, and what a retried settle would be told.
+        """Forget settlements that are in Postgres: outbox entries, and what a settle would repeat.
 
         Those without an outbox id were never settled in Redis; their holds stay for the reaper.
         Holds go before entries: if only half of it happens, the sweeper finds the entry and repeats
@@ -343,7 +352,7 @@ class Counters:
     async def outbox_page(
         self, shard: int, older_than_ms: int, limit: int, after: str | None = None
     ) -> list[tuple[str, dict[bytes, bytes]]]:
-        """Up to `limit` outbox entries (id, fields), oldest first, written at least `older_than_ms` ago.
+        """Up to `limit` outbox entries (id, fields), oldest first, of `older_than_ms` and more.
 
         `after` is the last id of the page before.
         """

@@ -1,4 +1,4 @@
-"""Calls whose admission is uncertain and that were told it failed: what they may hold is given back.
+"""Calls that were told their admission failed, though it may not have: they are voided.
 
 Order makes this safe: the void goes out behind the admit on the same connection, or on a new one
 after the old one is closed. Should it overtake the admit all the same, or this process die, the

@@ -1,14 +1,14 @@
-"""What can fail between the gateway and Redis. Denials are values (`policies.decision`), these are failures."""
+"""What can fail between gateway and Redis. Denials are values, in `policies.decision`."""
 
 from __future__ import annotations
 
 
-class CountersUnavailable(Exception):  # noqa: N818 -- named for what is the case, as its callers say it
+class CountersUnavailable(Exception):  # noqa: N818 -- named for what is the case
     """Redis gave no usable answer in time. The script may or may not have run."""
 
 
 class CommandRefused(CountersUnavailable):
-    """Redis answered with an error, such as `OOM` or `LOADING`. Its text opens with Redis' own code."""
+    """Redis answered with an error, such as `OOM` or `LOADING`, with which the text begins."""
 
 
 class CountersMisconfigured(Exception):  # noqa: N818 -- the same

@@ -69,7 +69,7 @@ class Shard:
 
 
 class AccountKeys:
-    """The keys of one account's scripts, packed. Made by `Counters.keys`; callers cache it with the account."""
+    """The keys of one account's scripts, packed once; callers cache it with the account."""
 
     __slots__ = ("account_id", "five", "four", "name", "shard", "state", "two")
 

@@ -1,4 +1,4 @@
-"""What the scripts' replies mean, as the values of `policies.decision`, and the values that only audits and jobs see.
+"""What the scripts' replies mean, as the values of `policies.decision` and a few of our own.
 
 Every reply is `[status, epoch, seq, …]`; `policies/lua/*.lua` say what follows. The two hot ones,
 an admitted and a settled call, are decoded in place by `Counters`.
@@ -32,7 +32,10 @@ LOST: dict[bytes, Literal["STALE", "REGRESSED"]] = {
 
 
 class Snapshot(NamedTuple):
-    """One atomic look at an account: its hash's fields and its live holds' texts by call id. Epoch 0: shard empty."""
+    """One atomic look at an account: its hash, and its live holds' texts by call id.
+
+    Epoch 0 says that the shard is empty.
+    """
 
     epoch: int
     seq: int

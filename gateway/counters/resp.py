@@ -17,7 +17,7 @@ INTEGERS_MAX = 8_192
 
 
 def bulk(part: Part) -> bytes:
-    """One argument: `1000` is `$4\\r\\n1000\\r\\n`."""
+    """One argument: its length in bytes, then itself."""
     if isinstance(part, int):
         raw = b"%d" % part
     elif isinstance(part, str):

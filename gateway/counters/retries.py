@@ -28,13 +28,12 @@ async def send_again(
 ) -> list[Any]:
     """The reply of an idempotent script whose first sending had another `outcome` than a reply.
 
-        outcome so far                 what is done
-        -----------------------------  -----------------------------------------------------------------
-        NotReady: nothing was sent     wait for the connection, send
-        ConnectionCut: it may have run wait for the connection, send once more; the script knows its
-        call
-        NOSCRIPT: it has not run       send with the script's text
-        DeadlinePassed, other answers  give up
+    | outcome so far                 | what is done                                        |
+    | ------------------------------ | --------------------------------------------------- |
+    | NotReady: nothing was sent     | wait for the connection, send                       |
+    | ConnectionCut: it may have run | the same, once; the script knows its call by the id |
+    | NOSCRIPT: it has not run       | send with the script's text                         |
+    | DeadlinePassed, other answers  | give up                                             |
 
     All of it within the deadline of the first sending. `tail` is the command behind its head: keys
     and arguments.

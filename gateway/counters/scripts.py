@@ -22,7 +22,7 @@ KEYS_COUNT = {
 
 
 class Script:
-    """One script. `head(n)` opens its command for n ARGV: the verb, the script, the count of keys."""
+    """One script. `head(n)` opens its command for n ARGV: verb, script, count of keys."""
 
     __slots__ = ("keys_count", "name", "sha", "text")
 
@@ -34,7 +34,7 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def head(self, arguments: int) -> bytes:
-        """For a server that knows the script; one that does not answers NOSCRIPT and has done nothing."""
+        """For a server that knows the script; one that does not answers NOSCRIPT, untouched."""
         return self._head(arguments, "EVALSHA", self.sha)
 
     def head_with_text(self, arguments: int) -> bytes:
