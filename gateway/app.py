@@ -1,7 +1,7 @@
 """The composition root of a worker: the only place that builds its object graph.
 
-Order of life: Redis and Postgres are connected first and closed last; the writer outlives the proxy, so that what the
-last calls settled is written before Postgres is let go.
+Order of life: Redis and Postgres are connected first and closed last; the writer outlives the
+proxy, so that what the last calls settled is written before Postgres is let go.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Worker:
 
     async def load_catalogue(self) -> None:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
-        self._proxy.offers = build_offers(await self._ledger.catalogue())
+        self._proxy.offers = build_offers(await self._ledger.snapshot_routes())
 
     async def reload_catalogue(self) -> None:
         """As `load_catalogue`, for a running worker: a failure is logged, not raised."""
@@ -77,7 +77,10 @@ class Worker:
             log.info("the catalogue has changed")
 
     async def finish_calls(self) -> None:
-        """Let running calls end, up to the deadline; then cut them. Idle connections close at once."""
+        """Let running calls end, up to the deadline; then cut them.
+
+        Idle connections close at once.
+        """
         self.stopping = True
         self.server.pre_shutdown()
         await self.server.shutdown(self.deadline_s)
@@ -87,7 +90,8 @@ class Worker:
 async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
     """A worker that is ready to accept connections; leaving the context ends it with nothing lost.
 
-    Raises: what keeps it from starting, such as CountersMisconfigured or a mistake in the catalogue.
+    Raises: what keeps it from starting, such as CountersMisconfigured or a mistake in the
+    catalogue.
     """
     config = settings.gateway
     loop = asyncio.get_running_loop()
@@ -96,9 +100,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             Ledger(config.postgres_url, connections_max=POSTGRES_CONNECTIONS_MAX)
         )
         counters = await stack.enter_async_context(
-            Counters(
-                config.redis_url, shards=config.shards, deadline_ms=config.redis_deadline_ms
-            )
+            Counters(config.redis_url, shards=config.shards, deadline_ms=config.redis_deadline_ms)
         )
         writer = SettlementWriter(
             ledger, counters.acknowledge, backlog_rows_max=config.backlog_rows_max

@@ -1,6 +1,7 @@
 """The wall clock, injected so that tests can move it, and ids that carry it.
 
-A worker's clock never decides about credits: Redis' TIME does. It only stamps ids (which month a row is stored in).
+A worker's clock never decides about credits: Redis' TIME does. It only stamps ids (which month a
+row is stored in).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ def now_ms() -> int:
 class CallIds:
     """Makes call ids: UUIDv7 (RFC 9562) as 32 lower-case hex digits.
 
-    The 74 random bits come from a generator that is seeded by the operating system: ids must be unique, they are
-    not secrets.
+    The 74 random bits come from a generator that is seeded by the operating system: ids must be
+    unique, they are not secrets.
     """
 
     __slots__ = ("_bits",)

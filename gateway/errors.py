@@ -1,7 +1,8 @@
 """The one place where a denial or a failure becomes an HTTP answer.
 
-Inside the gateway an expected "no" is a `Refusal` value. Its `detail` is public text: it never names another account,
-an upstream's address, or a secret. What operators need beyond it goes to the log under the request id.
+Inside the gateway an expected "no" is a `Refusal` value. Its `detail` is public text: it never
+names another account, an upstream's address, or a secret. What operators need beyond it goes to
+the log under the request id.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class Refusal(NamedTuple):
 
 
 def bad_request(detail: str, *, status: int = 400) -> Refusal:
-    """The request can't be forwarded safely; the connection is closed because its framing can't be trusted."""
+    """The request can't be forwarded safely.
+
+    The connection is closed, because its framing can't be trusted.
+    """
     return Refusal(status, "bad_request", detail, close=True)
 
 
@@ -85,9 +89,7 @@ INTERNAL = Refusal(500, "internal_error", "The gateway failed; the request id na
 
 def unavailable(detail: str) -> Refusal:
     """Redis gone, shard rebuilding, shutting down: always with Retry-After."""
-    return Refusal(
-        503, "temporarily_unavailable", detail, retry_after_s=UNAVAILABLE_RETRY_AFTER_S
-    )
+    return Refusal(503, "temporarily_unavailable", detail, retry_after_s=UNAVAILABLE_RETRY_AFTER_S)
 
 
 def too_large(limit_bytes: int) -> Refusal:
@@ -101,7 +103,7 @@ def too_large(limit_bytes: int) -> Refusal:
     )
 
 
-def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:  # noqa: PLR0911 - one arm per denial
+def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:
     """The public form of a denial by the admit script.
 
     Raises: TypeError for a decision that is no denial.
@@ -127,7 +129,10 @@ def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:  # noqa: P
 
 
 def render(refusal: Refusal, style: ErrorStyle, request_id: str) -> tuple[bytes, bytes]:
-    """Content type and body of a refusal: `application/problem+json` (RFC 9457), or the route's style."""
+    """Content type and body of a refusal.
+
+    `application/problem+json` (RFC 9457), or the route's style.
+    """
     if style is ErrorStyle.OPENAI:
         error = {
             "message": refusal.detail,

@@ -1,7 +1,7 @@
 """Logs: one line an event, on stderr, without secrets.
 
-No code of ours logs a key. The filter is a second lock: whatever a library or an exception's text brings along, an API
-key in it is masked.
+No code of ours logs a key. The filter is a second lock: whatever a library or an exception's text
+brings along, an API key in it is masked.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """One worker process: `python -m gateway.worker`, started by the supervisor.
 
-Protocol: one JSON line on stdin, `{"gateway": {…}, "pepper": "hex", "index": 0}`; one JSON line on stdout,
-`{"event": "ready", "pid": …}`, once connections are accepted. It stops on SIGTERM, and when stdin ends, which means that the
-supervisor is dead. SIGINT is ignored: Ctrl-C reaches the whole process group, and the supervisor decides the order.
+Protocol: one JSON line on stdin, `{"gateway": {…}, "pepper": "hex", "index": 0}`; one JSON line
+on stdout, `{"event": "ready", "pid": …}`, once connections are accepted. It stops on SIGTERM, and
+when stdin ends, which means that the supervisor is dead. SIGINT is ignored: Ctrl-C reaches the
+whole process group, and the supervisor decides the order.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from gateway.config import GatewayConfig
 from gateway.logs import set_up_logs
 
 LISTEN_BACKLOG = 4_096
-# The hot path makes no cycles that matter; a young collection every 700 objects would cost it several percent.
+# The hot path makes no cycles that matter; a young collection every 700 objects would cost it
+# several percent.
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
@@ -41,7 +43,7 @@ async def _serve(settings: WorkerSettings) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(sys.stdin.fileno(), lambda: os.read(sys.stdin.fileno(), 1024) or stop.set())
+    loop.add_reader(sys.stdin.fileno(), _watch_stdin, stop)
     async with run_worker(settings) as worker:
         listening = await loop.create_server(
             worker.server, sock=_bound_socket(settings.gateway.proxy_listen), backlog=LISTEN_BACKLOG
@@ -56,6 +58,11 @@ async def _serve(settings: WorkerSettings) -> None:
     loop.remove_reader(sys.stdin.fileno())
 
 
+def _watch_stdin(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1_024):
+        stop.set()
+
+
 def _bound_socket(listen: str) -> socket.socket:
     """A socket that shares its port with the other workers' (the kernel spreads connections)."""
     host, _, port = listen.rpartition(":")
@@ -65,7 +72,7 @@ def _bound_socket(listen: str) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind((host, int(port)))
-    sock.setblocking(False)
+    sock.setblocking(False)  # noqa: FBT003 - positional only
     return sock
 
 

@@ -1,13 +1,14 @@
-"""From a principal and an offer to a hold: one script call, and what to do when Redis does not know the account yet.
+"""From a principal and an offer to a hold, also when Redis does not know the account yet.
 
 States of an account as one worker sees it, and the write that leaves each:
 
     shard lost ──open_shard──► not loaded ──load──► loaded ──admit──► held
 
-`load` seeds from Postgres absolutely and only if nobody has loaded since, so two workers that race load once. It
-names the seq that was seen before Postgres was read: if people have changed the account in between, `load` refuses and
-the next attempt reads again. If the process dies between any two steps, the next call of any worker begins where it
-stopped: every step is idempotent.
+`load` seeds from Postgres absolutely and only if nobody has loaded since, so two workers that
+race load once. It names the seq that was seen before Postgres was read: if people have changed
+the account in between, `load` refuses and the next attempt reads again. If the process dies
+between any two steps, the next call of any worker begins where it stopped: every step is
+idempotent.
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ class Admission:
         source: AccountSource,
         flush: Callable[[], Awaitable[None]],
     ) -> None:
-        """`flush` writes this worker's pending settlements to Postgres before balances are read from there."""
+        """Take what admits.
+
+        `flush` writes this worker's pending settlements to Postgres, before balances are read
+        from there.
+        """
         self._counters = counters
         self._source = source
         self._flush = flush
@@ -60,8 +65,8 @@ class Admission:
     async def admit(self, principal: Principal, offer: Offer, call_id: str) -> Decision:
         """Hold the offer's ceiling, or say why not.
 
-        Raises: CountersUnavailable when Redis can't be asked in time; the ledger's errors when an account has to
-        be loaded and Postgres can't be asked.
+        Raises: CountersUnavailable when Redis can't be asked in time; the ledger's errors when an
+        account has to be loaded and Postgres can't be asked.
         """
         decision = await self._once(principal, offer, call_id)
         if type(decision) is Admitted:
@@ -90,7 +95,10 @@ class Admission:
     async def _shared(
         self, name: Hashable, work: Callable[..., Awaitable[None]], *args: object
     ) -> None:
-        """Do work that many calls wait for once. The first caller's leaving does not stop it for the others."""
+        """Do work that many calls wait for once.
+
+        The first caller's leaving does not stop it for the others.
+        """
         task = self._under_way.get(name)
         if task is None:
             task = asyncio.ensure_future(work(*args))
@@ -99,16 +107,19 @@ class Admission:
         await asyncio.shield(task)
 
     async def _load(self, keys: AccountKeys, asked: NotLoaded) -> None:
-        """Seed the account from Postgres. A no-op when it is gone, or when somebody else was faster."""
+        """Seed the account from Postgres.
+
+        A no-op when it is gone, or when somebody else was faster.
+        """
         state = await self._source.account_state(keys.account_id)
         if state is not None:
-            await self._counters.load(keys, state, seq=asked.seq)
+            await self._counters.load(keys, state, asked)
 
     async def _open(self, lost: ShardLost, principal: Principal) -> None:
         """Open a shard that Redis does not have, or has only in an older state.
 
-        Balances are then read from Postgres again, account by account; so what this worker has not written yet goes
-        there first.
+        Balances are then read from Postgres again, account by account; so what this worker has
+        not written yet goes there first.
         """
         shard = principal.keys.shard
         if lost.kind == "STALE" and lost.epoch:

@@ -37,7 +37,8 @@ _DROPPED = frozenset(
         b"ratelimit-policy",
     }
 )
-# Header names as agents spell them, classified once; names beyond the bound are classified each time.
+# Header names as agents spell them, classified once; names beyond the bound are classified each
+# time.
 CLASSIFIED_NAMES_MAX = 2_048
 _classified: dict[bytes, bool] = {}
 
@@ -104,7 +105,10 @@ def sse_receipt(receipt: Receipt) -> bytes:
 def refuse(
     call: Call, refusal: Refusal, style: ErrorStyle, call_id: str, extra_lines: bytes = b""
 ) -> None:
-    """Write a refusal as the whole answer. A body that the client still sends is not read: the connection ends."""
+    """Write a refusal as the whole answer.
+
+    A body that the client still sends is not read: the connection ends.
+    """
     if refusal.close or not call.payload.is_eof():
         call.keep_alive = False
     content_type, body = render(refusal, style, call_id)

@@ -1,8 +1,9 @@
 """Who is calling: from an API key to a `Principal`, without I/O once the key is known.
 
-The cache is safe to keep for ever: which account a key belongs to never changes, and whether key and account
-may still call is read by the admit script on every call. Unknown keys are remembered for a short while, so that a
-client with a wrong key can't make Postgres work for each of its calls.
+The cache is safe to keep for ever: which account a key belongs to never changes, and whether key
+and account may still call is read by the admit script on every call. Unknown keys are remembered
+for a short while, so that a client with a wrong key can't make Postgres work for each of its
+calls.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ class KeyDirectory(Protocol):
 class Principal:
     """The key, account and platform behind a call, with the packed names that Redis needs."""
 
-    __slots__ = ("account_id", "contexts", "key_id", "keys", "platform_id")
+    __slots__ = ("account_id", "contexts", "key_id", "key_number", "keys", "platform_id")
 
     def __init__(self, row: KeyRow, keys: AccountKeys) -> None:
         self.platform_id = row.platform_id
         self.account_id = row.account_id
         self.key_id = b"%d" % row.key_id
+        self.key_number = row.key_id
         self.keys = keys
         self.contexts = b"%d,%d,%d" % (row.platform_id, row.account_id, row.key_id)
 

@@ -4,8 +4,9 @@
       │ client gone      │ refused, late, gone    │ truncated, late, gone
       └──► void          └──────────► settle ◄────┘
 
-A call leaves HELD by exactly one of void and settle, on every path out of here: client gone, agent broken, worker
-stopping. The settlement is acknowledged before the client gets the last byte, never before the first.
+A call leaves HELD by exactly one of void and settle, on every path out of here: client gone,
+agent broken, worker stopping. The settlement is acknowledged before the client gets the last
+byte, never before the first.
 """
 
 from __future__ import annotations
@@ -145,7 +146,10 @@ class Exchange:
         )
 
     async def _answer_whole(self, answer: Answer, body: bytes) -> None:
-        """An answer that is here complete: settle first, then one write with the price in its head."""
+        """Answer with what is here complete.
+
+        Settled first, then written at once, with the price in its head.
+        """
         call = self.call
         self._open_meter(answer)
         if self.meter is not None:
@@ -172,21 +176,12 @@ class Exchange:
             await self._drained()
 
     async def _answer_stream(self, answer: Answer) -> None:
-        """An answer that passes as it comes. Its last bytes wait for the settlement."""
+        """Pass an answer as it comes. Its last bytes wait for the settlement."""
         call = self.call
         self._open_meter(answer)
         chunked = self._begin_stream(answer)
         try:
-            chunk = await answer.read()
-            while chunk:
-                if self.meter is not None:
-                    self.meter.feed(chunk)
-                if answer.ended:
-                    break
-                call.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-                if call.connection.writing_paused:
-                    await call.drained(self.body_timeout_s)
-                chunk = await answer.read()
+            chunk = await self._pass_on(answer, chunked=chunked)
         except UpstreamTruncated as exc:
             log.warning("call %s: the agent's answer ended early: %s", self.hold.call_id, exc)
             await self._cut(answer, Ending.UPSTREAM_ERROR)
@@ -213,6 +208,19 @@ class Exchange:
         if call.connection.writing_paused:
             await self._drained()
 
+    async def _pass_on(self, answer: Answer, *, chunked: bool) -> bytes:
+        """Meter and pass every part of a stream but the last, which is returned."""
+        call, meter = self.call, self.meter
+        while True:
+            chunk = await answer.read()
+            if meter is not None and chunk:
+                meter.feed(chunk)
+            if not chunk or answer.ended:
+                return chunk
+            call.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            if call.connection.writing_paused:
+                await call.drained(self.body_timeout_s)
+
     def _begin_stream(self, answer: Answer) -> bool:
         """Write a stream's head; whether its body is to be chunked."""
         call, hold = self.call, self.hold
@@ -226,9 +234,7 @@ class Exchange:
                 answer.reason,
                 answers.forwardable(answer.headers),
                 b"Transfer-Encoding: chunked\r\n" if chunked else _framing(answer),
-                answers.reserve_lines(
-                    hold.call_id, hold.offer.ceiling, hold.admitted.remaining
-                ),
+                answers.reserve_lines(hold.call_id, hold.offer.ceiling, hold.admitted.remaining),
                 answers.rate_lines(hold.admitted),
                 answers.connection_line(call),
             )
@@ -283,12 +289,10 @@ class Exchange:
         self.status = refusal.status
         receipt = await self._settle(ending)
         lines = answers.price_lines(self.hold.call_id, receipt)
-        answers.refuse(
-            self.call, refusal, self.hold.offer.route.errors, self.hold.call_id, lines
-        )
+        answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id, lines)
 
     async def _interrupted(self) -> None:
-        """The client left, or the worker's deadline for running calls has passed: settle what was seen."""
+        """Settle what was seen: the client left, or the worker's deadline for calls has passed."""
         call = self.call
         call.interruptible = None
         task = asyncio.current_task()

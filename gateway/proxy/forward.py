@@ -35,11 +35,13 @@ class ClientGoneError(Exception):
     """The client left before its body was complete."""
 
 
-def request_head(call: Call, head: RequestHead, offer: Offer, call_id: str, length: int | None) -> bytes:
+def request_head(
+    call: Call, head: RequestHead, offer: Offer, call_id: str, length: int | None
+) -> bytes:
     """The head for the agent; `length` is the body's, None for a chunked one.
 
-    The client's hop-by-hop headers, key and forwarding claims are gone already; the route's own headers come last and
-    replace the client's of the same name.
+    The client's hop-by-hop headers, key and forwarding claims are gone already; the route's own
+    headers come last and replace the client's of the same name.
     """
     lines = head.lines
     if offer.injected_names:
@@ -58,18 +60,22 @@ def request_head(call: Call, head: RequestHead, offer: Offer, call_id: str, leng
         framing = b"Content-Length: %d\r\n" % length
     else:
         framing = b""
-    return b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%b%b%bX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n" % (
-        head.method.encode(),
-        offer.upstream_path(head.path),
-        head.query.encode(),
-        offer.origin.host_header,
-        b"\r\n".join(lines) + b"\r\n" if lines else b"",
-        encoding,
-        framing,
-        call.connection.forwarded_for,
-        head.host,
-        call_id.encode(),
-        offer.injected,
+    return (
+        b"%b %b%b HTTP/1.1\r\nHost: %b\r\n"
+        b"%b%b%b%bX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n"
+        % (
+            head.method.encode(),
+            offer.upstream_path(head.path),
+            head.query.encode(),
+            offer.origin.host_header,
+            b"\r\n".join(lines) + b"\r\n" if lines else b"",
+            encoding,
+            framing,
+            call.connection.forwarded_for,
+            head.host,
+            call_id.encode(),
+            offer.injected,
+        )
     )
 
 
@@ -77,7 +83,8 @@ def request_head(call: Call, head: RequestHead, offer: Offer, call_id: str, leng
 def _readable_encodings(accepted: bytes) -> bytes:
     """What of the client's Accept-Encoding a meter can read; `identity` if that is nothing.
 
-    An agent that uses another encoding all the same is passed on untouched, and its units count as missing.
+    An agent that uses another encoding all the same is passed on untouched, and its units count
+    as missing.
     """
     kept = [
         offer.strip()
@@ -100,7 +107,9 @@ async def small_body(call: Call, timeout_s: float) -> bytes:
 
 
 async def large_body(call: Call, timeout_s: float, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body in parts as they come, with back-pressure: nothing is read before the last part was taken.
+    """The body in parts as they come.
+
+    With back-pressure: nothing is read before the last part was taken.
 
     Raises: BodyTooLargeError, BodyTimeoutError, ClientGoneError.
     """

@@ -1,4 +1,7 @@
-"""A call's way, step by step. Every step is a file of this folder; this one is their table of contents."""
+"""A call's way, step by step.
+
+Every step is a file of this folder; this one is their table of contents.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,17 @@ OWN_PREFIX = "/-/"
 log = logging.getLogger("tollkeeper.proxy")
 
 
+class Quest(NamedTuple):
+    """A request that may become a call: who asks for what."""
+
+    call_id: str
+    principal: Principal
+    platform: PlatformOffers
+    offer: Offer
+
+
 class Proxy:
-    """Handles calls: authenticate, match, admit, then an `Exchange` forwards, meters and settles."""
+    """Handles calls: authenticate, match, admit; then an `Exchange` carries on."""
 
     def __init__(
         self,
@@ -54,7 +66,7 @@ class Proxy:
         body_timeout_s: float,
         unready: Callable[[], str | None],
     ) -> None:
-        """`unready` tells why new calls can't be taken now, or None."""
+        """Take the steps to call. `unready` tells why no new call can be taken now, or None."""
         self.offers: Mapping[int, PlatformOffers] = {}
         self._authenticator = authenticator
         self._admission = admission
@@ -65,7 +77,7 @@ class Proxy:
         self._unready = unready
 
     async def handle(self, call: Call) -> Call:
-        """Serve one request; whatever happens, the client gets an answer or sees its connection cut."""
+        """Serve one request; the client gets an answer or sees its connection cut."""
         call_id = self._call_ids.new()
         head = read_head(call.message)
         if isinstance(head, Refusal):
@@ -83,47 +95,40 @@ class Proxy:
         if platform is None or offer is None:
             refuse(call, errors.NO_ROUTE, ErrorStyle.PROBLEM, call_id)
             return call
-        refusal = await self._serve(
-            call, head, principal, offer, call_id, platform.platform.upgrade_url
-        )
+        refusal = self._too_early(head, offer)
+        if refusal is None:
+            refusal = await self._serve(call, head, Quest(call_id, principal, platform, offer))
         if refusal is not None:
             refuse(call, refusal, offer.route.errors, call_id)
         return call
 
-    async def _serve(
-        self,
-        call: Call,
-        head: RequestHead,
-        principal: Principal,
-        offer: Offer,
-        call_id: str,
-        upgrade_url: str | None,
-    ) -> Refusal | None:
+    def _too_early(self, head: RequestHead, offer: Offer) -> Refusal | None:
+        """What can be refused before the body is read or credits are looked at."""
+        limit = offer.route.body_max_bytes
+        if head.content_length is not None and head.content_length > limit:
+            return errors.too_large(limit)
+        why_not = self._unready()
+        return errors.unavailable(why_not) if why_not is not None else None
+
+    async def _serve(self, call: Call, head: RequestHead, quest: Quest) -> Refusal | None:
         """Admit and forward, or say why not."""
-        length = head.content_length
-        if length is not None and length > offer.route.body_max_bytes:
-            return errors.too_large(offer.route.body_max_bytes)
-        if self._unready() is not None:
-            return errors.unavailable(f"{self._unready()} Try again shortly.")
         body: bytes | None = None
-        if (length is None and not head.chunked) or (
-            length is not None and length <= SMALL_BODY_MAX_BYTES and not head.expects_continue
-        ):
+        if _is_small(head):
             try:
                 body = await small_body(call, self._body_timeout_s)
             except BodyTimeoutError:
                 return errors.BODY_TIMEOUT
             except ClientGoneError:
                 return errors.bad_request("The body ended early.")
-        decision = await self._admit(principal, offer, call_id)
+        decision = await self._admit(quest)
         if type(decision) is not Admitted:
             if isinstance(decision, Refusal):
                 return decision
-            return refusal_of(decision, upgrade_url)
+            return refusal_of(decision, quest.platform.upgrade_url)
         exchange = Exchange(
             call,
             head,
-            Hold(call_id, principal, offer, decision),
+            Hold(quest.call_id, quest.principal, quest.offer, decision),
             client=self._client,
             settler=self._settler,
             body_timeout_s=self._body_timeout_s,
@@ -146,9 +151,10 @@ class Proxy:
             log.exception("a key could not be looked up")
             return errors.unavailable("Keys can't be looked up at the moment.")
 
-    async def _admit(self, principal: Principal, offer: Offer, call_id: str) -> Decision | Refusal:
+    async def _admit(self, quest: Quest) -> Decision | Refusal:
+        call_id = quest.call_id
         try:
-            decision = await self._admission.admit(principal, offer, call_id)
+            decision = await self._admission.admit(quest.principal, quest.offer, call_id)
         except CountersUnavailable:
             return errors.unavailable("Credits can't be reserved at the moment.")
         except Exception:
@@ -176,3 +182,10 @@ class Proxy:
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n%b\r\n%b"
             % (close, b"" if call.message.method == "HEAD" else b"ok\n")
         )
+
+
+def _is_small(head: RequestHead) -> bool:
+    """Whether the body is read before credits are held; a client that waits for 100 sends later."""
+    if head.chunked or head.expects_continue:
+        return False
+    return head.content_length is None or head.content_length <= SMALL_BODY_MAX_BYTES

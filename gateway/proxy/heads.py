@@ -1,8 +1,8 @@
 """Request heads: refused when ambiguous, else read once into what the call's way needs.
 
-One pass over the raw header lines does everything: framing checks, the credential, and the lines that may be
-forwarded. Hop-by-hop headers (RFC 9110 section 7.6.1) and whatever `Connection` names stay here; the client's
-own key never leaves the gateway.
+One pass over the raw header lines does everything: framing checks, the credential, and the lines
+that may be forwarded. Hop-by-hop headers (RFC 9110 section 7.6.1) and whatever `Connection` names
+stay here; the client's own key never leaves the gateway.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ _SPECIAL = {
         _DROP,
     ),
 }
-# Header names as clients spell them, classified once. Bounded: names beyond it are classified each time.
+# Header names as clients spell them, classified once. Bounded: names beyond it are classified
+# each time.
 CLASSIFIED_NAMES_MAX = 2_048
 _classified: dict[bytes, int] = {}
 _CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b""})
@@ -185,7 +186,7 @@ def _credential(value: bytes) -> bytes | None:
 
 
 def _connection_options(value: bytes, known: frozenset[bytes] | None) -> frozenset[bytes] | None:
-    """Names of headers that this connection's sender marks as hop-by-hop; None when there are none."""
+    """Names of headers that the sender marks as hop-by-hop; None when there are none."""
     if value in _CONNECTION_OPTIONS:
         return known
     options = frozenset(option.strip().lower() for option in value.split(b","))

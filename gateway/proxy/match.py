@@ -1,7 +1,8 @@
 """Which route serves a method and path: the most specific one, whatever the order of declaration.
 
-A pattern is a sequence of segments: literal before `{name}` before a `/**` tail, decided segment by segment from the
-left. Among routes of one pattern, one that names the method comes before one for any method.
+A pattern is a sequence of segments: literal before `{name}` before a `/**` tail, decided segment
+by segment from the left. Among routes of one pattern, one that names the method comes before one
+for any method.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class _Node(Generic[RouteT]):
 
 
 class RouteTree(Generic[RouteT]):
-    """Routes by method and pattern. Immutable once built: a change of the catalogue builds a new one."""
+    """Routes by method and pattern.
+
+    Immutable once built: a change of the catalogue builds a new one.
+    """
 
     def __init__(self, routes: Iterable[tuple[tuple[str, ...], str, RouteT]]) -> None:
         """Build from (methods, pattern, route); no methods means any method."""
@@ -69,7 +73,10 @@ class RouteTree(Generic[RouteT]):
 def _candidates(
     node: _Node[RouteT], segments: list[str], index: int
 ) -> Iterator[dict[str, RouteT]]:
-    """Routes whose pattern fits, most specific first. Depth is bounded by the patterns', not by the path's."""
+    """Routes whose pattern fits, most specific first.
+
+    Depth is bounded by the patterns', not by the path's.
+    """
     if index == len(segments):
         yield node.ends
     else:

@@ -1,15 +1,16 @@
-"""What is on offer, ready for the hot path: per platform a tree of routes with everything computable in advance.
+"""What is on offer, ready for the hot path: a tree of routes per platform, all computed.
 
-An `Offer` is a route as the proxy uses it. Offers are immutable; a change of the catalogue replaces the whole `Offers`
-between two calls, so a call is priced by one version from its ceiling to its settlement.
+An `Offer` is a route as the proxy uses it. Offers are immutable; a change of the catalogue
+replaces the whole `Offers` between two calls, so a call is priced by one version from its ceiling
+to its settlement.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.proxy.match import RouteTree
 from gateway.config import resolve_secret
+from gateway.proxy.match import RouteTree
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
 from policies.pricing import ceiling, floor
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Sequence
 
-    from policies.catalog import Platform, Route
+    from gateway.ledger import PlatformRoutes, PlatformRow
+    from policies.catalog import Route
 
 # A hold outlives the longest call by this much: the time to settle it.
 LEASE_MARGIN_MS = 30_000
@@ -78,21 +80,19 @@ class Offer:
 class PlatformOffers:
     """The routes of one platform."""
 
-    __slots__ = ("find", "offers", "platform")
+    __slots__ = ("find", "upgrade_url")
 
-    def __init__(self, platform: Platform, offers: Sequence[Offer]) -> None:
-        self.platform = platform
-        self.offers = offers
+    def __init__(self, platform: PlatformRow, offers: Sequence[Offer]) -> None:
+        self.upgrade_url = platform.upgrade_url
         tree = RouteTree((offer.route.methods, offer.route.pattern, offer) for offer in offers)
         self.find = tree.find
 
 
-def build_offers(
-    catalogue: Iterable[tuple[int, Platform, Sequence[Route]]],
-) -> dict[int, PlatformOffers]:
-    """The offers of every platform, by platform id, from (id, platform, its active routes).
+def build_offers(catalogue: Iterable[PlatformRoutes]) -> dict[int, PlatformOffers]:
+    """The offers of every platform, by platform id, from its active routes.
 
-    Raises: ValueError when a secret that a route names can't be resolved, or a CA file can't be read.
+    Raises: ValueError when a secret that a route names can't be resolved, or a CA file can't be
+    read.
     """
     contexts: dict[str | None, ssl.SSLContext] = {}
 
@@ -105,6 +105,6 @@ def build_offers(
         return Offer(route, contexts[route.tls_ca_file])
 
     return {
-        platform_id: PlatformOffers(platform, [offer(route) for route in routes])
-        for platform_id, platform, routes in catalogue
+        platform.platform_id: PlatformOffers(platform, [offer(route) for route in routes])
+        for platform, routes in catalogue
     }

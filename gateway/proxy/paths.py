@@ -1,7 +1,8 @@
 """One canonical path per call: what is matched and priced is, byte for byte, what is forwarded.
 
-A path that two readers could understand differently (dot segments, encoded slashes, path parameters) is refused,
-because the agent behind us may read it the other way (RFC 3986 section 6, FACTS).
+A path that two readers could understand differently (dot segments, encoded slashes, path
+parameters) is refused, because the agent behind us may read it the other way (RFC 3986 section 6,
+FACTS).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _REFUSED_ESCAPES = frozenset({"\x00", "/", "\\"})
 def canonical_path(path: str) -> str | None:
     """The canonical form of a request's path, or None if it is ambiguous.
 
-    Escapes of unreserved characters are decoded, other escapes are upper-cased. Refused: `%00 %2f %5c`, bad escapes,
-    a backslash, `#`, `;`, `//`, and dot segments, raw or encoded.
+    Escapes of unreserved characters are decoded, other escapes are upper-cased. Refused: `%00 %2f
+    %5c`, bad escapes, a backslash, `#`, `;`, `//`, and dot segments, raw or encoded.
     """
     if _PLAIN.fullmatch(path):
         return path

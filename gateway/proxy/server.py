@@ -1,9 +1,10 @@
 """The listening side: aiohttp's low-level server with the bounds it lacks.
 
-aiohttp sets no time limit on reading a request head and answers malformed heads by echoing them, API keys included,
-into the body and the log (FACTS). `Connection` gives every head a deadline, caps the connections, and
-answers malformed requests with a fixed text. `Call` is both ends of one request for aiohttp: it is built from the
-parsed head, and it is what the handler returns; the handler itself writes the bytes.
+aiohttp sets no time limit on reading a request head and answers malformed heads by echoing them,
+API keys included, into the body and the log (FACTS). `Connection` gives every head a deadline,
+caps the connections, and answers malformed requests with a fixed text. `Call` is both ends of one
+request for aiohttp: it is built from the parsed head, and it is what the handler returns; the
+handler itself writes the bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aiohttp import http_parser
 from aiohttp.web import Server
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.errors import Refusal, bad_request, render
+from gateway.errors import INTERNAL, bad_request, reason, render
 from policies.catalog import ErrorStyle
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Call:
     async def drained(self, timeout_s: float) -> None:
         """Wait until a slow client has taken what was written.
 
-        Raises: ConnectionError when the client left; TimeoutError when it took nothing for that long.
+        Raises: ConnectionError when the client left; TimeoutError when it took nothing for that
+        long.
         """
         if self.connection.writing_paused:
             async with asyncio.timeout(timeout_s):
@@ -135,18 +137,19 @@ class Connection(RequestHandler):
     ) -> Any:
         """Answer a malformed request with a fixed text, and close."""
         kind = type(exc).__name__
-        if status == 500:
+        if status >= 500:
             log.error("the handler failed", exc_info=exc)
-            refusal = Refusal(500, "internal_error", "The gateway failed.")
+            status, refusal = 500, INTERNAL
         else:
             log.info("refused a malformed request: %s", kind)
-            refusal = bad_request("The request is not valid HTTP/1.1.")
+            status, refusal = 400, bad_request("The request is not valid HTTP/1.1.")
         content_type, body = render(refusal, ErrorStyle.PROBLEM, "")
         call = cast("Call", request)
         call.keep_alive = False
         call.write(
-            b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-            % (status, b"Bad Request" if status == 400 else b"Error", content_type, len(body), body)
+            b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n"
+            b"Connection: close\r\n\r\n%b"
+            % (status, reason(status).encode(), content_type, len(body), body)
         )
         return call
 

@@ -2,14 +2,17 @@
 
 Writes, in order, and what holds if the process dies after each (I2, I5):
 
-1. `settle.lua` charges the hold and writes the outbox entry, atomically. Death after it: the sweeper carries the
+1. `settle.lua` charges the hold and writes the outbox entry, atomically. Death after it: the
+sweeper carries the
    entry to Postgres.
 2. `writer.add` keeps the settlement in memory until Postgres has it. Death after it: as 1.
-3. The writer commits, then deletes the outbox entry. Death between: the sweeper inserts again, in vain (the call id is
+3. The writer commits, then deletes the outbox entry. Death between: the sweeper inserts again, in
+vain (the call id is
    the primary key), and deletes.
 
-If Redis does not answer in time, 2 happens without 1: the settlement goes straight to Postgres, at most for what was
-held, and Redis is told the same figure when it is back. Whatever of the two is repeated has the same call id.
+If Redis does not answer in time, 2 happens without 1: the settlement goes straight to Postgres,
+at most for what was held, and Redis is told the same figure when it is back. Whatever of the two
+is repeated has the same call id.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from policies.burndown import split
+
 from gateway.clock import now_ms
 from gateway.counters import CountersUnavailable
-from policies.burndown import split
-from policies.decision import HoldGone, Settled, ShardLost, parse_postings
+from policies.decision import HoldGone, Settled, ShardLost, format_postings, parse_postings
 from policies.settlement import Settlement, owed, result_blob, units_text
 
 if TYPE_CHECKING:
@@ -55,6 +59,20 @@ class Receipt(NamedTuple):
     remaining_microcredits: int | None
 
 
+class _End(NamedTuple):
+    """How a call ended, and what that makes it owe."""
+
+    ending: Ending
+    status: int
+    units: str
+    flags: str
+    due: int
+
+    def result(self) -> bytes:
+        """As the settle script stores it."""
+        return result_blob(self.ending, self.status, self.units, self.flags).encode("ascii")
+
+
 class _Late(NamedTuple):
     """A settlement that Redis still has to be told of."""
 
@@ -75,48 +93,32 @@ class Settler:
     async def settle(
         self, hold: Hold, ending: Ending, status: int, units: Sequence[int | None]
     ) -> Receipt:
-        """Charge what the ending costs. Exactly one settlement comes of it, however often parts are retried."""
-        call_id, principal, offer, admitted = hold
-        price = offer.route.price
+        """Charge what the ending costs.
+
+        Exactly one settlement comes of it, however often parts of this are retried.
+        """
+        route = hold.offer.route
+        price = route.price
         if price is None:
-            due, flags, metered = 0, "", ""
+            end = _End(ending, status, "", "", 0)
         else:
-            due, flags = owed(price, offer.route.rules[ending], offer.ceiling, units)
-            metered = units_text(price, units)
-        result = result_blob(ending, status, metered, flags).encode("ascii")
+            due, flags = owed(price, route.rules[ending], hold.offer.ceiling, units)
+            end = _End(ending, status, units_text(price, units), flags, due)
+        keys, result = hold.principal.keys, end.result()
         try:
-            outcome = await self._counters.settle(principal.keys, call_id, due, result)
+            outcome = await self._counters.settle(keys, hold.call_id, end.due, result)
         except CountersUnavailable:
-            return self._without_redis(hold, ending, status, metered, flags, due)
+            receipt = self._straight_to_postgres(hold, end)
+            self._tell_later(_Late(hold, receipt.charged_microcredits, result))
+            return receipt
         if type(outcome) is Settled:
-            self._add(
-                Settlement(
-                    call_id,
-                    principal.keys.shard,
-                    outcome.outbox_id,
-                    principal.platform_id,
-                    principal.account_id,
-                    int(principal.key_id),
-                    offer.route.id,
-                    price.version if price else 0,
-                    outcome.admitted_ms,
-                    outcome.settled_ms,
-                    ending,
-                    status,
-                    metered,
-                    flags,
-                    offer.ceiling,
-                    outcome.charged,
-                    outcome.uncollected,
-                    parse_postings(outcome.postings),
-                )
-            )
+            self._add(_settlement(hold, end, outcome))
             return Receipt(outcome.charged, outcome.remaining)
         if isinstance(outcome, ShardLost):
-            log.error("call %s: its shard was lost while it ran; settling in Postgres", call_id)
-            return self._direct(hold, ending, status, metered, flags, due)
+            log.error("call %s: its shard was lost while it ran", hold.call_id)
+            return self._straight_to_postgres(hold, end)
         # The reaper ended this hold when its lease ran out; that settlement stands.
-        log.error("call %s: its hold had already ended (%s)", call_id, type(outcome).__name__)
+        log.error("call %s: its hold had already ended", hold.call_id)
         return Receipt(0, None)
 
     async def void(self, hold: Hold) -> None:
@@ -137,55 +139,37 @@ class Settler:
             self._late.task_done()
 
     async def drain(self, deadline_s: float) -> None:
-        """Wait until Redis knows all, or the deadline passes: then leases and the outbox take over."""
+        """Wait until Redis knows all. At the deadline leases and the outbox take over."""
         try:
             async with asyncio.timeout(deadline_s):
                 await self._late.join()
         except TimeoutError:
-            log.error("%d settlements could not be told to Redis", self._late.qsize() + 1)
+            log.warning("%d settlements could not be told to Redis", self._late.qsize() + 1)
 
-    def _without_redis(
-        self, hold: Hold, ending: Ending, status: int, metered: str, flags: str, due: int
-    ) -> Receipt:
-        receipt = self._direct(hold, ending, status, metered, flags, due)
-        result = result_blob(ending, status, metered, flags).encode("ascii")
-        try:
-            self._late.put_nowait(_Late(hold, receipt.charged_microcredits, result))
-        except asyncio.QueueFull:
-            log.error("call %s: Redis will learn of its settlement by expiry", hold.call_id)
-        return receipt
+    def _straight_to_postgres(self, hold: Hold, end: _End) -> Receipt:
+        """Settle without Redis.
 
-    def _direct(
-        self, hold: Hold, ending: Ending, status: int, metered: str, flags: str, due: int
-    ) -> Receipt:
-        """Straight to Postgres: only what was held can be charged, since nobody else can have taken that."""
-        call_id, principal, offer, admitted = hold
-        postings, _released, excess = split(parse_postings(admitted.allocation), due)
+        Only what was held can be charged: nobody else can have taken that.
+        """
+        postings, _released, excess = split(parse_postings(hold.admitted.allocation), end.due)
         charged = sum(posting.microcredits for posting in postings)
-        price = offer.route.price
-        self._add(
-            Settlement(
-                call_id,
-                principal.keys.shard,
-                None,
-                principal.platform_id,
-                principal.account_id,
-                int(principal.key_id),
-                offer.route.id,
-                price.version if price else 0,
-                admitted.admitted_ms,
-                now_ms(),
-                ending,
-                status,
-                metered,
-                flags,
-                offer.ceiling,
-                charged,
-                excess,
-                postings,
-            )
+        outcome = Settled(
+            charged=charged,
+            uncollected=excess,
+            remaining=0,
+            postings=format_postings(postings),
+            outbox_id="",
+            settled_ms=now_ms(),
+            admitted_ms=hold.admitted.admitted_ms,
         )
+        self._add(_settlement(hold, end, outcome))
         return Receipt(charged, None)
+
+    def _tell_later(self, late: _Late) -> None:
+        try:
+            self._late.put_nowait(late)
+        except asyncio.QueueFull:
+            log.exception("call %s: Redis will end its hold by expiry", late.hold.call_id)
 
     async def _told(self, late: _Late) -> bool:
         hold = late.hold
@@ -198,3 +182,29 @@ class Settler:
         if isinstance(outcome, HoldGone):
             log.error("call %s: its hold ended before Redis was back", hold.call_id)
         return True
+
+
+def _settlement(hold: Hold, end: _End, outcome: Settled) -> Settlement:
+    call_id, principal, offer, _admitted = hold
+    price = offer.route.price
+    # By position: this runs for every call.
+    return Settlement(
+        call_id,
+        principal.keys.shard,
+        outcome.outbox_id or None,
+        principal.platform_id,
+        principal.account_id,
+        principal.key_number,
+        offer.route.id,
+        price.version if price is not None else 0,
+        outcome.admitted_ms,
+        outcome.settled_ms,
+        end.ending,
+        end.status,
+        end.units,
+        end.flags,
+        offer.ceiling,
+        outcome.charged,
+        outcome.uncollected,
+        parse_postings(outcome.postings),
+    )
