@@ -1,4 +1,4 @@
-"""What the shard's scripts answer, as values: an admission, a settlement, or why neither came about.
+"""What the shard's scripts answer, as values: an admission, a settlement, or why neither came.
 
 Denials are values, matched exhaustively by their type; only failures are exceptions. `allocation`
 and `postings` stay the text that Redis replied ("12:1000 15:3"), because the hot path only passes
@@ -47,7 +47,7 @@ class RateLimited(NamedTuple):
 
 
 class QuotaExceeded(NamedTuple):
-    """The calls of this calendar month (UTC) are used up; `retry_after_ms` is when the next begins."""
+    """The calls of this calendar month (UTC) are used up; it ends in `retry_after_ms`."""
 
     limit: int
     retry_after_ms: int

@@ -12,7 +12,7 @@
 assert(#KEYS == 3 and #ARGV == 0, 'inspect takes 3 KEYS and no ARGV')
 local call = redis.call
 local meta = call('HMGET', KEYS[3], 'epoch', 'seq')
-local prefix = 'h|' .. string.match(KEYS[1], ':a:(%d+)$') .. '|'
+local prefix = 'h|' .. string.match(KEYS[1], ':a:(.+)') .. '|'
 local texts, holds = call('HGETALL', KEYS[2]), {}
 for i = 1, #texts, 2 do
   if string.sub(texts[i + 1], 1, #prefix) == prefix then

@@ -25,7 +25,7 @@ local given = {}
 for i = 4, #ARGV, 2 do given[ARGV[i]] = ARGV[i + 1] end
 assert(given.status and given.lots, 'load needs status and lots')
 assert(whole(given.rpm) and whole(given.rpmonth) and whole(given.conc))
-given.tat, given.month, given.count = given.tat or '0', given.month or '0', given.count or '0'
+given.tat, given.month_end, given.count = '0', '0', '0'
 for id in string.gmatch(given.lots, '%S+') do
   for _, kind in ipairs({'a:', 's:', 'e:', 'f:'}) do
     assert(given[kind .. id], 'load misses a field of a lot')
@@ -58,7 +58,7 @@ end
 
 -- The fields of every call come first: small hashes are searched from the front.
 local pairs_ = {'epoch', epoch, 'running', 0}
-for _, field in ipairs({'status', 'rpm', 'rpmonth', 'conc', 'lots', 'tat', 'month', 'count'}) do
+for _, field in ipairs({'status', 'rpm', 'rpmonth', 'conc', 'lots', 'tat', 'month_end', 'count'}) do
   pairs_[#pairs_ + 1], pairs_[#pairs_ + 2] = field, given[field]
   given[field] = nil
 end

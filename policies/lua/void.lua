@@ -21,7 +21,7 @@ local text = call('HGET', KEYS[3], ARGV[1])
 if not text then return {'GONE', epoch, seq} end
 local account_id, allocation = string.match(text, '^h|(%d+)|%d+|%d+|%d+|([^|]*)|')
 if not account_id then return {'SETTLED', epoch, seq} end
-assert(account_id == string.match(KEYS[2], ':a:(%d+)$'), 'the hold is of another account')
+assert(account_id == string.match(KEYS[2], ':a:(.+)'), 'the hold is of another account')
 local account = call('HMGET', KEYS[2], 'running', 'lots')
 if not account[2] then return {'GONE', epoch, seq} end
 local now_us = clock_us()
