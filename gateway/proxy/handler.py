@@ -6,7 +6,7 @@ Every step is a file of this folder; this one is their table of contents.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway import errors
 from gateway.counters import CountersUnavailable
