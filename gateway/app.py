@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CATALOGUE_CHANNEL = "tollkeeper_catalog"
 POSTGRES_CONNECTIONS_MAX = 4
+FLUSH_DEADLINE_S = 5.0
 
 log = logging.getLogger("tollkeeper.worker")
 
@@ -106,12 +107,15 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             ledger, counters.acknowledge, backlog_rows_max=config.backlog_rows_max
         )
         await stack.enter_async_context(_background(writer.run()))
-        settler = Settler(counters, writer.add)
+        settler = Settler(counters, writer)
         await stack.enter_async_context(_background(settler.run()))
 
         client = UpstreamClient()
         stack.push_async_callback(client.close)
         worker: Worker | None = None
+
+        async def flush() -> None:
+            await writer.drain(FLUSH_DEADLINE_S)
 
         def unready() -> str | None:
             if writer.full:
@@ -120,7 +124,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
 
         proxy = Proxy(
             authenticator=Authenticator(ledger, settings.pepper, counters.keys, loop.time),
-            admission=Admission(counters, ledger, writer.flush),
+            admission=Admission(counters, ledger, flush),
             settler=settler,
             client=client,
             call_ids=CallIds(),

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from policies.burndown import split
 
@@ -29,7 +29,7 @@ from policies.decision import HoldGone, Settled, ShardLost, format_postings, par
 from policies.settlement import Settlement, owed, result_blob, units_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from gateway.counters import Counters
     from gateway.proxy.authenticate import Principal
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from policies.catalog import Ending
     from policies.decision import Admitted
 
+POSTGRES_WAIT_S = 2.0
 LATE_SETTLES_MAX = 100_000
 LATE_RETRY_MIN_S, LATE_RETRY_MAX_S = 0.2, 5.0
 
@@ -81,13 +82,22 @@ class _Late(NamedTuple):
     result: bytes
 
 
+class Writer(Protocol):
+    """The batched way to Postgres."""
+
+    def add(self, settlement: Settlement) -> None:
+        """Take a settlement that is in the outbox; never blocks."""
+
+    async def write(self, settlement: Settlement) -> None:
+        """Take a settlement that Redis does not have; returns when it is in Postgres."""
+
+
 class Settler:
     """Settles and voids holds. `run` tells Redis what it missed."""
 
-    def __init__(self, counters: Counters, add: Callable[[Settlement], None]) -> None:
-        """`add` takes a settlement into the batched writer; it never blocks."""
+    def __init__(self, counters: Counters, writer: Writer) -> None:
         self._counters = counters
-        self._add = add
+        self._writer = writer
         self._late: asyncio.Queue[_Late] = asyncio.Queue(LATE_SETTLES_MAX)
 
     async def settle(
@@ -108,15 +118,15 @@ class Settler:
         try:
             outcome = await self._counters.settle(keys, hold.call_id, end.due, result)
         except CountersUnavailable:
-            receipt = self._straight_to_postgres(hold, end)
+            receipt = await self._straight_to_postgres(hold, end)
             self._tell_later(_Late(hold, receipt.charged_microcredits, result))
             return receipt
         if type(outcome) is Settled:
-            self._add(_settlement(hold, end, outcome))
+            self._writer.add(_settlement(hold, end, outcome))
             return Receipt(outcome.charged, outcome.remaining)
         if isinstance(outcome, ShardLost):
             log.error("call %s: its shard was lost while it ran", hold.call_id)
-            return self._straight_to_postgres(hold, end)
+            return await self._straight_to_postgres(hold, end)
         # The reaper ended this hold when its lease ran out; that settlement stands.
         log.error("call %s: its hold had already ended", hold.call_id)
         return Receipt(0, None)
@@ -146,8 +156,8 @@ class Settler:
         except TimeoutError:
             log.warning("%d settlements could not be told to Redis", self._late.qsize() + 1)
 
-    def _straight_to_postgres(self, hold: Hold, end: _End) -> Receipt:
-        """Settle without Redis.
+    async def _straight_to_postgres(self, hold: Hold, end: _End) -> Receipt:
+        """Settle without Redis, and wait a while until Postgres has it.
 
         Only what was held can be charged: nobody else can have taken that.
         """
@@ -162,7 +172,12 @@ class Settler:
             settled_ms=now_ms(),
             admitted_ms=hold.admitted.admitted_ms,
         )
-        self._add(_settlement(hold, end, outcome))
+        try:
+            async with asyncio.timeout(POSTGRES_WAIT_S):
+                await self._writer.write(_settlement(hold, end, outcome))
+        except TimeoutError:
+            # Both are away. The writer goes on trying for as long as this process lives.
+            log.warning("call %s: neither Redis nor Postgres has its settlement", hold.call_id)
         return Receipt(charged, None)
 
     def _tell_later(self, late: _Late) -> None:
