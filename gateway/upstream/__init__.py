@@ -1,0 +1,25 @@
+"""The lean HTTP/1.1 client that forwards calls to agents. README.md tells its rules."""
+
+from gateway.upstream.answer import Answer
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)
+from gateway.upstream.origin import Origin
+from gateway.upstream.tls import client_context
+
+__all__ = (
+    "Answer",
+    "Origin",
+    "UpstreamBroken",
+    "UpstreamClient",
+    "UpstreamError",
+    "UpstreamTimeout",
+    "UpstreamTruncated",
+    "UpstreamUnreachable",
+    "client_context",
+)

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 class Answer:
     """Status, headers and body of one answer.
 
-    `body` is the whole body when it had arrived together with the head (then the connection is free again already),
-    else None: `read()` gives it piece by piece. `content_length` is what the header said, also for HEAD, where the
-    body is b""; None when there was no such header, even if `body` is known (a chunked answer in one packet).
+    `body` is the whole body when it had arrived together with the head (then the connection is
+    free again already), else None: `read()` gives it piece by piece. `content_length` is what the
+    header said, also for HEAD, where the body is b""; None when there was no such header, even if
+    `body` is known (a chunked answer in one packet).
     """
 
     __slots__ = ("_taken", "body", "content_length", "headers", "http_version", "reason", "status")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # made once per call: keywords would cost
         self,
         status: int,
         reason: bytes,
@@ -48,7 +49,7 @@ class Answer:
 
     @property
     def ended(self) -> bool:
-        """Whether all has been read and the body came to its clean end: the next `read()` is b""."""
+        """Whether all is read and the body came to its clean end: the next `read()` is b""."""
         return self._taken
 
     def abort(self) -> None:
@@ -58,12 +59,13 @@ class Answer:
 class StreamedAnswer(Answer):
     """An answer whose body is still coming. One reader at a time.
 
-    The connection appends to `chunks` and goes back to the pool as soon as the last byte is here, read or not.
+    The connection appends to `chunks` and goes back to the pool as soon as the last byte is here,
+    read or not.
     """
 
     __slots__ = ("_connection", "_error", "_waiter", "chunks", "unread_bytes")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # as its base
         self,
         status: int,
         reason: bytes,
@@ -83,11 +85,11 @@ class StreamedAnswer(Answer):
     async def read(self) -> bytes:
         """The next bytes of the body, as soon as there are any; b"" at its clean end.
 
-        Raises: UpstreamTruncated when the body ended early, UpstreamTimeout when idle or total time ran out, or what
-        the caller's upload raised. What arrived before is given out first.
+        Raises: UpstreamTruncated when the body ended early, UpstreamTimeout when idle or total time
+        ran out, or what the caller's upload raised. What arrived before is given out first.
         """
         chunks = self.chunks
-        if not chunks and self._connection is not None:
+        while not chunks and self._connection is not None:
             await self._more()
         if chunks:
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -102,7 +104,7 @@ class StreamedAnswer(Answer):
 
     @property
     def ended(self) -> bool:
-        """Whether all has been read and the body came to its clean end: the next `read()` is b""."""
+        """Whether all is read and the body came to its clean end: the next `read()` is b""."""
         return self._connection is None and self._error is None and not self.chunks
 
     async def _more(self) -> None:

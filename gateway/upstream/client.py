@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from gateway.upstream.answer import Answer
     from gateway.upstream.origin import Origin
 
-# Every deadline is kept to this precision: it fires at the first tick after it ran out (idle ones at the second).
+# The precision of every deadline: it fires at the first tick after it ran out, for idle time at
+# the second.
 TICK_S = 0.04
 # With no call under way, only idle connections have to be looked at.
 IDLE_TICK_S = 1.0
-# Up to this size head and body are copied into one write; beyond, the copy costs more than a second buffer.
+# Up to this size head and body are copied into one write; beyond, the copy costs more than a
+# second buffer.
 JOINED_WRITE_MAX_BYTES = 64 * 1024
 
 
@@ -59,17 +61,22 @@ class UpstreamClient:
     ) -> Answer:
         """The answer to one request, as soon as its head is here.
 
-        `head` is the complete request head, blank line included, with its own Content-Length or Transfer-Encoding.
-        A `body` in pieces is framed in chunks here when `chunked`, and sent as it is otherwise. With
-        `expect_continue` the body waits for 100 (Continue), or a second, and the callback is called when it starts;
-        a final answer before that stops it. A request is written once: only when the socket of a pooled
-        connection refuses its very first byte is a `safe` one sent again, on another connection.
+        `head` is the complete request head, blank line included, with its own Content-Length or
+        Transfer-Encoding. A `body` in pieces is framed in chunks here when `chunked`, else sent as
+        it is, and must be as long as the head says. With `expect_continue` the body waits for 100
+        (Continue), or CONTINUE_WAIT_S, and the callback is called when it starts; a final answer
+        before that stops it. A request is written once: only when the socket of a pooled
+        connection refuses its first byte is a `safe` one sent again, on a new connection.
 
-        Raises: UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, UpstreamTruncated, or what `body` raises.
+        Raises: UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, UpstreamTruncated, or what
+        `body` raises; ValueError when a body in pieces is not as long as promised.
         """
-        length = None
-        if not isinstance(body, bytes) and not chunked:
-            length = promised_length(head)
+        small = (
+            expect_continue is None
+            and isinstance(body, bytes)
+            and len(body) <= JOINED_WRITE_MAX_BYTES
+        )
+        length = None if small or chunked else promised_length(head, body)
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._open_pool(origin)
@@ -84,11 +91,10 @@ class UpstreamClient:
         while True:
             waiter = connection.begin(method == b"HEAD", timeouts, started)
             transport = connection.transport
-            if expect_continue is None and isinstance(body, bytes):
-                if len(body) <= JOINED_WRITE_MAX_BYTES:
-                    transport.write(head + body)
-                else:
-                    transport.writelines((head, body))
+            if small:
+                transport.write(head + body)  # type: ignore[operator]  # small: it is bytes
+            elif expect_continue is None and isinstance(body, bytes):
+                transport.writelines((head, body))
             else:
                 transport.write(head)
                 connection.start_upload(Upload(connection, body, length, expect_continue))
@@ -131,10 +137,11 @@ class UpstreamClient:
         self._timer = self._loop.call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
-        """The watchdog: one timer for all calls, because one per call costs as much as parsing its answer."""
+        """The watchdog: one timer for all calls; one per call would cost more than its parsing."""
         now = self._loop.time()
-        # Every pool is looked at, so no `any` over a generator.
-        soon = sum([pool.check(now) for pool in self._pools.values()])
+        soon = False
+        for pool in self._pools.values():
+            soon = pool.check(now) or soon
         for origin in [each for each, pool in self._pools.items() if pool.unused]:
             del self._pools[origin]
         self._dozing = not soon

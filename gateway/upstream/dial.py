@@ -1,4 +1,4 @@
-"""Opening connections: names resolved once, addresses tried in a staggered race (RFC 8305), then TLS."""
+"""Opening connections: resolve, try the addresses in a staggered race (RFC 8305), then TLS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.upstream.errors import UpstreamTimeout, UpstreamUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gateway.upstream.origin import Origin
 
@@ -28,7 +28,8 @@ async def dial(
 ) -> asyncio.Protocol:
     """A protocol with a connected transport (TLS done and verified).
 
-    Raises: UpstreamUnreachable, or UpstreamTimeout in phase `connect` when it all took longer than `timeout_s`.
+    Raises: UpstreamUnreachable, or UpstreamTimeout in phase `connect` when all of it together took
+    longer than `timeout_s`.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -64,7 +65,7 @@ async def _connect(
     return protocol
 
 
-def _interleaved(addresses: list[Address]) -> list[Address]:
+def _interleaved(addresses: Sequence[Address]) -> list[Address]:
     """Families taking turns, the resolver's first choice first (RFC 8305, section 4)."""
     first = [each for each in addresses if each[0] == addresses[0][0]]
     other = [each for each in addresses if each[0] != addresses[0][0]]

@@ -19,14 +19,14 @@ class UpstreamError(Exception):
         self.sent = sent
 
 
-class UpstreamUnreachable(UpstreamError):
+class UpstreamUnreachable(UpstreamError):  # noqa: N818  # the name says what happened
     """No connection: the name did not resolve, the port refused, or TLS failed."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why, sent=False)
 
 
-class UpstreamTimeout(UpstreamError):
+class UpstreamTimeout(UpstreamError):  # noqa: N818  # the name says what happened
     """A phase of the call took longer than it may."""
 
     def __init__(self, phase: Phase, *, sent: bool) -> None:
@@ -34,11 +34,11 @@ class UpstreamTimeout(UpstreamError):
         self.phase: Phase = phase
 
 
-class UpstreamBroken(UpstreamError):
+class UpstreamBroken(UpstreamError):  # noqa: N818  # the name says what happened
     """No usable answer: garbage, a head over its bounds, or closed before the head was complete."""
 
 
-class UpstreamTruncated(UpstreamError):
+class UpstreamTruncated(UpstreamError):  # noqa: N818  # the name says what happened
     """The answer began, but its body ended early or could not be understood to its end."""
 
     def __init__(self, why: str) -> None:

@@ -19,7 +19,7 @@ CONNECTIONS_MAX_DEFAULT = 512
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One upstream server. Equal origins share one pool of connections; timeouts belong to calls."""
+    """One upstream server. Equal origins share a pool of connections; timeouts belong to calls."""
 
     scheme: str  # "http" or "https"
     host: str  # a name or an address, IPv6 without brackets
@@ -50,9 +50,9 @@ class Origin:
     ) -> tuple[Origin, bytes]:
         """The origin of an upstream's URL and its base path (b"" when it has none).
 
-        For https without `tls` a verifying context is made from `tls_ca_file` or the system's CAs; making one
-        costs milliseconds, and origins share a pool only when they share the context, so callers with many routes
-        to one server should pass theirs.
+        For https without `tls` a verifying context is made from `tls_ca_file` or the system's CAs.
+        Making one costs milliseconds, and origins share a pool only when they share the context, so
+        callers with many routes to one server should pass theirs.
 
         Raises: ValueError when the URL is not a plain http or https URL of a server and a path.
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -11,6 +10,8 @@ from gateway.upstream.errors import UpstreamBroken, UpstreamTimeout
 from gateway.upstream.protocol import Connection
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gateway.upstream.origin import Origin
     from policies.catalog import Timeouts
 
@@ -26,8 +27,8 @@ WAIT_MAX_S = 10.0
 class Pool:
     """Owns every connection to its origin, idle or not, and the calls that wait for one.
 
-    A place is a connection or an attempt to open one; there are at most `origin.connections_max`. Who waits gets a
-    connection, or the place of one that was closed (None), and then opens its own.
+    A place is a connection or an attempt to open one; there are at most `origin.connections_max`.
+    Who waits gets a connection, or the place of one that was closed (None) to open its own.
     """
 
     __slots__ = ("_dialing", "_loop", "_waiters", "connections", "idle", "now", "origin")
@@ -59,7 +60,8 @@ class Pool:
     async def acquire(self, timeouts: Timeouts, started: float) -> Connection:
         """A connection: idle, new, or after waiting for one.
 
-        Raises: UpstreamUnreachable, UpstreamTimeout in phase `connect` or `pool` (also at once when too many wait).
+        Raises: UpstreamUnreachable, UpstreamBroken, or UpstreamTimeout in phase `connect` or `pool`
+        (the latter at once when too many wait already).
         """
         connection = self.take(started)
         if connection is not None:
@@ -88,7 +90,7 @@ class Pool:
         return connection
 
     async def renew(self, timeouts: Timeouts, started: float) -> Connection:
-        """As `acquire`, but a new connection even if others are idle: they may be as dead as the last."""
+        """As `acquire`, but a new connection: the idle ones may be as dead as the last one."""
         full = len(self.connections) + self._dialing >= self.origin.connections_max
         if full and self.idle:
             self.idle[0].close()

@@ -1,17 +1,17 @@
 """One connection to an agent: writes a request, parses its answer, one call at a time.
 
-Theory of operation. `httptools` (llhttp) parses what arrives; its callbacks fill the fields of the answer in
-progress, and the end of `data_received` looks at what became of it:
+Theory of operation. `httptools` (llhttp) parses what arrives; its callbacks fill the fields of the
+answer in progress, and the end of `data_received` looks at what became of it:
 
     waiter set, head incomplete     the caller waits in `send`, nothing to tell yet
-    waiter set, message complete    resolved with a whole `Answer`; the connection is free again (the fast path)
-    waiter set, small length known  waits until the rest is here, one tick of the watchdog at most
-    waiter set, otherwise           resolved with a `StreamedAnswer`, which then gets the chunks
+    waiter set, message complete    a whole `Answer`, the connection is free again: the fast path
+    waiter set, small length known  waits for the rest, one tick of the watchdog at most
+    waiter set, otherwise           a `StreamedAnswer`, which then gets the chunks
     answer set                      chunks go to it; back-pressure by its unread bytes
 
-What llhttp leaves to us: answers to HEAD (it would wait for a body), the protocol's version and the status' range
-(it takes HTTP/2.0 and 099), codings other than exactly `chunked`, repeated Transfer-Encoding, control characters in
-the reason, all bounds, unasked bytes, and what the end of the stream means.
+What llhttp leaves to us: answers to HEAD (it would wait for a body), the version and the status'
+range (it takes HTTP/2.0 and 099), codings other than exactly `chunked`, repeated Transfer-Encoding,
+control characters in the reason, all bounds, unasked bytes, and what the end of the stream means.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ BUFFERED_BODY_MAX_BYTES = 64 * 1024
 READ_BUFFER_MAX_BYTES = 256 * 1024
 HEAD_MAX_BYTES = 64 * 1024
 HEADERS_MAX = 200
+# A head that came with fewer bytes holds neither bound's excess: the shortest header is 4 bytes.
+SUSPECT_HEAD_BYTES = 4 * HEADERS_MAX
 # Bytes of chunk framing (extensions, trailers) that may come in a row without a byte of body.
 FRAMING_MAX_BYTES = 64 * 1024
-# A connection idle for longer than this is asked whether the peer has closed it before it is used again.
+# A connection idle for longer is asked whether the peer has closed it before it is used again.
 PROBE_AFTER_IDLE_S = 0.5
 
 _REASON = re.compile(rb"[\t -~\x80-\xff]*")
@@ -59,9 +61,9 @@ class Connection(asyncio.Protocol):
         "complete",  # the message is parsed to its end
         "delimited",  # the body ends where the connection does
         "gathering",  # the head is here and the rest of a small body is waited for
+        "head",  # headers of the final answer
         "head_bytes",  # received before the head was complete
         "head_done",
-        "head",  # headers of the final answer
         "head_only",  # the call is HEAD
         "headers",  # of the head (or the trailers, or a 1xx) being parsed
         "idle_since",
@@ -99,7 +101,18 @@ class Connection(asyncio.Protocol):
         self.waiter: asyncio.Future[Answer] | None = None
         self.answer: StreamedAnswer | None = None
         self.upload: Upload | None = None
-        self._reset()
+        self.started = self.stamp = 0.0
+        self.timeouts = pool.origin.timeouts
+        # The answer in progress.
+        self.status = self.head_bytes = self.silent_bytes = 0
+        self.reason = b""
+        self.version = ""
+        self.length: int | None = None
+        self.chunks: list[bytes] = []
+        self.head: list[tuple[bytes, bytes]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.head_only = self.head_done = self.complete = False
+        self.delimited = self.gathering = self.progress = self.keep = False
 
     # What the client and the pool do with it.
 
@@ -206,9 +219,11 @@ class Connection(asyncio.Protocol):
     # What the loop tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected, and TLS is done."""
         self.transport = transport  # type: ignore[assignment]  # streams only
 
     def data_received(self, data: bytes) -> None:
+        """Parses, then does what the state asks for (see the top of the file)."""
         if self.waiter is None and self.answer is None:
             self.close()  # bytes nobody asked for: the next answer could not be told from them
             return
@@ -230,12 +245,14 @@ class Connection(asyncio.Protocol):
             self.fail(UpstreamBroken("the answer's head is too large", sent=True))
 
     def eof_received(self) -> None:
+        """The clean end of the stream. Over TLS a cut does not come here, it is only lost."""
         if not self.busy:
             self.close()
         elif self.delimited:
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Whatever was under way has failed."""
         if self.waiter is not None and not self.head_done:
             self.fail(UpstreamBroken(f"closed before its answer: {exc}", sent=True))
         elif self.waiter is not None or self.answer is not None:
@@ -245,9 +262,11 @@ class Connection(asyncio.Protocol):
         self.parser = None  # type: ignore[assignment]  # breaks the cycle of parser and callbacks
 
     def pause_writing(self) -> None:
+        """The socket's buffer is full: the upload waits."""
         self.write_paused = True
 
     def resume_writing(self) -> None:
+        """The socket takes bytes again."""
         self.write_paused = False
         self.stamp = self.loop.time()
         if self.upload is not None:
@@ -256,30 +275,28 @@ class Connection(asyncio.Protocol):
     # What the parser tells.
 
     def on_message_begin(self) -> None:
+        """The first byte of an answer, or of what nobody asked for."""
         if self.complete:
             raise _RefusedError("bytes after the end of the answer")
 
     def on_status(self, reason: bytes) -> None:
+        """The reason, perhaps in parts."""
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or one trailer."""
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        """A head is complete: checks it and decides how its body is framed."""
         status = self.parser.get_status_code()
         version = self.parser.get_http_version()
         headers = self.headers
-        if version not in {"1.1", "1.0"}:
-            raise _RefusedError("neither HTTP/1.1 nor HTTP/1.0")
+        if version != "1.1" or self.reason != b"OK" or self.head_bytes > SUSPECT_HEAD_BYTES:
+            self._check_head(version)
         if status < 200:
             self._interim(status)
             return
-        if len(headers) > HEADERS_MAX:
-            raise _RefusedError("too many headers")
-        if self.head_bytes > HEAD_MAX_BYTES and _size(headers) > HEAD_MAX_BYTES:
-            raise _RefusedError("the answer's head is too large")
-        if self.reason != b"OK" and not _REASON.fullmatch(self.reason):
-            raise _RefusedError("control characters in the reason")
         chunked = False
         for name, value in headers:
             size = len(name)
@@ -292,19 +309,22 @@ class Connection(asyncio.Protocol):
         self.status = status
         self.version = version
         self.head_done = True
+        self.head = headers
+        self.headers = []  # trailers go there, and are dropped
+        # A 1.0 server does not know chunks: what it means by them is not to be built upon.
         self.keep = self.parser.should_keep_alive() and (version == "1.1" or not chunked)
         if self.head_only:
             self.complete = True
         elif self.length is None and not chunked and status not in {204, 304}:
             self.delimited = True
-        self.head = headers
-        self.headers = []  # trailers go there, and are dropped
 
     def on_body(self, data: bytes) -> None:
+        """Some of the body, chunk framing taken off."""
         self.silent_bytes = -1
         self.chunks.append(data)
 
     def on_message_complete(self) -> None:
+        """The end of the body, or of a 1xx."""
         if self.head_done:
             self.complete = True
         else:  # of a 1xx
@@ -312,6 +332,16 @@ class Connection(asyncio.Protocol):
             self.reason = b""
 
     # What becomes of it.
+
+    def _check_head(self, version: str) -> None:
+        if version not in {"1.0", "1.1"}:
+            raise _RefusedError("neither HTTP/1.1 nor HTTP/1.0")
+        if not _REASON.fullmatch(self.reason):
+            raise _RefusedError("control characters in the reason")
+        if len(self.headers) > HEADERS_MAX:
+            raise _RefusedError("too many headers")
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_MAX_BYTES:
+            raise _RefusedError("the answer's head is too large")
 
     def _interim(self, status: int) -> None:
         if status < 100:
@@ -410,16 +440,11 @@ class Connection(asyncio.Protocol):
             upload.stop()
 
     def _reset(self) -> None:
-        self.head_only = self.head_done = self.complete = False
-        self.delimited = self.gathering = self.progress = self.keep = False
-        self.head_bytes = self.silent_bytes = self.status = 0
+        self.head_done = self.complete = self.delimited = self.gathering = False
+        self.progress = self.keep = False
+        self.head_bytes = self.silent_bytes = 0
         self.reason = b""
-        self.version = ""
-        self.length: int | None = None
-        self.chunks: list[bytes] = []
-        self.head: list[tuple[bytes, bytes]] = []
-        self.headers: list[tuple[bytes, bytes]] = []
-
-
-def _size(headers: list[tuple[bytes, bytes]]) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in headers)
+        self.length = None
+        self.chunks = []
+        self.head = []
+        self.headers = []

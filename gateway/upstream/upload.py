@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
     from gateway.upstream.protocol import Connection
 
-# RFC 9110, section 10.1.1: a client must not wait for 100 (Continue) for ever; old servers never send it.
+# RFC 9110, section 10.1.1: a client must not wait for 100 (Continue) for ever; old servers never
+# send it.
 CONTINUE_WAIT_S = 1.0
 
 
 class Upload:
     """The body of one call on its way out, in a task of its own.
 
-    `length` is what the head promised (None: chunked framing is put around the pieces). A body of another length
-    than promised fails the call with ValueError: the agent would take the next call's head for its rest.
+    `length` is what the head promised (None: chunked framing is put around the pieces). A body of
+    another length fails the call with ValueError: the agent would take the next call's head for
+    its rest.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Upload:
             if not self._stopped:
                 connection.fail(UpstreamBroken("the request's body was cancelled", sent=True))
             raise
-        except Exception as error:  # noqa: BLE001  # the caller's iterator may raise anything: `send` raises it
+        except Exception as error:  # noqa: BLE001  # whatever the body raises, `send` raises
             if not self._stopped:
                 connection.fail(error)
         else:
@@ -115,11 +117,13 @@ class Upload:
             await self._drained
 
 
-def promised_length(head: bytes) -> int:
-    """The Content-Length of a request's head.
+def promised_length(head: bytes, body: bytes | AsyncIterator[bytes]) -> int:
+    """How long the body has to be, by the request's head.
 
-    Raises: ValueError without exactly one.
+    Raises: ValueError when a body in pieces comes without exactly one Content-Length.
     """
+    if isinstance(body, bytes):
+        return len(body)
     found = [
         line.partition(b":")[2].strip()
         for line in head.split(b"\r\n")[1:]
