@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 AGENT = ROOT / "examples/agent/agent.py"
+TOLLKEEPER = Path(sys.executable).with_name("tollkeeper")
 COMMAND_TIMEOUT_S = 120
 OPEN_FILES = 65_536
 READY_TIMEOUT_S = 60
@@ -60,6 +61,8 @@ class Rig:
         self.ready: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
+        if not TOLLKEEPER.exists():
+            raise RigError("tollkeeper is not installed beside this Python: run `make test` first")
         try:
             self._folder.chmod(0o755)  # the embedded Postgres may run as another user
             allow_open_files()
@@ -136,8 +139,12 @@ class Rig:
 
     def tollkeeper(self, *arguments: str) -> Any:
         """Run one command of the product; its JSON. Raises: RigError when it fails."""
-        own = ["--config", str(self._config), "--data-dir", str(self._folder / "data"), "--json"]
-        return self._run([sys.executable, "-m", "gateway.cli", *arguments, *own])
+        return self._run(self._command(*arguments))
+
+    def _command(self, *arguments: str) -> list[str]:
+        data = str(self._folder / "data")
+        own = ["--config", str(self._config), "--data-dir", data, "--json"]
+        return [str(TOLLKEEPER), *arguments, *own]
 
     @property
     def _config(self) -> Path:
@@ -150,16 +157,7 @@ class Rig:
         head = f"[gateway]\nworkers = {self._workers}\n\n"
         self._config.write_text(head + self._routes.replace("{agent}", str(self._agent)))
         port, control_port = free_ports(2)
-        command = [
-            sys.executable,
-            "-m",
-            "gateway.cli",
-            "dev",
-            "--json",
-            "--config",
-            str(self._config),
-        ]
-        command += ["--data-dir", str(self._folder / "data"), "--credits", self._credits]
+        command = self._command("dev", "--credits", self._credits)
         command += ["--port", str(port), "--control-port", str(control_port)]
         process = self._gateway = self.start(command, "gateway")
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -182,9 +180,8 @@ class Rig:
             check=False,
         )
         if done.returncode != 0:
-            raise RigError(
-                f"{' '.join(command[2:])} ended with {done.returncode}: {done.stdout}{done.stderr}"
-            )
+            name = f"{Path(command[0]).name} {Path(command[1]).name}"
+            raise RigError(f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return json.loads(done.stdout)
 
 
