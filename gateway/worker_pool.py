@@ -63,14 +63,12 @@ class WorkerPool:
         *,
         shutdown_deadline_s: float,
         command: Sequence[str] = WORKER_COMMAND,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._workers = [Worker(index) for index in range(count)]
         self._shutdown_deadline_s = shutdown_deadline_s
         self._command = command
-        self._changed = changed
+        self._changed: Callable[[], None] | None = None
         self._settings: dict[str, Any] = {}
-        self._stopping = False
 
     @property
     def workers(self) -> Sequence[Worker]:
@@ -81,6 +79,10 @@ class WorkerPool:
     def pids(self) -> list[int]:
         """The process ids of the workers that are ready."""
         return [worker.process.pid for worker in self._workers if worker.process and worker.ready]
+
+    def on_change(self, changed: Callable[[], None] | None) -> None:
+        """Calls back whenever a worker has come or gone."""
+        self._changed = changed
 
     async def spawn(self) -> None:
         """Starts the processes without settings; they serve nothing yet."""
@@ -103,7 +105,6 @@ class WorkerPool:
 
     async def stop(self) -> None:
         """Lets running calls end, then the processes; kills only what ignores its own deadline."""
-        self._stopping = True
         processes = [worker.process for worker in self._workers if worker.process]
         for process in processes:
             _signal(process, signal.SIGTERM)
@@ -117,7 +118,7 @@ class WorkerPool:
             if worker.process is not None:
                 status = await self._drain(worker.process)
                 worker.process, worker.ready = None, False
-                self._changed()
+                self._tell_change()
                 log.warning(
                     "worker %d ended with status %s: starting another", worker.index, status
                 )
@@ -162,7 +163,11 @@ class WorkerPool:
             reason = event.get("message") or f"it ended with status {status}, see its log above"
             raise WorkerFailedError(f"worker {worker.index} does not start: {reason}")
         worker.ready = True
-        self._changed()
+        self._tell_change()
+
+    def _tell_change(self) -> None:
+        if self._changed is not None:
+            self._changed()
 
     async def _drain(self, process: asyncio.subprocess.Process) -> int:
         """Waits for the end, reading whatever it still prints so that it never blocks on us."""

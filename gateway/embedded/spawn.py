@@ -119,8 +119,9 @@ async def spawn(
     log: Path,
     user: User | None,
     stop_signal: signal.Signals,
+    own_environment: bool = True,
 ) -> Child:
-    """Starts a server whose output goes to `log`.
+    """Starts a server whose output goes to `log`, with a bare environment unless it needs ours.
 
     Raises: EmbeddedError when it can't be executed.
     """
@@ -133,7 +134,7 @@ async def spawn(
                 stderr=output,
                 start_new_session=True,
                 preexec_fn=_child_setup(user, stop_signal),
-                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+                env=_bare_environment() if own_environment else None,
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise EmbeddedError(f"{name} does not start: {error}") from error
@@ -155,7 +156,7 @@ async def run(
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_child_setup(user, signal.SIGTERM),
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            env=_bare_environment(),
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise EmbeddedError(f"{name} does not start: {error}") from error
@@ -169,6 +170,11 @@ async def run(
     if process.returncode:
         lines = output.decode(errors="replace").strip().splitlines() or ["no output"]
         raise EmbeddedError(f"{name} failed: {lines[-1]}")
+
+
+def _bare_environment() -> dict[str, str]:
+    """Nothing that would change a server's settings (PGOPTIONS) or its messages."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
 def _open_log(log: Path) -> BinaryIO:
@@ -187,13 +193,15 @@ def log_tail(log: Path, lines_max: int = 1) -> str:
     return "it wrote nothing"
 
 
-async def stop_leftover(pid: int, marker: str, stop_signal: signal.Signals) -> None:
+async def stop_leftover(
+    pid: int, marker: str, stop_signal: signal.Signals, deadline_s: float = LEFTOVER_DEADLINE_S
+) -> None:
     """Ends a server that an earlier, killed run left behind, if process `pid` still is that server.
 
     `marker` must be in its command line (its data folder is): a recycled pid names somebody else's
     process. The caller holds the data folder's lock, so nobody uses that server any more.
     """
-    deadline = asyncio.get_running_loop().time() + LEFTOVER_DEADLINE_S
+    deadline = asyncio.get_running_loop().time() + deadline_s
     for attempt in (stop_signal, signal.SIGKILL):
         if marker not in command_of(pid):
             return

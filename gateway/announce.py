@@ -1,0 +1,96 @@
+"""What `dev` and `serve` say: lines for people, or JSON events for programs; mistakes on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from policies.catalog import Route
+
+CHAT_PATH = "/v1/chat/completions"
+CHAT_BODY = '{"model": "sample", "messages": [{"role": "user", "content": "Hello"}]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The ready event of `dev`; its fields are a contract with scripts."""
+
+    proxy_url: str
+    control_url: str
+    platform: str
+    account: str
+    api_key: str
+    admin_token: str
+    worker_pids: list[int]
+    redis_url: str
+    redis_pid: int | None
+    postgres_url: str
+    postgres_pid: int | None
+    sample_agent_url: str
+
+
+class Voice:
+    """Speaks to a person or to a program, whoever started us."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def step(self, text: str) -> None:
+        """What happens now; programs are not told."""
+        if not self._as_json:
+            _line(text)
+
+    def mistakes(self, problems: Sequence[str]) -> None:
+        """Why we can't start, one line each."""
+        for problem in problems:
+            sys.stderr.write(f"tollkeeper: {problem}\n")
+        if self._as_json:
+            _line(json.dumps({"event": "error", "problems": list(problems)}))
+
+    def ready(self, ready: Ready, routes: Sequence[Route], data_dir: str) -> None:
+        """Calls can come: where, with which key, and one to paste."""
+        if self._as_json:
+            _line(json.dumps({"event": "ready", **asdict(ready)}))
+            return
+        _line(f"""
+Tollkeeper is ready.
+
+  proxy      {ready.proxy_url}
+  control    {ready.control_url}
+  agent      {ready.sample_agent_url}
+  account    {ready.account}
+  API key    {ready.api_key}
+  data       {data_dir}
+""")
+        if call := example_call(ready, routes):
+            _line(f"Try it:\n\n{call}\n")
+        _line("Ctrl-C stops everything.")
+
+    def serving(self, proxy_url: str, control_url: str, worker_pids: Sequence[int]) -> None:
+        """The same for `serve`, whose servers and keys are its operator's."""
+        if self._as_json:
+            event = {"proxy_url": proxy_url, "control_url": control_url}
+            _line(json.dumps({"event": "ready", **event, "worker_pids": list(worker_pids)}))
+        else:
+            _line(f"Tollkeeper serves {proxy_url} with {len(worker_pids)} workers.")
+
+
+def example_call(ready: Ready, routes: Sequence[Route]) -> str:
+    """A curl command for the chat route; "" where the config has none."""
+    if not any(route.pattern == CHAT_PATH for route in routes):
+        return ""
+    return f"""\
+curl {ready.proxy_url}{CHAT_PATH} \\
+  -H "Authorization: Bearer {ready.api_key}" \\
+  -H "Content-Type: application/json" \\
+  -d '{CHAT_BODY}'"""
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,47 @@
+"""The account that `tollkeeper dev` makes, so that the first call can be made at once.
+
+It has no plan: nothing but its credits limits it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.operations.accounts import create_account
+from gateway.operations.grants import insert_grant
+from gateway.operations.keys import KeyMaker, create_key
+from policies.apikeys import digest
+
+if TYPE_CHECKING:
+    from gateway.embedded.datadir import DataDir
+    from gateway.node import RunningNode
+
+DEMO_ACCOUNT = "demo"
+DEMO_GRANT_SOURCE = "trial"
+DEMO_KEY_ENV = "dev"
+
+
+async def ensure_demo(node: RunningNode, folder: DataDir, pepper: bytes, microcredits: int) -> None:
+    """Makes what is missing of the account, its credits and a key that the folder remembers.
+
+    Each part is looked for first, so a start that was interrupted anywhere is completed by the
+    next. `microcredits` are given once, when there is no grant yet.
+    """
+    ledger, platform_id = node.ledger, node.platform_id
+    account = await ledger.find_account(platform_id, DEMO_ACCOUNT)
+    if account is None:
+        await create_account(ledger, platform_id, DEMO_ACCOUNT, microcredits=0)
+        account = await ledger.find_account(platform_id, DEMO_ACCOUNT)
+    if account is None:
+        raise RuntimeError("the demo account was made and is not there")
+    if microcredits and not await ledger.grants(account.account_id):
+        await insert_grant(ledger, account, microcredits, source=DEMO_GRANT_SOURCE)
+    remembered = folder.secrets().api_key
+    if remembered:
+        key = await ledger.find_key(digest(remembered, pepper))
+        if key and key.account_id == account.account_id and key.key_status == "active":
+            return
+    made = await create_key(
+        ledger, node.counters, account, KeyMaker(DEMO_KEY_ENV, pepper), name=DEMO_ACCOUNT
+    )
+    folder.remember_api_key(made.text)

@@ -1,0 +1,153 @@
+"""One node apart from its workers: the schema and catalog in place, control plane, jobs.
+
+Its parts know each other only here, as the parts of a worker do in app.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gateway.config import parse_listen
+from gateway.control.app import build_app, serving
+from gateway.control.node import WorkerState
+from gateway.counters import Counters, CountersMisconfigured, CountersUnavailable
+from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+
+    from gateway.config import Config
+    from gateway.worker_pool import WorkerPool
+
+POSTGRES_CONNECTIONS_MAX = 4
+ANSWER_DEADLINE_S = 1.0
+DEPLOYMENT_KEY = "tk:deployment"
+COUNTERS_DEADLINE_MS = 2_000  # nobody's call waits here
+
+log = logging.getLogger("tollkeeper.node")
+
+
+class NodeError(Exception):
+    """Redis or Postgres can't be used as they are; one line for the operator."""
+
+
+class RunningNode:
+    """The node's servers and workers, as control plane and supervisor see them."""
+
+    def __init__(
+        self, config: Config, platform_id: int, pool: WorkerPool, ledger: Ledger, counters: Counters
+    ) -> None:
+        self.platform = config.platform.slug
+        self.platform_id = platform_id
+        self.ledger = ledger
+        self.counters = counters
+        self._pool = pool
+
+    def workers(self) -> Sequence[WorkerState]:
+        """Every worker's place, in order."""
+        return [
+            WorkerState(worker.index, worker.pid, worker.ready, worker.restarts)
+            for worker in self._pool.workers
+        ]
+
+    async def redis_answers(self) -> bool:
+        """Whether Redis answered just now."""
+        return await _answers(self.counters.command("PING"))
+
+    async def postgres_answers(self) -> bool:
+        """Whether Postgres answered just now."""
+        return await _answers(self.ledger.find_platform(self.platform))
+
+
+@contextlib.asynccontextmanager
+async def running_node(
+    config: Config, pool: WorkerPool, admin_token: str | None
+) -> AsyncIterator[RunningNode]:
+    """Brings schema and catalog up to date, then runs control plane and jobs.
+
+    Raises: NodeError when Redis or Postgres can't be reached, or are not fit for the purpose.
+    """
+    gateway = config.gateway
+    host, port = parse_listen(gateway.control_listen)
+    async with contextlib.AsyncExitStack() as stack:
+        with _told_as_node_errors(config):
+            await migrate(gateway.postgres_url)
+            ledger = await stack.enter_async_context(
+                Ledger(gateway.postgres_url, connections_max=POSTGRES_CONNECTIONS_MAX)
+            )
+            counters = await stack.enter_async_context(
+                Counters(gateway.redis_url, shards=gateway.shards, deadline_ms=COUNTERS_DEADLINE_MS)
+            )
+            await _check_redis(counters)
+            await _check_shards(ledger, gateway.shards)
+            await _check_deployment(ledger, counters)
+            report = await ledger.apply_catalog(config.platform, config.plans, config.routes)
+        node = RunningNode(config, report.platform_id, pool, ledger, counters)
+        await stack.enter_async_context(serving(build_app(node, admin_token), host, port))
+        yield node
+
+
+async def _check_redis(counters: Counters) -> None:
+    facts = await counters.server_facts()
+    if facts.maxmemory_policy != "noeviction":
+        raise NodeError(
+            f"Redis would evict holds and balances (maxmemory-policy {facts.maxmemory_policy}): "
+            "set it to noeviction"
+        )
+    if not facts.aof_enabled:
+        log.warning("Redis does not keep an append-only file: holds are lost with it")
+
+
+async def _check_shards(ledger: Ledger, shards: int) -> None:
+    fixed = await ledger.fix_setting("shards", str(shards))
+    if fixed != str(shards):
+        raise NodeError(
+            f"gateway.shards: this database was started with {fixed}, which can't change: "
+            f"set it to {fixed}"
+        )
+
+
+async def _check_deployment(ledger: Ledger, counters: Counters) -> None:
+    """Redis and Postgres must belong together: each deployment has its own account 1."""
+    deployment = await ledger.fix_setting("deployment", secrets.token_hex(16))
+    await counters.command("SET", DEPLOYMENT_KEY, deployment, "NX")
+    found = await counters.command("GET", DEPLOYMENT_KEY)
+    if found != deployment.encode():
+        raise NodeError(
+            "this Redis database holds the balances of another Tollkeeper deployment: use the "
+            "Postgres (or data folder) it belongs to, another database number, or empty it"
+        )
+
+
+async def _answers(question: Awaitable[object]) -> bool:
+    try:
+        async with asyncio.timeout(ANSWER_DEADLINE_S):
+            await question
+    except (TimeoutError, CountersUnavailable, LedgerUnavailable):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _told_as_node_errors(config: Config) -> Iterator[None]:
+    """Names the server; never its URL, which may hold a password."""
+    try:
+        yield
+    except (CountersUnavailable, CountersMisconfigured) as error:
+        where = _address(config.gateway.redis_url)
+        raise NodeError(f"Redis at {where} can't be used: {error}") from error
+    except LedgerUnavailable as error:
+        where = _address(config.gateway.postgres_url)
+        raise NodeError(f"Postgres at {where} can't be used: {error}") from error
+    except MigrationError as error:
+        raise NodeError(str(error)) from error
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.path if parts.hostname is None else f"{parts.hostname}:{parts.port or 'default'}"

@@ -1,0 +1,377 @@
+"""`tollkeeper dev` and `tollkeeper serve`: starts everything in order, and stops it in reverse.
+
+Start: servers (dev) → schema, config, demo account → control plane → jobs → workers → "ready".
+Stop, on SIGTERM or Ctrl-C, also in the middle of a start: workers finish their calls and write what
+they settled, then jobs, control plane, sample agent, Redis and Postgres. Each step is a context, so
+what was started is what is stopped.
+
+Every mistake that a person can make ends in one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from gateway.announce import Ready, Voice
+from gateway.config import EMBEDDED, ConfigError, load_config, parse_listen, resolve_secret
+from gateway.demo import DEMO_ACCOUNT, ensure_demo
+from gateway.embedded.agent import (
+    SAMPLE_AGENT_HOST,
+    SAMPLE_AGENT_PORT,
+    route_to_sample_agent,
+    sample_agent,
+)
+from gateway.embedded.datadir import DataDir, Running, open_data_dir
+from gateway.embedded.ports import free_port, listen_problem
+from gateway.embedded.servers import Servers, embedded_servers
+from gateway.embedded.spawn import EmbeddedError, stop_leftover
+from gateway.logs import set_up_logs
+from gateway.node import NodeError, running_node
+from gateway.worker_pool import WorkerFailedError, WorkerPool
+from policies.units import MICROCREDITS_PER_CREDIT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+    from gateway.config import Config, GatewayConfig
+
+STOPPED, WRONG = 0, 2
+DEMO_MICROCREDITS = 1_000 * MICROCREDITS_PER_CREDIT
+ADMIN_TOKEN_VARIABLE = "TOLLKEEPER_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+# How long workers of a killed run may take to notice, before they are killed too.
+LEFTOVER_WORKER_DEADLINE_S = 2.0
+PORT_PATIENCE_S = 3.0  # for ports that a killed run or a stopping one still holds
+POLL_INTERVAL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """What `tollkeeper dev` was asked for. Ports: None means the config's, 0 any free one."""
+
+    config: Path = Path("config.toml")
+    data_dir: Path = Path(".tollkeeper")
+    port: int | None = None
+    control_port: int | None = None
+    demo_microcredits: int = DEMO_MICROCREDITS  # of the demo account, when it is made
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `tollkeeper serve` was asked for."""
+
+    config: Path
+    as_json: bool = False
+
+
+class StartError(Exception):
+    """It can't be started like this: one line for each mistake."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def run_dev(options: DevOptions) -> int:
+    """Runs until stopped; the process' exit code."""
+    return _run(Voice(as_json=options.as_json), lambda voice: _dev(options, voice))
+
+
+def run_serve(options: ServeOptions) -> int:
+    """Runs until stopped; the process' exit code."""
+    return _run(Voice(as_json=options.as_json), lambda voice: _serve(options, voice))
+
+
+async def _dev(options: DevOptions, voice: Voice) -> None:
+    config = _with_ports(_read_config(options.config), options)
+    with open_data_dir(options.data_dir) as folder:
+        await _end_leftovers(folder)
+        agent_port = await _claim_ports(config)
+        async with contextlib.AsyncExitStack() as stack:
+            pool = _pool(config)
+            stack.push_async_callback(pool.stop)  # should the start fail before they have work
+            await pool.spawn()
+            log = folder.logs / "sample-agent.log"
+            agent = await stack.enter_async_context(sample_agent(agent_port, log=log))
+            servers = await stack.enter_async_context(_own_servers(config, folder, voice))
+            config = _with_servers(config, servers)
+            voice.step("Applying the config ...")
+            node = await stack.enter_async_context(
+                running_node(config, pool, folder.secrets().admin_token)
+            )
+            pepper = _pepper(config) or bytes.fromhex(folder.secrets().pepper)
+            await ensure_demo(node, folder, pepper, options.demo_microcredits)
+            await agent.ready()
+            await stack.enter_async_context(_working(pool, config, pepper))
+            stack.enter_context(_announced(folder, config.gateway, pool))
+            ready = _ready(config, folder, pool, servers, agent.url)
+            voice.ready(ready, config.routes, str(options.data_dir))
+            await asyncio.Event().wait()
+
+
+async def _serve(options: ServeOptions, voice: Voice) -> None:
+    config = _read_config(options.config)
+    gateway = config.gateway
+    problems = [
+        f"gateway.{name}: serve needs the URL of a real server; `tollkeeper dev` brings its own"
+        for name in ("redis_url", "postgres_url")
+        if getattr(gateway, name) == EMBEDDED
+    ]
+    pepper = _pepper(config)
+    if pepper is None:
+        problems.append('gateway.key_pepper: serve needs one, such as "env:TOLLKEEPER_PEPPER"')
+    if pepper is None or problems:
+        raise StartError(*problems)
+    await _claim(gateway.proxy_listen)
+    await _claim(gateway.control_listen)
+    async with contextlib.AsyncExitStack() as stack:
+        pool = _pool(config)
+        stack.push_async_callback(pool.stop)
+        await pool.spawn()
+        voice.step("Applying the config ...")
+        admin_token = os.environ.get(ADMIN_TOKEN_VARIABLE) or None
+        await stack.enter_async_context(running_node(config, pool, admin_token))
+        await stack.enter_async_context(_working(pool, config, pepper))
+        voice.serving(_url(gateway.proxy_listen), _url(gateway.control_listen), pool.pids)
+        await asyncio.Event().wait()
+
+
+def _run(voice: Voice, main: Callable[[Voice], Coroutine[None, None, None]]) -> int:
+    set_up_logs()
+    try:
+        uvloop.run(_until_told(main(voice)))
+    except Exception as error:
+        problems = _mistakes(error)
+        if problems is None:
+            raise
+        voice.mistakes(problems)
+        return WRONG
+    return STOPPED
+
+
+async def _until_told(main: Coroutine[None, None, None]) -> None:
+    """Runs until SIGTERM or Ctrl-C, which end it wherever it is; its contexts then stop in order.
+
+    Told again, it goes on stopping: every step of that has its own deadline.
+    """
+    work = asyncio.ensure_future(main)
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            work.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not told:
+            raise
+
+
+def _mistakes(error: BaseException) -> list[str] | None:
+    """The lines for a person, if a person can mend it; None for what is our own fault."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [_mistakes(one) for one in error.exceptions]
+        if any(problems is None for problems in found):
+            return None
+        return [line for problems in found for line in problems or ()]
+    if isinstance(error, ConfigError | StartError):
+        return [str(problem) for problem in error.problems]
+    if isinstance(error, EmbeddedError | WorkerFailedError | NodeError):
+        return [str(error)]
+    return None
+
+
+def _read_config(path: Path) -> Config:
+    """The config, with every secret that it refers to in its place.
+
+    Raises: ConfigError or StartError with all mistakes.
+    """
+    if not path.is_file():
+        raise StartError(f"there is no file {path}: give the config's path with --config")
+    config = load_config(path)
+    problems = []
+    for route in config.routes:
+        for name, value in route.headers:
+            try:
+                resolve_secret(value)
+            except ConfigError as error:
+                where = f"routes[{route.name}].headers.{name}"
+                problems += [f"{where}: {problem}" for problem in error.problems]
+    if problems:
+        raise StartError(*problems)
+    return config
+
+
+def _with_ports(config: Config, options: DevOptions) -> Config:
+    gateway = dataclasses.replace(
+        config.gateway,
+        proxy_listen=_listen(config.gateway.proxy_listen, options.port),
+        control_listen=_listen(config.gateway.control_listen, options.control_port),
+    )
+    return dataclasses.replace(config, gateway=gateway)
+
+
+def _listen(listen: str, port: int | None) -> str:
+    """The address with another port, and with a real one for 0: all workers need the same."""
+    host, configured = parse_listen(listen)
+    chosen = configured if port is None else port
+    name = f"[{host}]" if ":" in host else host
+    return f"{name}:{chosen or free_port(host)}"
+
+
+def _with_servers(config: Config, servers: Servers) -> Config:
+    gateway = dataclasses.replace(
+        config.gateway,
+        redis_url=servers.redis_url or config.gateway.redis_url,
+        postgres_url=servers.postgres_url or config.gateway.postgres_url,
+    )
+    return dataclasses.replace(config, gateway=gateway)
+
+
+def _pepper(config: Config) -> bytes | None:
+    reference = config.gateway.key_pepper
+    return resolve_secret(reference).encode() if reference is not None else None
+
+
+async def _end_leftovers(folder: DataDir) -> None:
+    """Ends workers that outlive a killed run: they hold the port, and their servers are gone.
+
+    What they had not written yet is in the Redis outbox.
+    """
+    left = folder.left_running()
+    for pid in left.worker_pids if left else ():
+        await stop_leftover(pid, "gateway.worker", signal.SIGTERM, LEFTOVER_WORKER_DEADLINE_S)
+
+
+async def _claim_ports(config: Config) -> int:
+    """Makes sure that all ports can be had; the port for the sample agent.
+
+    Raises: StartError naming every port that is taken.
+    """
+    problems: list[str] = []
+    for listen in (config.gateway.proxy_listen, config.gateway.control_listen):
+        try:
+            await _claim(listen)
+        except StartError as error:
+            problems += error.problems
+    route = route_to_sample_agent(config.routes)
+    if route is not None:
+        try:
+            await _claim(f"{SAMPLE_AGENT_HOST}:{SAMPLE_AGENT_PORT}")
+        except StartError as error:
+            problems += [
+                f'the sample agent, which route "{route}" forwards to: {one}'
+                for one in error.problems
+            ]
+    if problems:
+        raise StartError(*problems)
+    return free_port() if route is None else SAMPLE_AGENT_PORT
+
+
+async def _claim(listen: str) -> None:
+    """Waits a little for a port that somebody is just letting go of."""
+    host, port = parse_listen(listen)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PORT_PATIENCE_S
+    while problem := listen_problem(host, port):
+        if loop.time() > deadline:
+            raise StartError(f"can't listen on {listen}: {problem}")
+        await asyncio.sleep(POLL_INTERVAL_S)
+
+
+@contextlib.asynccontextmanager
+async def _own_servers(config: Config, folder: DataDir, voice: Voice) -> AsyncIterator[Servers]:
+    """Redis and Postgres of our own, where the config names none."""
+    redis, postgres = (
+        url == EMBEDDED for url in (config.gateway.redis_url, config.gateway.postgres_url)
+    )
+    names = [name for name, own in (("Redis", redis), ("Postgres", postgres)) if own]
+    if names:
+        voice.step(f"Starting {' and '.join(names)} ...")
+    async with embedded_servers(folder, redis=redis, postgres=postgres) as servers:
+        yield servers
+
+
+def _pool(config: Config) -> WorkerPool:
+    return WorkerPool(
+        config.gateway.workers, shutdown_deadline_s=config.gateway.shutdown_deadline_s
+    )
+
+
+@contextlib.asynccontextmanager
+async def _working(pool: WorkerPool, config: Config, pepper: bytes) -> AsyncIterator[None]:
+    """The workers take calls, and are replaced when they die; at the end they finish theirs."""
+    settings = {"gateway": dataclasses.asdict(config.gateway), "pepper": pepper.hex()}
+    try:
+        await pool.run(settings)
+        keeper = asyncio.create_task(pool.keep())
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+    finally:
+        await pool.stop()
+
+
+@contextlib.contextmanager
+def _announced(folder: DataDir, gateway: GatewayConfig, pool: WorkerPool) -> Iterator[None]:
+    """Tells commands typed meanwhile, and the next start if we are killed, what runs here."""
+
+    def running() -> Running:
+        return Running(
+            pid=os.getpid(),
+            redis_url=gateway.redis_url,
+            postgres_url=gateway.postgres_url,
+            proxy_url=_url(gateway.proxy_listen),
+            control_url=_url(gateway.control_listen),
+            worker_pids=tuple(worker.pid for worker in pool.workers if worker.pid),
+        )
+
+    with folder.announced(running()):
+        pool.on_change(lambda: folder.announce(running()))
+        try:
+            yield
+        finally:
+            pool.on_change(None)
+
+
+def _ready(
+    config: Config, folder: DataDir, pool: WorkerPool, servers: Servers, sample_agent_url: str
+) -> Ready:
+    gateway, secrets = config.gateway, folder.secrets()
+    return Ready(
+        proxy_url=_url(gateway.proxy_listen),
+        control_url=_url(gateway.control_listen),
+        platform=config.platform.slug,
+        account=DEMO_ACCOUNT,
+        api_key=secrets.api_key,
+        admin_token=secrets.admin_token,
+        worker_pids=pool.pids,
+        redis_url=gateway.redis_url,
+        redis_pid=servers.redis.pid if servers.redis else None,
+        postgres_url=gateway.postgres_url,
+        postgres_pid=servers.postgres.pid if servers.postgres else None,
+        sample_agent_url=sample_agent_url,
+    )
+
+
+def _url(listen: str) -> str:
+    """Where a client on this machine finds an address that is listened on."""
+    host, port = parse_listen(listen)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - replaced, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
