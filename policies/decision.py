@@ -8,9 +8,14 @@ them on; `parse_postings` decodes them. `epoch` and `seq` are what the shard rep
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from policies.settlement import Posting
+from policies.settlement import parse_postings as parse_postings  # noqa: PLC0414 -- offered here
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from policies.settlement import Posting
 
 
 class Admitted(NamedTuple):
@@ -140,14 +145,6 @@ Voiding = Voided | HoldGone | AlreadySettled | ShardLost
 Expiring = Settled | LeaseRunning | HoldGone | ShardLost
 
 
-def parse_postings(text: str) -> tuple[Posting, ...]:
-    """The postings of "12:1000 15:3", in its order; none of an empty text."""
-    return tuple(
-        Posting(int(grant_id), int(microcredits))
-        for grant_id, _, microcredits in (part.partition(":") for part in text.split())
-    )
-
-
-def format_postings(postings: tuple[Posting, ...]) -> str:
-    """The text of postings, as the scripts write it."""
-    return " ".join(f"{grant_id}:{microcredits}" for grant_id, microcredits in postings)
+def format_postings(postings: Iterable[Posting]) -> str:
+    """Postings as the scripts write them: "12:1000 15:3"."""
+    return " ".join([f"{grant_id}:{microcredits}" for grant_id, microcredits in postings])

@@ -1,30 +1,31 @@
 -- needs: lib/gate.lua lib/amended.lua
 --
--- Change facts of an account that move no credits: its status, limits, keys.
+-- Change facts of an account that move no credits: its status, its limits, its keys.
 --
--- KEYS  1 shard meta   2 account
--- ARGV  1 epoch seen (0: none)   2 highest seq seen
---       3 … field, value pairs out of: status, rpm, rpmonth, conc, k:<key id> (0 active for ever, -1 revoked, else
---         expires_ms)
+-- KEYS  1 shard meta
+--       2 account
+-- ARGV  1 epoch seen (0: none)
+--       2 highest seq seen
+--       3 ... field, value pairs out of: status ('active', 'suspended'), rpm, rpmonth, conc,
+--         k:<key id> (0 active for ever, -1 revoked, else expires_ms)
 -- Result, always starting with {status, epoch, seq}:
 --   OK
---   LOAD       the account is not loaded; the next call reads it from Postgres. A worker that has just read it, before
---              this change, is told to read it again (`load` replies LOAD)
+--   LOAD       the account is not loaded, so that its next call reads Postgres; a worker that has
+--              read it already, but before this, is told to read it again
 --   STALE, REGRESSED   as in admit
 -- Run it after the change is committed in Postgres. Repeating it does no harm.
 --
--- Example: EVALSHA … 2 tk:{012}:meta tk:{012}:a:7 3 43 k:5 -1   →  {'OK', 3, 44}
-assert(#KEYS == 2 and #ARGV >= 4 and #ARGV % 2 == 0, 'amend takes 2 KEYS, 2 ARGV and one or more pairs')
-local limits = {rpm = true, rpmonth = true, conc = true}
-local changes = {}
+-- Example: EVALSHA ... 2 tk:{012}:meta tk:{012}:a:7 3 43 k:5 -1   -> {'OK', 3, 44}
+assert(#KEYS == 2 and #ARGV >= 4 and #ARGV % 2 == 0, 'amend takes 2 KEYS, 2 ARGV and pairs')
+assert(#ARGV <= 4096, 'too many changes at once')
+local limits, changes = {rpm = true, rpmonth = true, conc = true}, {}
 for i = 3, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
-  if limits[field] then
-    whole(value)
-  elseif field == 'status' then
+  if field == 'status' then
     assert(value == 'active' or value == 'suspended', 'no such status')
   else
-    assert(string.match(field, '^k:%d+$') and tonumber(value), 'amend does not change this field')
+    assert(limits[field] or string.find(field, '^k:%d+$'), 'amend does not change this field')
+    if limits[field] or value ~= '-1' then whole(value) end
   end
   changes[#changes + 1], changes[#changes + 2] = field, value
 end

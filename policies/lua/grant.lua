@@ -2,23 +2,33 @@
 --
 -- Add a lot of credits to a loaded account, once.
 --
--- KEYS  1 shard meta   2 account
--- ARGV  1 epoch seen (0: none)   2 highest seq seen
---       3 grant id   4 amount, microcredits   5 expires_ms (0: never)   6 effective_ms
---       7 the account's grant ids in burn-down order with the new one, separated by spaces
+-- KEYS  1 shard meta
+--       2 account
+-- ARGV  1 epoch seen (0: none)
+--       2 highest seq seen
+--       3 grant id
+--       4 amount, microcredits
+--       5 expires_ms (0: never)
+--       6 effective_ms
+--       7 the account's grant ids in burn-down order, the new one among them, separated by spaces
 -- Result, always starting with {status, epoch, seq}:
 --   OK
 --   KEPT       the account has this grant
 --   LOAD       the account is not loaded; as in amend
 --   STALE, REGRESSED   as in admit
--- Run it after the grant is committed in Postgres. Two grants may arrive in another order than they were made: ids that
--- the account does not know yet are left out (their own script brings them), ids that the order does not know yet
--- stay, after the others.
+-- Run it after the grant is committed in Postgres. Grants may arrive in another order than they
+-- were made: ids that the account does not know are left out (their own script brings them), and
+-- those that the order does not know stay, after the others.
 --
--- Example: EVALSHA … 2 tk:{012}:meta tk:{012}:a:7 3 44 15 500000000 1795000000000 1790000000000 '15 12'
---       →  {'OK', 3, 45}
+-- Example: EVALSHA ... 2 tk:{012}:meta tk:{012}:a:7 3 44 15 500000000 1795000000000 1790000000000
+--            '15 12'
+--   -> {'OK', 3, 45}
 assert(#KEYS == 2 and #ARGV == 7, 'grant takes 2 KEYS and 7 ARGV')
-local id, amount, expires_ms, effective_ms = ARGV[3], whole(ARGV[4]), whole(ARGV[5]), whole(ARGV[6])
+local id = ARGV[3]
+assert(string.find(id, '^%d+$'), 'a grant id is a number')
+whole(ARGV[4])
+whole(ARGV[5])
+whole(ARGV[6])
 local call = redis.call
 local refusal, epoch, seq = gate(KEYS[1], ARGV[1], ARGV[2])
 if refusal then return refusal end
@@ -42,8 +52,8 @@ for _, lots in ipairs({ARGV[7], account[2]}) do
   end
 end
 assert(ordered[id], 'the burn-down order lacks the new grant')
-assert(#order <= 500, 'an account has too many lots')
-call('HSET', KEYS[2], 'lots', table.concat(order, ' '), 'a:' .. id, amount, 'h:' .. id, 0, 's:' .. id, 0,
-  'e:' .. id, expires_ms, 'f:' .. id, effective_ms)
+assert(#order <= 500, 'an account has too many lots') -- unpack() ends at about 8000
+call('HSET', KEYS[2], 'lots', table.concat(order, ' '), 'a:' .. id, ARGV[4], 'h:' .. id, 0,
+  's:' .. id, 0, 'e:' .. id, ARGV[5], 'f:' .. id, ARGV[6])
 call('HSET', KEYS[1], 'seq', seq + 1)
 return {'OK', epoch, seq + 1}

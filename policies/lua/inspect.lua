@@ -1,14 +1,17 @@
 -- needs:
 --
--- One atomic look at an account, for the audit: reads all holds of the shard, so not for the hot path.
+-- One atomic look at an account, for the audit. Reads all holds of the shard: not for the hot path.
 --
--- KEYS  1 account   2 shard holds   3 shard meta
+-- KEYS  1 account
+--       2 shard holds
+--       3 shard meta
 -- ARGV  none
--- Result: {epoch, seq (0, 0: the shard is empty), {field, value, …} of the account, {call id, hold text, …} of its live
--- holds}
+-- Result: {epoch, seq (0, 0: the shard is empty), {field, value, ...} of the account,
+--          {call id, text, ...} of its live holds}
 --
--- Example: EVALSHA … 3 tk:{012}:a:7 tk:{012}:holds tk:{012}:meta
---       →  {3, 45, {'epoch', '3', 'a:12', '997500000', …}, {'0190…ab', 'h|7|1790000000123|2500000|100000|12:2500000|1,7,5,2,9'}}
+-- Example: EVALSHA ... 3 tk:{012}:a:7 tk:{012}:holds tk:{012}:meta
+--   -> {3, 45, {'epoch', '3', 'a:12', '997500000', ...},
+--       {'0190...ab', 'h|7|1790000000123|2500000|100000|12:2500000|1,7,5,2,9'}}
 assert(#KEYS == 3 and #ARGV == 0, 'inspect takes 3 KEYS and no ARGV')
 local call = redis.call
 local meta = call('HMGET', KEYS[3], 'epoch', 'seq')

@@ -1,22 +1,24 @@
 -- needs: lib/gate.lua
 --
--- Open a shard under a new epoch: after its first start, or after its data was lost.
+-- Open a shard under a new epoch: at its first start, or after its data was lost.
 --
--- KEYS  1 shard meta   2 shard holds   3 shard leases
--- ARGV  1 new epoch (≥ 1, from Postgres, never given out twice)
+-- KEYS  1 shard meta
+--       2 shard holds
+--       3 shard leases
+-- ARGV  1 new epoch (1 or more; from Postgres, never given out twice)
 -- Result, always starting with {status, epoch, seq}:
---   OK         open with this epoch and seq 0; holds and leases of the older epoch are gone, accounts of it count as
---              not loaded; the outbox stays, for its settlements happened
+--   OK         open under this epoch with seq 0. Holds and leases of the older epoch are gone, and
+--              accounts of it count as not loaded. The outbox stays: its settlements happened
 --   KEPT       the shard is open under this epoch or a newer one
 --
--- Example: EVALSHA … 3 tk:{012}:meta tk:{012}:holds tk:{012}:leases 3   →  {'OK', 3, 0}
+-- Example: EVALSHA ... 3 tk:{012}:meta tk:{012}:holds tk:{012}:leases 3   -> {'OK', 3, 0}
 assert(#KEYS == 3 and #ARGV == 1, 'open takes 3 KEYS and 1 ARGV')
 local new_epoch = whole(ARGV[1])
 assert(new_epoch >= 1, 'epochs begin with 1')
 local call = redis.call
 local meta = call('HMGET', KEYS[1], 'epoch', 'seq')
-local epoch = tonumber(meta[1])
-if epoch and epoch >= new_epoch then return {'KEPT', epoch, tonumber(meta[2])} end
+local epoch, seq = tonumber(meta[1]), tonumber(meta[2])
+if epoch and seq and epoch >= new_epoch then return {'KEPT', epoch, seq} end
 call('HSET', KEYS[1], 'epoch', new_epoch, 'seq', 0)
 call('UNLINK', KEYS[2], KEYS[3])
 return {'OK', new_epoch, 0}

@@ -8,8 +8,8 @@ local function settled_reply(text, epoch, seq)
 end
 
 -- charge_lots(account key, burn-down order, allocation, owed, now_ms): the general case. Takes what
--- is owed from the hold's own lots in order and returns the rest of each to its lot, expired or not;
--- what is owed beyond the hold comes from valid lots in burn-down order, as far as it goes.
+-- is owed from the hold's own lots in order and gives the rest of each back to its lot, expired or
+-- not; what is owed beyond the hold comes from valid lots in burn-down order, as far as it goes.
 -- Returns: fields to write, postings, what could not be collected, remaining.
 local function charge_lots(account_key, order, allocation, owed, now_ms)
   local lots, by_id = read_lots(account_key, order, allocation, now_ms)
@@ -53,8 +53,8 @@ local function charge_lots(account_key, order, allocation, owed, now_ms)
   return writes, table.concat(postings, ' '), due, remaining_of(lots)
 end
 
--- settle_hold(call id, text of a live hold, microcredits owed, result, epoch, seq, now_ms): ends the
--- hold, writes the outbox entry, replies. KEYS are those of settle.lua and expire.lua.
+-- settle_hold(call id, text of a live hold, microcredits owed, result, epoch, seq, now_ms): ends
+-- the hold, writes the outbox entry, replies. KEYS are those of settle.lua and expire.lua.
 local function settle_hold(call_id, text, owed, result, epoch, seq, now_ms)
   local call, format = redis.call, string.format
   local account_id, admitted_ms, held, allocation, context =

@@ -1,19 +1,19 @@
--- read_lots(account key, burn-down order, grants that a hold names or nil): the lots as records, in burn-down
--- order, each {id, available, held, settled, spendable}; and the same by grant id, with the hold's others.
--- A grant that the account does not know (any more) is left out.
+-- read_lots(account key, burn-down order, allocation of a hold, now_ms): the account's lots in
+-- burn-down order, each {id, available, held, settled, spendable}; and by grant id, these and the
+-- ones that only the hold names. A grant that the account does not know (any more) is left out.
 local function read_lots(account_key, order, allocation, now_ms)
   local ids, fields, known = {}, {}, {}
   local function want(id)
     if known[id] then return end
     known[id] = true
-    local n = #fields
     ids[#ids + 1] = id
-    fields[n + 1], fields[n + 2], fields[n + 3] = 'a:' .. id, 'h:' .. id, 's:' .. id
-    fields[n + 4], fields[n + 5] = 'e:' .. id, 'f:' .. id
+    local n = #fields
+    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4], fields[n + 5] =
+      'a:' .. id, 'h:' .. id, 's:' .. id, 'e:' .. id, 'f:' .. id
   end
   for id in string.gmatch(order, '%d+') do want(id) end
   local ordered = #ids
-  for id in string.gmatch(allocation or '', '(%d+):') do want(id) end
+  for id in string.gmatch(allocation, '(%d+):') do want(id) end
   local lots, by_id = {}, {}
   if #ids == 0 then return lots, by_id end
   local values = redis.call('HMGET', account_key, unpack(fields))
