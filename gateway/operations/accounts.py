@@ -1,0 +1,134 @@
+"""Accounts: create, find, list, show, suspend, resume."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.counters.errors import CountersUnavailable
+from gateway.operations.errors import UsageError
+from gateway.operations.grants import insert_grant
+from gateway.operations.publish import publish_account
+
+if TYPE_CHECKING:
+    from gateway.counters import Counters
+    from gateway.ledger import Ledger
+    from gateway.ledger.rows import AccountRow, GrantRow, KeyListRow
+
+ACCOUNT_NAME_CHARACTERS_MAX = 200
+
+
+class NewAccount(NamedTuple):
+    """An account just made, and what it was given."""
+
+    account: AccountRow
+    granted_microcredits: int
+
+
+class LiveBalance(NamedTuple):
+    """What Redis has of an account at this moment, over its lots; in microcredits."""
+
+    available_microcredits: int
+    held_microcredits: int
+    settled_microcredits: int
+    running: int
+
+
+class AccountReport(NamedTuple):
+    """Everything about one account. `live` is None when no call was made since Redis started."""
+
+    account: AccountRow
+    grants: list[GrantRow]
+    keys: list[KeyListRow]
+    live: LiveBalance | None
+
+
+async def create_account(
+    ledger: Ledger,
+    platform_id: int,
+    name: str,
+    *,
+    plan: str | None = None,
+    microcredits: int | None = None,
+) -> NewAccount:
+    """A new account with its first grant.
+
+    Without `microcredits` it gets what its plan gives for a period; 0 gives nothing.
+
+    Raises: UsageError for a bad or taken name, or an unknown plan.
+    """
+    if not 0 < len(name) <= ACCOUNT_NAME_CHARACTERS_MAX or not name.isprintable():
+        raise UsageError(
+            f"an account's name is 1 to {ACCOUNT_NAME_CHARACTERS_MAX} printable characters"
+        )
+    if name != name.strip():
+        raise UsageError("an account's name can't begin or end with a space")
+    source, amount = "manual", microcredits or 0
+    if plan is not None:
+        plans = {row.slug: row for row in await ledger.plans(platform_id)}
+        if plan not in plans:
+            raise UsageError(f'there is no plan "{plan}"{_near(plan, list(plans))}')
+        if microcredits is None:
+            source, amount = "plan", plans[plan].credits_microcredits
+    if await ledger.create_account(platform_id, name, plan) is None:
+        raise UsageError(f'the name "{name}" is taken: choose another')
+    account = await find_account(ledger, platform_id, name)
+    if amount:
+        await insert_grant(ledger, account, amount, source=source)
+    return NewAccount(account, amount)
+
+
+async def find_account(ledger: Ledger, platform_id: int, name: str) -> AccountRow:
+    """The account of this name.
+
+    Raises: UsageError when the platform has none; it names near ones.
+    """
+    account = await ledger.find_account(platform_id, name)
+    if account is not None:
+        return account
+    names = [account.name for account in await ledger.accounts(platform_id)]
+    raise UsageError(f'there is no account "{name}"{_near(name, names)}')
+
+
+async def show_account(
+    ledger: Ledger, counters: Counters, platform_id: int, name: str
+) -> AccountReport:
+    """The account, its grants and keys from Postgres, and its balance in Redis at this moment.
+
+    Raises: UsageError when there is no such account.
+    """
+    account = await find_account(ledger, platform_id, name)
+    return AccountReport(
+        account,
+        await ledger.grants(account.account_id),
+        await ledger.keys(platform_id, account.account_id),
+        await _live_balance(counters, account.account_id),
+    )
+
+
+async def set_status(ledger: Ledger, counters: Counters, account: AccountRow, status: str) -> None:
+    """Suspend or resume an account ("suspended", "active"), from the very next call.
+
+    Raises: NotToldError when Redis could not be told.
+    """
+    await ledger.set_account_status(account.account_id, status)
+    await publish_account(ledger, counters, account.account_id, account.name)
+
+
+async def _live_balance(counters: Counters, account_id: int) -> LiveBalance | None:
+    try:
+        seen = await counters.inspect(counters.keys(account_id))
+    except CountersUnavailable:
+        return None
+    if not seen.epoch or int(seen.fields.get("epoch", 0)) != seen.epoch:
+        return None
+    available, held, settled = (
+        sum(int(value) for name, value in seen.fields.items() if name.startswith(kind))
+        for kind in ("a:", "h:", "s:")
+    )
+    return LiveBalance(available, held, settled, int(seen.fields["running"]))
+
+
+def _near(name: str, names: list[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f': did you mean "{near[0]}"?' if near else ""
