@@ -1,0 +1,98 @@
+"""What only operators' commands ask: locks, balances, reports (gateway/operations)."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.ledger.database import Database, rows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+REPORT_ROWS_MAX = 10_000
+
+
+class BalanceRow(NamedTuple):
+    """The sums over an account's lots; `left` only over lots that can pay now."""
+
+    account_id: int
+    granted_microcredits: int
+    settled_microcredits: int
+    left_microcredits: int
+
+
+class UsageReportRow(NamedTuple):
+    """One line of a usage report. None: not told apart, or the row of that name is gone."""
+
+    since_ms: int | None
+    account_name: str | None
+    route_name: str | None
+    key_id: int | None
+    calls: int
+    calls_completed: int
+    charged_microcredits: int
+    uncollected_microcredits: int
+
+
+class AuditAccountRow(NamedTuple):
+    """An account of any platform."""
+
+    account_id: int
+    name: str
+    platform_slug: str
+
+
+class Desk(Database):
+    """For commands."""
+
+    @asynccontextmanager
+    async def account_locked(self, account_id: int) -> AsyncIterator[None]:
+        """Keep other commands from telling Redis about this account, while it lasts."""
+        async with self.transaction() as session:
+            await session.value("account_lock", account_id)
+            yield
+
+    async def expire_key(self, platform_id: int, key_id: int, expires_ms: int) -> int | None:
+        """Let a key end at a time, or sooner if it would have; answers whose it was."""
+        account_id = await self._session.value("key_expire", platform_id, key_id, expires_ms)
+        return None if account_id is None else int(account_id)
+
+    async def balances(self, platform_id: int) -> dict[int, BalanceRow]:
+        """Every account's sums by its id."""
+        found = rows(BalanceRow, await self._session.all("account_balances", platform_id))
+        return {row.account_id: row for row in found}
+
+    async def usage_report(
+        self,
+        platform_id: int,
+        since_ms: int,
+        until_ms: int,
+        *,
+        account_id: int | None = None,
+        by_account: bool = False,
+        by_route: bool = False,
+        by_key: bool = False,
+        unit: str = "",
+    ) -> list[UsageReportRow]:
+        """Usage in [since, until), told apart as asked; `unit` is "hour", "day", "month" or "".
+
+        At most REPORT_ROWS_MAX rows.
+        """
+        records = await self._session.all(
+            "usage_report",
+            platform_id,
+            account_id,
+            since_ms,
+            until_ms,
+            by_account,
+            by_route,
+            by_key,
+            unit,
+            REPORT_ROWS_MAX,
+        )
+        return rows(UsageReportRow, records)
+
+    async def audit_accounts(self) -> list[AuditAccountRow]:
+        """Every account of the deployment by id."""
+        return rows(AuditAccountRow, await self._session.all("audit_accounts"))
