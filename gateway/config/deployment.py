@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.config.section import Section
 
 _DEFAULT = GatewayConfig()
+_VISIBLE = re.compile(r"[!-~]+")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 _POSTGRES_SCHEMES = ("postgresql", "postgres")
 
@@ -92,6 +94,8 @@ def _server_url(section: Section, key: str, schemes: tuple[str, ...], folder: Pa
             _ = parts.port  # raises for a port that is no port
         except ValueError:
             raise ValueError("is not a valid URL") from None
+        if not _VISIBLE.fullmatch(url):
+            raise ValueError("must be visible ASCII without spaces; percent-encode the rest")
         if parts.scheme not in schemes:
             kinds = ", ".join(f"{scheme}://" for scheme in schemes)
             raise ValueError(f'must be "{EMBEDDED}" or a URL that begins with {kinds}')

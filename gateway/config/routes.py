@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ _DEFAULT_TIMEOUTS = Timeouts()
 _DEFAULTS = Route("", (), "/", "", None)
 _NO_MATCH: tuple[tuple[str, ...], str] = ((), "")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+_VISIBLE = re.compile(r"[!-~]*")
 _HEADER_VALUE = re.compile(r"[ -~]*")
 # The gateway writes these itself: they frame the message or belong to one connection.
 _OWN_HEADERS = frozenset(
@@ -117,6 +119,8 @@ def _price(section: Section) -> Price | None:
 
 
 def _upstream(text: str) -> str:
+    if not _VISIBLE.fullmatch(text):  # urlsplit would drop line ends and tabs without a word
+        raise ValueError("must be visible ASCII without spaces")
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -179,6 +183,10 @@ def _ca_file(section: Section, upstream: str, folder: Path) -> str | None:
     path = (folder / text).absolute()
     if upstream.startswith("http://"):
         section.complain("tls_ca_file", "is of no use: the upstream is http://, not https://")
-    elif not path.is_file():
-        section.complain("tls_ca_file", f"there is no file {path}")
+    else:
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:  # ssl.SSLError is one, too
+            reason = error.strerror if isinstance(error, FileNotFoundError) else error
+            section.complain("tls_ca_file", f"{path} can't be used: {reason}")
     return str(path)
