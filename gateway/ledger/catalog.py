@@ -1,0 +1,162 @@
+"""The config's platform, plans and routes in the database: what `apply` writes and lists read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gateway.ledger.database import Database, Session
+from gateway.ledger.rows import PlatformRow
+from gateway.ledger.specs import (
+    plan_from_spec,
+    plan_to_spec,
+    price_to_spec,
+    route_from_spec,
+    route_to_spec,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from policies.catalog import Plan, Platform, Price, Route
+
+# The channel that `catalog_notify.sql` names; payload: the slug of the platform.
+CATALOG_CHANNEL = "tollkeeper_catalog"
+
+
+class CatalogReport(NamedTuple):
+    """What `apply` changed, by slug and name.
+
+    Accounts of `plans_changed` may be loaded in Redis with the limits from before.
+    """
+
+    platform_id: int
+    plans_created: tuple[str, ...]
+    plans_changed: tuple[str, ...]
+    routes_created: tuple[str, ...]
+    routes_changed: tuple[str, ...]
+    routes_deactivated: tuple[str, ...]
+    prices_created: tuple[str, ...]
+
+
+class StoredRoute(NamedTuple):
+    """A route of the database, also if it is out of service."""
+
+    route: Route
+    active: bool
+
+
+class Catalog(Database):
+    """Platforms, plans and routes."""
+
+    async def find_platform(self, slug: str) -> PlatformRow | None:
+        """The platform of this slug."""
+        record = await self._session.one("platform_find", slug)
+        return PlatformRow(**record) if record else None
+
+    async def plans(self, platform_id: int) -> list[Plan]:
+        """The platform's plans by slug."""
+        records = await self._session.all("plan_list", platform_id)
+        return [plan_from_spec(row["slug"], json.loads(row["spec"])) for row in records]
+
+    async def routes(self, platform_id: int) -> list[StoredRoute]:
+        """The platform's routes by name, those out of service too."""
+        return await _stored_routes(self._session, platform_id)
+
+    async def apply_catalog(
+        self, platform: Platform, plans: Sequence[Plan], routes: Sequence[Route]
+    ) -> CatalogReport:
+        """Make the database say what the config says, in one transaction, and tell the workers.
+
+        Routes that the config does not name go out of service; plans stay, accounts have them. A
+        price gets a new version only if it changed.
+        """
+        async with self.transaction() as session:
+            platform_id = int(
+                await session.value(
+                    "platform_upsert",
+                    platform.slug,
+                    platform.name or platform.slug,
+                    platform.upgrade_url,
+                )
+            )
+            plans_created, plans_changed = await _apply_plans(session, platform_id, plans)
+            created, changed, deactivated, priced = await _apply_routes(
+                session, platform_id, routes
+            )
+            await session.value("catalog_notify", platform.slug)
+        return CatalogReport(
+            platform_id, plans_created, plans_changed, created, changed, deactivated, priced
+        )
+
+
+Names = tuple[str, ...]
+
+
+async def _apply_plans(
+    session: Session, platform_id: int, plans: Sequence[Plan]
+) -> tuple[Names, Names]:
+    stored = {
+        row["slug"]: json.loads(row["spec"]) for row in await session.all("plan_list", platform_id)
+    }
+    created: list[str] = []
+    changed: list[str] = []
+    for plan in plans:
+        spec = plan_to_spec(plan)
+        if stored.get(plan.slug) == spec:
+            continue
+        await session.value("plan_upsert", platform_id, plan.slug, json.dumps(spec))
+        (changed if plan.slug in stored else created).append(plan.slug)
+    return tuple(created), tuple(changed)
+
+
+async def _apply_routes(
+    session: Session, platform_id: int, routes: Sequence[Route]
+) -> tuple[Names, Names, Names, Names]:
+    stored = {row.route.name: row for row in await _stored_routes(session, platform_id)}
+    created: list[str] = []
+    changed: list[str] = []
+    priced: list[str] = []
+    for route in routes:
+        before = stored.get(route.name)
+        spec = route_to_spec(route)
+        if before is None or not before.active or route_to_spec(before.route) != spec:
+            route_id = await session.value(
+                "route_upsert", platform_id, route.name, json.dumps(spec)
+            )
+            (created if before is None else changed).append(route.name)
+        else:
+            route_id = before.route.id
+        before_price = before.route.price if before else None
+        if _spec_of(route.price) == _spec_of(before_price):
+            continue
+        version = None
+        if route.price is not None:
+            spec = price_to_spec(route.price)
+            version = await session.value("price_version_insert", route_id, json.dumps(spec))
+        await session.value("route_price", route_id, version)
+        priced.append(route.name)
+    named = {route.name for route in routes}
+    gone = [row.route for name, row in stored.items() if row.active and name not in named]
+    for route in gone:
+        await session.value("route_deactivate", route.id)
+    return tuple(created), tuple(changed), tuple(route.name for route in gone), tuple(priced)
+
+
+async def _stored_routes(session: Session, platform_id: int) -> list[StoredRoute]:
+    return [
+        StoredRoute(
+            route_from_spec(
+                json.loads(row["spec"]),
+                row["route_id"],
+                price=json.loads(row["price"]) if row["price"] else None,
+                price_version=row["price_version_id"] or 0,
+            ),
+            row["active"],
+        )
+        for row in await session.all("route_list", platform_id)
+    ]
+
+
+def _spec_of(price: Price | None) -> dict[str, Any] | None:
+    return None if price is None else price_to_spec(price)

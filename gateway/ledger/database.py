@@ -1,0 +1,147 @@
+"""The pool of connections, and asking a named query on it. The ledger's classes build on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import asyncpg
+
+from gateway.ledger.errors import translated
+from gateway.ledger.queries import load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from asyncpg import Record
+
+R = TypeVar("R")
+
+CONNECTIONS_MAX = 4
+COMMAND_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+RELISTEN_PAUSE_S = 1.0
+# Statements are few and known: their plans are kept, and times are read and written in UTC.
+SESSION_SETTINGS = {
+    "application_name": "tollkeeper",
+    "timezone": "UTC",
+    "jit": "off",
+    "default_transaction_isolation": "read committed",
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+
+log = logging.getLogger("tollkeeper.ledger")
+
+
+class Session:
+    """One place to ask queries: the pool, or one connection inside a transaction."""
+
+    def __init__(
+        self, runner: asyncpg.Pool[Record] | asyncpg.Connection[Record], queries: dict[str, str]
+    ) -> None:
+        self._runner = runner
+        self._queries = queries
+
+    async def all(self, query: str, *arguments: object) -> list[Record]:
+        """Every row."""
+        with translated():
+            return await self._runner.fetch(self._queries[query], *arguments)
+
+    async def one(self, query: str, *arguments: object) -> Record | None:
+        """The first row, if there is one."""
+        with translated():
+            return await self._runner.fetchrow(self._queries[query], *arguments)
+
+    async def value(self, query: str, *arguments: object) -> Any:
+        """The first column of the first row, or None."""
+        with translated():
+            return await self._runner.fetchval(self._queries[query], *arguments)
+
+
+class Database:
+    """Connections to one Postgres. Opens without it: each query then says `LedgerUnavailable`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+    ) -> None:
+        self._url = url
+        self._connections_max = connections_max
+        self._command_timeout_s = command_timeout_s
+        self._queries = load_queries()
+        self._listeners: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        with translated():
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=self._connections_max,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=self._command_timeout_s,
+                max_cached_statement_lifetime=0,
+                server_settings=SESSION_SETTINGS,
+            )
+        self._session = Session(self._pool, self._queries)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._listeners:
+            task.cancel()
+        await asyncio.gather(*self._listeners, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._pool.close(), CONNECT_TIMEOUT_S)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Session]:
+        """Queries that take effect together; with `snapshot` they only read, as of one instant."""
+        with translated():
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(
+                    isolation="repeatable_read" if snapshot else "read_committed", readonly=snapshot
+                ),
+            ):
+                yield Session(connection, self._queries)  # type: ignore[arg-type] # a proxy of one
+
+    async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        """Call back with the payload of each notification from now on, until the ledger is closed.
+
+        Also called, with "", whenever listening begins, first and after a lost connection: what
+        was notified before is not known then.
+        """
+        self._listeners.append(asyncio.create_task(self._keep_listening(channel, callback)))
+
+    async def _keep_listening(self, channel: str, callback: Callable[[str], None]) -> None:
+        while True:
+            try:
+                await self._listen_once(channel, callback)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("not listening to %s: %s", channel, error)
+            await asyncio.sleep(RELISTEN_PAUSE_S)
+
+    async def _listen_once(self, channel: str, callback: Callable[[str], None]) -> None:
+        connection = await asyncpg.connect(
+            self._url, timeout=CONNECT_TIMEOUT_S, server_settings=SESSION_SETTINGS
+        )
+        ended = asyncio.Event()
+        try:
+            connection.add_termination_listener(lambda _: ended.set())
+            await connection.add_listener(channel, lambda *event: callback(str(event[3])))
+            callback("")
+            await ended.wait()
+        finally:
+            connection.terminate()
+
+
+def rows(kind: Callable[..., R], records: Iterable[Record]) -> list[R]:
+    """Records as values; the query's columns and the value's fields have the same names."""
+    return [kind(**record) for record in records]

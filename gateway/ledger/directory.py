@@ -1,0 +1,84 @@
+"""Look-ups of the call's way: what a worker reads on a miss, and what Redis is seeded with."""
+
+from __future__ import annotations
+
+import json
+
+from gateway.ledger.database import Database, rows
+from gateway.ledger.rows import KeyRow, PlatformRoutes, PlatformRow
+from gateway.ledger.specs import route_from_spec
+
+
+class Directory(Database):
+    """Keys, accounts, routes and epochs, as the proxy needs them."""
+
+    async def find_key(self, digest: bytes) -> KeyRow | None:
+        """The key of this digest, revoked and expired ones included."""
+        record = await self._session.one("key_find", digest)
+        return KeyRow(**record) if record else None
+
+    async def account_state(self, account_id: int) -> dict[str, str | int] | None:
+        """The fields of the account's hash in Redis, for `Counters.load`; None without the account.
+
+        One instant's picture: status, limits of the plan (0: none), this month's count, every key,
+        and each lot that can still pay. Holds are not known here: seeding is for accounts that
+        Redis does not have.
+        """
+        async with self.transaction(snapshot=True) as session:
+            limits = await session.one("account_limits", account_id)
+            if limits is None:
+                return None
+            keys = await session.all("account_keys", account_id)
+            lots = await session.all("account_lots", account_id)
+        state: dict[str, str | int] = dict(limits)
+        state["lots"] = " ".join(str(lot["grant_id"]) for lot in lots)
+        for grant_id, available, settled, expires_ms, effective_ms in lots:
+            state[f"a:{grant_id}"] = available
+            state[f"s:{grant_id}"] = settled
+            state[f"e:{grant_id}"] = expires_ms
+            state[f"f:{grant_id}"] = effective_ms
+        for key_id, key_state in keys:
+            state[f"k:{key_id}"] = key_state
+        return state
+
+    async def snapshot_routes(self) -> list[PlatformRoutes]:
+        """Every platform with its active routes, as of one instant."""
+        async with self.transaction(snapshot=True) as session:
+            platforms = rows(PlatformRow, await session.all("platform_list"))
+            records = [row for row in await session.all("route_list", None) if row["active"]]
+        return [
+            PlatformRoutes(
+                platform,
+                tuple(
+                    route_from_spec(
+                        json.loads(row["spec"]),
+                        row["route_id"],
+                        price=json.loads(row["price"]) if row["price"] else None,
+                        price_version=row["price_version_id"] or 0,
+                    )
+                    for row in records
+                    if row["platform_id"] == platform.platform_id
+                ),
+            )
+            for platform in platforms
+        ]
+
+    async def next_epoch(self, shard: int) -> int:
+        """A number greater than any epoch this shard ever had."""
+        return int(await self._session.value("shard_epoch_next", shard))
+
+    async def fix_setting(self, name: str, value: str) -> str:
+        """Fix a fact of this deployment at its first start; answers the value in force."""
+        fixed = None
+        while fixed is None:  # twice at most: another first start committed between our two looks
+            fixed = await self._session.value("setting_fix", name, value)
+        return str(fixed)
+
+    async def find_setting(self, name: str) -> str | None:
+        """A fact fixed earlier."""
+        value = await self._session.value("setting_find", name)
+        return None if value is None else str(value)
+
+    async def ensure_partitions(self, months_ahead: int) -> list[str]:
+        """Make settlements' partitions of this month and those ahead; answers the new ones."""
+        return [row["name"] for row in await self._session.all("partition_ensure", months_ahead)]

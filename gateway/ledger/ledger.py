@@ -1,0 +1,51 @@
+"""The ledger: Postgres as the gateway sees it, one object with typed methods.
+
+What can be asked stands in directory.py (a call's way), catalog.py (config), accounts.py (people),
+desk.py (commands), books.py (calls and audit); recorder.py writes settlements.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.ledger.accounts import Accounts
+from gateway.ledger.books import Books
+from gateway.ledger.catalog import Catalog
+from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX
+from gateway.ledger.desk import Desk
+from gateway.ledger.directory import Directory
+from gateway.ledger.recorder import Recorded, Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from policies.settlement import Settlement
+
+
+class Ledger(Directory, Catalog, Accounts, Books, Desk):
+    """One Postgres. An async context manager; `migrate` must have run on the database.
+
+    Raises, from any method: LedgerUnavailable when Postgres can't be asked, LedgerRejected when it
+    refuses a value.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+    ) -> None:
+        super().__init__(url, connections_max=connections_max, command_timeout_s=command_timeout_s)
+        self._recorder = Recorder(url, self._queries["settlement_record"])
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._recorder.close()
+        await super().__aexit__()
+
+    async def record_settlements(self, settlements: Sequence[Settlement]) -> Recorded:
+        """Write a batch, exactly once per call: settlements, entries, grants' sums, roll-ups.
+
+        Raises: LedgerUnavailable; part of the batch may be written. Send all of it again.
+        """
+        return await self._recorder.record(settlements)

@@ -1,0 +1,160 @@
+"""What the ledger's look-ups answer. Times are milliseconds since the epoch, 0 is "never"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from policies.catalog import Route
+
+
+class KeyRow(NamedTuple):
+    """An API key and whose it is. Whether it may call is decided in Redis, on every call."""
+
+    key_id: int
+    key_name: str
+    key_status: str  # active | revoked
+    expires_ms: int
+    digest: bytes
+    account_id: int
+    account_name: str
+    account_status: str  # active | suspended
+    platform_id: int
+    platform_slug: str
+
+
+class PlatformRow(NamedTuple):
+    """A tenant of this deployment."""
+
+    platform_id: int
+    slug: str
+    name: str
+    upgrade_url: str | None
+
+
+class PlatformRoutes(NamedTuple):
+    """A platform with its active routes, as the proxy serves them."""
+
+    platform: PlatformRow
+    routes: tuple[Route, ...]
+
+
+class AccountRow(NamedTuple):
+    """A customer of a platform."""
+
+    account_id: int
+    platform_id: int
+    name: str
+    plan_slug: str | None
+    status: str
+    created_ms: int
+
+
+class KeyListRow(NamedTuple):
+    """An API key as people see it."""
+
+    key_id: int
+    account_id: int
+    account_name: str
+    name: str
+    prefix: str
+    last4: str
+    status: str
+    expires_ms: int
+    created_ms: int
+    revoked_ms: int
+
+
+class GrantRow(NamedTuple):
+    """A lot of credits."""
+
+    grant_id: int
+    account_id: int
+    source: str
+    amount_microcredits: int
+    settled_microcredits: int
+    expired_microcredits: int
+    revoked_microcredits: int
+    effective_ms: int
+    expires_ms: int
+    priority: int
+    note: str
+    created_ms: int
+
+
+class SettlementRow(NamedTuple):
+    """A call as Postgres keeps it."""
+
+    call_id: str
+    account_id: int
+    key_id: int
+    route_id: int
+    price_version: int
+    admitted_ms: int
+    settled_ms: int
+    ending: str
+    status: int
+    units: str
+    flags: str
+    held_microcredits: int
+    charged_microcredits: int
+    uncollected_microcredits: int
+
+
+class GrantBooksRow(NamedTuple):
+    """The sums of a lot."""
+
+    grant_id: int
+    account_id: int
+    amount_microcredits: int
+    settled_microcredits: int
+    expired_microcredits: int
+    revoked_microcredits: int
+    expires_ms: int
+
+
+class CallBooksRow(NamedTuple):
+    """What Postgres has of a call that Redis knows."""
+
+    call_id: str
+    account_id: int
+    charged_microcredits: int
+    uncollected_microcredits: int
+    settled_ms: int
+
+
+class GrantDrift(NamedTuple):
+    """A lot whose sums are not those of its ledger entries, or that paid more than it had."""
+
+    grant_id: int
+    account_id: int
+    amount_microcredits: int
+    settled_microcredits: int
+    expired_microcredits: int
+    revoked_microcredits: int
+    granted_by_ledger: int
+    settled_by_ledger: int
+    expired_by_ledger: int
+    revoked_by_ledger: int
+
+
+class CallDrift(NamedTuple):
+    """A call whose charge is not what its ledger entries took; None: there is no settlement."""
+
+    call_id: str
+    account_id: int
+    charged_microcredits: int | None
+    posted_microcredits: int
+
+
+class UsageDrift(NamedTuple):
+    """An hour of the roll-ups that is not the sum of its settlements."""
+
+    account_id: int
+    route_id: int
+    key_id: int
+    hour_ms: int
+    calls: int
+    calls_rolled: int
+    charged_microcredits: int
+    charged_rolled_microcredits: int

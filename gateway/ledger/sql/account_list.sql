@@ -1,0 +1,12 @@
+-- Accounts of a platform, or the one of that name.
+SELECT
+    accounts.id AS account_id,
+    accounts.platform_id,
+    accounts.name,
+    plans.slug AS plan_slug,
+    accounts.status,
+    to_ms(accounts.created_at) AS created_ms
+FROM accounts
+LEFT JOIN plans ON plans.id = accounts.plan_id
+WHERE accounts.platform_id = $1 AND ($2::text IS NULL OR accounts.name = $2)
+ORDER BY accounts.name

@@ -1,0 +1,17 @@
+-- Every lot an account ever had, in burn-down order.
+SELECT
+    id AS grant_id,
+    account_id,
+    source,
+    amount_microcredits,
+    settled_microcredits,
+    expired_microcredits,
+    revoked_microcredits,
+    to_ms(effective_at) AS effective_ms,
+    coalesce(to_ms(expires_at), 0) AS expires_ms,
+    priority,
+    note,
+    to_ms(created_at) AS created_ms
+FROM grants
+WHERE account_id = $1
+ORDER BY priority, expires_at NULLS LAST, created_at, id

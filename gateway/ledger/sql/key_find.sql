@@ -1,0 +1,16 @@
+-- A worker's miss on a key: everything that identifies the caller, in one look-up by digest.
+SELECT
+    api_keys.id AS key_id,
+    api_keys.name AS key_name,
+    api_keys.status AS key_status,
+    coalesce(to_ms(api_keys.expires_at), 0) AS expires_ms,
+    api_keys.digest,
+    accounts.id AS account_id,
+    accounts.name AS account_name,
+    accounts.status AS account_status,
+    platforms.id AS platform_id,
+    platforms.slug AS platform_slug
+FROM api_keys
+JOIN accounts ON accounts.id = api_keys.account_id
+JOIN platforms ON platforms.id = accounts.platform_id
+WHERE api_keys.digest = $1

@@ -1,0 +1,16 @@
+-- Keys of an account, or all keys of a platform (account NULL), for display.
+SELECT
+    api_keys.id AS key_id,
+    api_keys.account_id,
+    accounts.name AS account_name,
+    api_keys.name,
+    api_keys.prefix,
+    api_keys.last4,
+    api_keys.status,
+    coalesce(to_ms(api_keys.expires_at), 0) AS expires_ms,
+    to_ms(api_keys.created_at) AS created_ms,
+    coalesce(to_ms(api_keys.revoked_at), 0) AS revoked_ms
+FROM api_keys
+JOIN accounts ON accounts.id = api_keys.account_id
+WHERE api_keys.platform_id = $1 AND ($2::bigint IS NULL OR api_keys.account_id = $2)
+ORDER BY api_keys.id
