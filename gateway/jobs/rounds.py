@@ -1,0 +1,27 @@
+"""How every job runs: one round after the other, for ever, whatever a round fails with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NoReturn
+
+from gateway.counters import CountersUnavailable
+from gateway.ledger import LedgerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = logging.getLogger("tollkeeper.jobs")
+
+
+async def repeat(name: str, work: Callable[[], Awaitable[object]], interval_s: float) -> NoReturn:
+    """Do a round, pause, do the next, until cancelled. Rounds are idempotent and may fail."""
+    while True:
+        try:
+            await work()
+        except (CountersUnavailable, LedgerUnavailable) as error:
+            log.warning("%s: this round failed, the next is in %s s: %s", name, interval_s, error)
+        except Exception:
+            log.exception("%s: this round failed, the next is in %s s", name, interval_s)
+        await asyncio.sleep(interval_s)
