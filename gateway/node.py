@@ -16,7 +16,12 @@ from gateway.config import parse_listen
 from gateway.control.app import build_app, serving
 from gateway.control.node import WorkerState
 from gateway.counters import Counters, CountersMisconfigured, CountersUnavailable
+from gateway.jobs.partitions import Partitions
+from gateway.jobs.reaper import Reaper
+from gateway.jobs.sweeper import Sweeper
 from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
+from gateway.operations.catalog import apply_config
+from gateway.operations.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
@@ -86,10 +91,24 @@ async def running_node(
             await _check_redis(counters)
             await _check_shards(ledger, gateway.shards)
             await _check_deployment(ledger, counters)
-            report = await ledger.apply_catalog(config.platform, config.plans, config.routes)
+            report = await apply_config(ledger, counters, config)
         node = RunningNode(config, report.platform_id, pool, ledger, counters)
         await stack.enter_async_context(serving(build_app(node, admin_token), host, port))
+        await stack.enter_async_context(_running_jobs(ledger, counters, gateway.shards))
         yield node
+
+
+@contextlib.asynccontextmanager
+async def _running_jobs(ledger: Ledger, counters: Counters, shards: int) -> AsyncIterator[None]:
+    """Jobs run beside the calls and are stopped between two steps, each of which is idempotent."""
+    jobs = (Reaper(counters, shards), Sweeper(counters, ledger, shards), Partitions(ledger))
+    tasks = [asyncio.create_task(job.run()) for job in jobs]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _check_redis(counters: Counters) -> None:
@@ -144,7 +163,7 @@ def _told_as_node_errors(config: Config) -> Iterator[None]:
     except LedgerUnavailable as error:
         where = _address(config.gateway.postgres_url)
         raise NodeError(f"Postgres at {where} can't be used: {error}") from error
-    except MigrationError as error:
+    except (MigrationError, OperationError) as error:
         raise NodeError(str(error)) from error
 
 
