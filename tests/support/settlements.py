@@ -60,3 +60,10 @@ async def account_with_grants(
         assert grant_id is not None
         grants.append(grant_id)
     return platform_id, account_id, grants
+
+
+async def assert_books_agree(ledger: Ledger) -> None:
+    """Grants, calls and roll-ups are the sums that they should be."""
+    assert await ledger.audit_grants() == []
+    assert await ledger.audit_calls() == []
+    assert await ledger.audit_usage() == []
