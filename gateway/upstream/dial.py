@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from asyncio import get_running_loop as running_loop
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ async def dial(
 async def _connect(
     origin: Origin, protocol_factory: Callable[[], asyncio.Protocol], timeout_s: float
 ) -> asyncio.Protocol:
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     sock = await _race(_interleaved(addresses)[:ADDRESSES_MAX])
     try:
@@ -125,7 +126,7 @@ async def _open(address: Address) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         sock.setblocking(False)  # noqa: FBT003  # the standard library's signature
-        await asyncio.get_running_loop().sock_connect(sock, where)
+        await running_loop().sock_connect(sock, where)
     except BaseException:
         sock.close()
         raise

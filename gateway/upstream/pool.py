@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from gateway.upstream.dial import dial
@@ -78,7 +79,8 @@ class Pool:
             connection = await waiter
         except BaseException:
             if waiter.cancelled():
-                self._waiters.remove((waiter, until))
+                with suppress(ValueError):  # passed over already
+                    self._waiters.remove((waiter, until))
             elif waiter.exception() is None:
                 self._give_back(waiter.result())
             raise

@@ -25,6 +25,7 @@ import httptools
 
 from gateway.upstream.answer import Answer, StreamedAnswer
 from gateway.upstream.errors import UpstreamBroken, UpstreamTimeout, UpstreamTruncated
+from gateway.upstream.tls import ended_cleanly
 
 if TYPE_CHECKING:
     from gateway.upstream.pool import Pool
@@ -245,10 +246,10 @@ class Connection(asyncio.Protocol):
             self.fail(UpstreamBroken("the answer's head is too large", sent=True))
 
     def eof_received(self) -> None:
-        """The clean end of the stream. Over TLS a cut does not come here, it is only lost."""
+        """The end of what the agent sends; `connection_lost` follows."""
         if not self.busy:
             self.close()
-        elif self.delimited:
+        elif self.delimited and ended_cleanly(self.transport):
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -64,14 +64,7 @@ class Upload:
     async def _run(self) -> None:
         connection = self._connection
         try:
-            if self._expect_continue is not None:
-                await self._await_continue(self._expect_continue)
-            if isinstance(self._body, bytes):
-                await self._write((self._body,))
-            elif self._length is None:
-                await self._send_chunks(self._body)
-            else:
-                await self._send_pieces(self._body, self._length)
+            await self._send()
         except asyncio.CancelledError:
             if not self._stopped:
                 connection.fail(UpstreamBroken("the request's body was cancelled", sent=True))
@@ -79,9 +72,23 @@ class Upload:
         except Exception as error:  # noqa: BLE001  # whatever the body raises, `send` raises
             if not self._stopped:
                 connection.fail(error)
+        finally:
+            # An iterator left where it was would hold what it reads from until it is collected.
+            close = getattr(self._body, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _send(self) -> None:
+        if self._expect_continue is not None:
+            await self._await_continue(self._expect_continue)
+        if isinstance(self._body, bytes):
+            await self._write((self._body,))
+        elif self._length is None:
+            await self._send_chunks(self._body)
         else:
-            if not self._stopped:
-                connection.uploaded()
+            await self._send_pieces(self._body, self._length)
+        if not self._stopped:
+            self._connection.uploaded()
 
     async def _await_continue(self, callback: Callable[[], object]) -> None:
         try:
