@@ -116,30 +116,32 @@ def open_data_dir(path: Path) -> Iterator[DataDir]:
     path = path.absolute()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (path / "logs").mkdir(mode=0o700, exist_ok=True)
         handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        raise EmbeddedError(
+            f"{error.filename or path} belongs to another user: "
+            "start as that user, or give another --data-dir"
+        ) from None
     except OSError as error:
         raise EmbeddedError(f"data folder {path} can't be used: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 20).decode().strip() or "unknown"
-            raise EmbeddedError(
-                f"data folder {path} is in use by process {holder}: "
-                "stop it, or give another --data-dir"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        try:
-            (path / "logs").mkdir(mode=0o700, exist_ok=True)
-            yield DataDir(path)
-        except PermissionError as error:
-            raise EmbeddedError(
-                f"{error.filename or path} belongs to another user: "
-                "start as that user, or give another --data-dir"
-            ) from None
+        _lock(handle, path)
+        yield DataDir(path)
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, path: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(handle, 20).decode().strip() or "unknown"
+        raise EmbeddedError(
+            f"data folder {path} is in use by process {holder}: stop it, or give another --data-dir"
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
 
 def read_secrets(path: Path) -> Secrets:

@@ -1,0 +1,272 @@
+"""A user's first days with `tollkeeper dev`: start, call, stop, start again; and bad days."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from gateway.embedded.agent import SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT
+from gateway.embedded.ports import listen_problem
+from gateway.embedded.spawn import command_of
+from tests.support import dev as support
+from tests.support.dev import HELLO, ROOT, Dev
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Start = Callable[..., Awaitable[Dev]]
+
+READY_FIELDS = {
+    *("event", "proxy_url", "control_url", "platform", "account", "api_key", "admin_token"),
+    *("worker_pids", "redis_url", "redis_pid", "postgres_url", "postgres_pid", "sample_agent_url"),
+}
+START_ANOTHER = """
+import subprocess, sys
+subprocess.run([sys.executable, "-c", "import gateway.supervisor, gateway.worker"], check=True)
+"""
+TO_POSTGRES = """
+SELECT count(*), coalesce(sum(charged_microcredits), 0)::bigint
+FROM settlements
+"""
+
+
+@pytest_asyncio.fixture
+async def start(config_file: Path) -> AsyncIterator[Start]:
+    """Starts one on the journey's config; whatever still runs at the end is stopped."""
+    running: list[Dev] = []
+
+    async def begin(data_dir: Path, *more: str) -> Dev:
+        running.append(await support.start(config_file, data_dir, *more))
+        return running[-1]
+
+    yield begin
+    for dev in running:
+        await dev.stop()
+
+
+async def settled(dev: Dev) -> tuple[int, int]:
+    """Rows of settlements in Postgres, and microcredits they charged."""
+    connection = await asyncpg.connect(dev.ready["postgres_url"])
+    try:
+        row = await connection.fetchrow(TO_POSTGRES)
+    finally:
+        await connection.close()
+    return row[0], row[1]
+
+
+async def balance(dev: Dev) -> Decimal:
+    """Credits left after one more call, of 0.1 credits."""
+    status, headers, text = await dev.call("/agents/suggest", {"text": "tea"})
+    assert status == 200, text
+    return Decimal(headers["X-Credits-Remaining"])
+
+
+async def all_gone(pids: list[int]) -> None:
+    await eventually(lambda: not any(map(command_of, pids)))
+
+
+async def test_calls_are_charged_recorded_and_still_there_after_a_restart(
+    start: Start, tmp_path: Path
+) -> None:
+    first = await start(tmp_path / "d")
+    assert set(first.ready) == READY_FIELDS
+    assert (first.ready["platform"], first.ready["account"]) == ("demo", "demo")
+
+    status, headers, text = await first.call()
+    assert status == 200, text
+    charged = Decimal(headers["X-Credits-Charged"])
+    assert charged > Decimal("0.1")
+    assert Decimal(headers["X-Credits-Remaining"]) == 1000 - charged
+
+    status, headers, text = await first.call(body={**HELLO, "stream": True})
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/event-stream")
+    assert f": credits-charged={charged} credits-remaining={1000 - 2 * charged}" in text
+
+    await eventually(lambda: _has(first, 2, 2 * charged))
+    pids = first.pids
+    assert await first.stop() == 0
+    assert not any(map(command_of, pids))
+
+    second = await start(tmp_path / "d")
+    assert second.ready["api_key"] == first.ready["api_key"]
+    assert second.ready["admin_token"] == first.ready["admin_token"]
+    assert await settled(second) == (2, int(2 * charged * 1_000_000))
+    assert await balance(second) == 1000 - 2 * charged - Decimal("0.1")
+
+
+async def _has(dev: Dev, rows: int, credits_charged: Decimal) -> bool:
+    return await settled(dev) == (rows, int(credits_charged * 1_000_000))
+
+
+async def test_what_was_called_last_is_in_postgres_after_a_stop_at_once(
+    start: Start, tmp_path: Path
+) -> None:
+    first = await start(tmp_path / "d", "--credits", "7.5")
+    assert await balance(first) == Decimal("7.4")
+    assert await first.stop() == 0
+    second = await start(tmp_path / "d", "--credits", "1000")  # for a first start only
+    assert await settled(second) == (1, 100_000)
+    assert await balance(second) == Decimal("7.3")
+
+
+async def test_a_killed_supervisor_leaves_nothing_running_and_loses_nothing(
+    start: Start, tmp_path: Path
+) -> None:
+    first = await start(tmp_path / "d")
+    before = await balance(first)
+    pids = first.pids
+    first.process.kill()
+    second = await start(tmp_path / "d")  # at once, on what is left
+    await all_gone(pids)
+    assert second.ready["api_key"] == first.ready["api_key"]
+    assert await balance(second) == before - Decimal("0.1")
+    await eventually(lambda: _has(second, 2, Decimal("0.2")))
+
+
+async def test_a_dead_worker_is_replaced_and_calls_go_on(start: Start, tmp_path: Path) -> None:
+    dev = await start(tmp_path / "d")
+    doomed = dev.ready["worker_pids"][0]
+    os.kill(doomed, signal.SIGKILL)
+    gone = (OSError, support.aiohttp.ClientError, AssertionError)
+    assert await eventually(lambda: balance(dev), unless=gone) == Decimal("999.9")
+    status, told = await dev.control("/v1/status", dev.ready["admin_token"])
+    assert status == 200
+    assert [worker["restarts"] for worker in told["workers"]] == [1]
+    assert told["workers"][0]["pid"] != doomed
+
+
+async def test_a_killed_redis_or_postgres_is_back_with_what_it_had(
+    start: Start, tmp_path: Path
+) -> None:
+    dev = await start(tmp_path / "d")
+    assert await balance(dev) == Decimal("999.9")
+    await eventually(lambda: _has(dev, 1, Decimal("0.1")))
+    for name in ("postgres_pid", "redis_pid"):
+        os.kill(dev.ready[name], signal.SIGKILL)
+    gone = (OSError, support.aiohttp.ClientError, AssertionError)
+    assert await eventually(lambda: balance(dev), unless=gone) == Decimal("999.8")
+    away = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+    assert await eventually(lambda: _has(dev, 2, Decimal("0.2")), unless=away)
+
+
+async def test_the_control_plane_tells_health_to_all_and_status_to_its_admin(
+    start: Start, tmp_path: Path
+) -> None:
+    dev = await start(tmp_path / "d")
+    assert await dev.control("/-/healthz") == (200, {"status": "ok"})
+    status, told = await dev.control("/-/readyz")
+    assert (status, told["status"]) == (200, "ready")
+    assert told["checks"] == {"workers": True, "redis": True, "postgres": True}
+    status, told = await dev.control("/v1/status", dev.ready["admin_token"])
+    assert (status, told["platform"]) == (200, "demo")
+    assert [worker["pid"] for worker in told["workers"]] == dev.ready["worker_pids"]
+    for token in (None, "", "x", dev.ready["api_key"], dev.ready["admin_token"] + "x"):
+        status, told = await dev.control("/v1/status", token)
+        assert (status, told["code"]) == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize("moment", ["lock", "secrets.json", "postgres.new", "postgres"])
+async def test_ctrl_c_in_the_middle_of_the_first_start_ends_all_and_the_next_start_is_clean(
+    moment: str, start: Start, config_file: Path, tmp_path: Path
+) -> None:
+    command = support.dev_command(config_file, tmp_path / "d")
+    interrupted = await support.launch(command)
+    await eventually((tmp_path / "d" / moment).exists)
+    assert await interrupted.stop(signal.SIGINT) == 0
+    assert processes_on(tmp_path / "d") == []
+    dev = await start(tmp_path / "d")
+    assert await balance(dev) == Decimal("999.9")
+
+
+def processes_on(folder: Path) -> list[str]:
+    """Command lines of processes that name the folder."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [line for line in map(command_of, pids) if f"{folder}/" in line]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="every test here is one of an ordinary user")
+async def test_an_ordinary_user_can_run_it_too(config_file: Path) -> None:
+    home = Path(tempfile.mkdtemp(prefix="tollkeeper-user-"))
+    try:
+        shutil.copy(config_file, home / "config.toml")
+        await asyncio.to_thread(_give_away, home)
+        python = await asyncio.to_thread(_python_of_nobody, home)
+        command = support.dev_command(home / "config.toml", home / "d")
+        dev = await support.ready(
+            await support.launch(
+                [*python, *command[1:]], cwd=home, env=_environment_of_nobody(home)
+            )
+        )
+        try:
+            assert await balance(dev) == Decimal("999.9")
+            assert set(map(_uid, dev.pids)) == {65534}
+            assert stat.S_IMODE((home / "d" / "secrets.json").stat().st_mode) == 0o600
+        finally:
+            assert await dev.stop() == 0
+    finally:
+        shutil.rmtree(home)
+
+
+def _python_of_nobody(home: Path) -> list[str]:
+    """How an ordinary user runs our Python, or one like it: ours may be in a folder of root's."""
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    same_version = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, same_version):
+        command = [*nobody, python]
+        tried = subprocess.run(
+            [*command, "-c", START_ANOTHER],
+            capture_output=True,
+            check=False,
+            cwd=home,
+            env=_environment_of_nobody(home),
+        )
+        if tried.returncode == 0:
+            return command
+    pytest.skip("no Python here that an ordinary user can reach")
+
+
+def _environment_of_nobody(home: Path) -> dict[str, str]:
+    found = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "PYTHONPATH": os.pathsep.join(found),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _uid(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def _give_away(home: Path) -> None:
+    for path in (home, *home.iterdir()):
+        os.chown(path, 65534, 65534)
+
+
+async def test_the_example_config_reaches_the_sample_agent_that_dev_starts(tmp_path: Path) -> None:
+    if listen_problem(SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT):
+        pytest.skip(f"another program has port {SAMPLE_AGENT_PORT}")
+    dev = await support.start(ROOT / "config.toml", tmp_path / "d")
+    try:
+        assert dev.ready["sample_agent_url"] == f"http://127.0.0.1:{SAMPLE_AGENT_PORT}"
+        status, headers, _ = await dev.call("/agents/image", {"n": 2})
+        assert (status, headers["X-Credits-Charged"]) == (200, "10")
+    finally:
+        assert await dev.stop() == 0
