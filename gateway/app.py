@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gateway.clock import CallIds
 from gateway.counters import Counters
-from gateway.ledger import Ledger, SettlementWriter
+from gateway.ledger import CATALOG_CHANNEL, Ledger, SettlementWriter
 from gateway.proxy.admission import Admission
 from gateway.proxy.authenticate import Authenticator
 from gateway.proxy.handler import Proxy
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from gateway.config import GatewayConfig
 
-CATALOGUE_CHANNEL = "tollkeeper_catalog"
 POSTGRES_CONNECTIONS_MAX = 4
 FLUSH_DEADLINE_S = 5.0
 
@@ -56,6 +55,7 @@ class Worker:
         self._proxy = proxy
         self._counters = counters
         self._ledger = ledger
+        self._changed = asyncio.Event()
         self.server = ProxyServer(
             proxy.handle,
             head_timeout_s=config.header_timeout_s,
@@ -68,14 +68,19 @@ class Worker:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
         self._proxy.offers = build_offers(await self._ledger.snapshot_routes())
 
-    async def reload_catalogue(self) -> None:
-        """As `load_catalogue`, for a running worker: a failure is logged, not raised."""
-        try:
-            await self.load_catalogue()
-        except Exception:
-            log.exception("the changed catalogue can't be offered; the one before stays")
-        else:
-            log.info("the catalogue has changed")
+    def catalogue_changed(self, _payload: str) -> None:
+        """Tell `follow_catalogue` that there is something to read; also after a lost connection."""
+        self._changed.set()
+
+    async def follow_catalogue(self) -> None:
+        """Offer what changes, until cancelled. A change that can't be offered leaves the old."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.load_catalogue()
+            except Exception:
+                log.exception("the changed catalogue can't be offered; the one before stays")
 
     async def finish_calls(self) -> None:
         """Let running calls end, up to the deadline; then cut them.
@@ -112,7 +117,6 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
 
         client = UpstreamClient()
         stack.push_async_callback(client.close)
-        worker: Worker | None = None
 
         async def flush() -> None:
             await writer.drain(FLUSH_DEADLINE_S)
@@ -133,7 +137,8 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         )
         worker = Worker(settings, proxy, counters, ledger)
         await worker.load_catalogue()
-        await ledger.listen(CATALOGUE_CHANNEL, worker.reload_catalogue)
+        await ledger.listen(CATALOG_CHANNEL, worker.catalogue_changed)
+        await stack.enter_async_context(_background(worker.follow_catalogue()))
         await stack.enter_async_context(_background(worker.server.sweep_late_heads()))
         try:
             yield worker

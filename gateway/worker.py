@@ -43,7 +43,7 @@ async def _serve(settings: WorkerSettings) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(sys.stdin.fileno(), _watch_stdin, stop)
+    loop.add_reader(sys.stdin.fileno(), _watch_stdin, loop, stop)
     async with run_worker(settings) as worker:
         listening = await loop.create_server(
             worker.server, sock=_bound_socket(settings.gateway.proxy_listen), backlog=LISTEN_BACKLOG
@@ -55,11 +55,12 @@ async def _serve(settings: WorkerSettings) -> None:
         sys.stdout.flush()
         await stop.wait()
         listening.close()
-    loop.remove_reader(sys.stdin.fileno())
 
 
-def _watch_stdin(stop: asyncio.Event) -> None:
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop when the supervisor is gone. It says nothing after the first line."""
     if not os.read(sys.stdin.fileno(), 1_024):
+        loop.remove_reader(sys.stdin.fileno())
         stop.set()
 
 
