@@ -94,8 +94,8 @@ def run_serve(options: ServeOptions) -> int:
 async def _dev(options: DevOptions, voice: Voice) -> None:
     config = _with_ports(_read_config(options.config), options)
     with open_data_dir(options.data_dir) as folder:
-        await _end_leftovers(folder)
-        agent_port = await _claim_ports(config)
+        patience_s = PORT_PATIENCE_S if await _end_leftovers(folder) else 0
+        agent_port = await _claim_ports(config, patience_s)
         async with contextlib.AsyncExitStack() as stack:
             pool = _pool(config)
             stack.push_async_callback(pool.stop)  # should the start fail before they have work
@@ -131,8 +131,8 @@ async def _serve(options: ServeOptions, voice: Voice) -> None:
         problems.append('gateway.key_pepper: serve needs one, such as "env:TOLLKEEPER_PEPPER"')
     if pepper is None or problems:
         raise StartError(*problems)
-    await _claim(gateway.proxy_listen)
-    await _claim(gateway.control_listen)
+    for listen in (gateway.proxy_listen, gateway.control_listen):
+        await _claim(listen, PORT_PATIENCE_S)
     async with contextlib.AsyncExitStack() as stack:
         pool = _pool(config)
         stack.push_async_callback(pool.stop)
@@ -247,17 +247,20 @@ def _pepper(config: Config) -> bytes | None:
     return resolve_secret(reference).encode() if reference is not None else None
 
 
-async def _end_leftovers(folder: DataDir) -> None:
+async def _end_leftovers(folder: DataDir) -> bool:
     """Ends workers that outlive a killed run: they hold the port, and their servers are gone.
+
+    True if the last run was killed.
 
     What they had not written yet is in the Redis outbox.
     """
     left = folder.left_running()
     for pid in left.worker_pids if left else ():
         await stop_leftover(pid, "gateway.worker", signal.SIGTERM, LEFTOVER_WORKER_DEADLINE_S)
+    return left is not None
 
 
-async def _claim_ports(config: Config) -> int:
+async def _claim_ports(config: Config, patience_s: float) -> int:
     """Makes sure that all ports can be had; the port for the sample agent.
 
     Raises: StartError naming every port that is taken.
@@ -265,13 +268,13 @@ async def _claim_ports(config: Config) -> int:
     problems: list[str] = []
     for listen in (config.gateway.proxy_listen, config.gateway.control_listen):
         try:
-            await _claim(listen)
+            await _claim(listen, patience_s)
         except StartError as error:
             problems += error.problems
     route = route_to_sample_agent(config.routes)
     if route is not None:
         try:
-            await _claim(f"{SAMPLE_AGENT_HOST}:{SAMPLE_AGENT_PORT}")
+            await _claim(f"{SAMPLE_AGENT_HOST}:{SAMPLE_AGENT_PORT}", patience_s)
         except StartError as error:
             problems += [
                 f'the sample agent, which route "{route}" forwards to: {one}'
@@ -282,11 +285,11 @@ async def _claim_ports(config: Config) -> int:
     return free_port() if route is None else SAMPLE_AGENT_PORT
 
 
-async def _claim(listen: str) -> None:
+async def _claim(listen: str, patience_s: float) -> None:
     """Waits a little for a port that somebody is just letting go of."""
     host, port = parse_listen(listen)
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PORT_PATIENCE_S
+    deadline = loop.time() + patience_s
     while problem := listen_problem(host, port):
         if loop.time() > deadline:
             raise StartError(f"can't listen on {listen}: {problem}")

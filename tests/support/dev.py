@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
-TOLLKEEPER = (sys.executable, "/tmp/e-cli.py")
+TOLLKEEPER = (str(Path(sys.executable).with_name("tollkeeper")),)
 START_DEADLINE_S = 40
 STOP_DEADLINE_S = 40
 CHAT = "/v1/chat/completions"
