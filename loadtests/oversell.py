@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import json
 import sys
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from rig import Rig, Verdict, allow_open_files
@@ -32,6 +34,13 @@ per_request = "1"
 """
 
 
+class Answer(NamedTuple):
+    """What one call got."""
+
+    status: int
+    body: bytes
+
+
 def main() -> int:
     """Run it and print what each witness says; the exit code is the verdict."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -43,11 +52,12 @@ def main() -> int:
     passing = min(options.calls, options.balance)
     verdict = Verdict()
     with Rig(ROUTES, workers=options.workers, credits=str(options.balance)) as rig:
-        statuses = asyncio.run(_call_all_at_once(rig.url, rig.key, options.calls))
+        answers = asyncio.run(_call_all_at_once(rig.url, rig.key, options.calls))
+        statuses = collections.Counter(answer.status for answer in answers)
         seen, books = rig.seen_by_agent()[PATH], rig.books(passing)
         verdict.equal("passed", wanted=passing, clients=statuses[200], agent=seen["calls"])
         verdict.equal("refused with 402", wanted=options.calls - passing, clients=statuses[402])
-        verdict.equal("answers of another kind", wanted={}, clients=_others(statuses))
+        verdict.equal("other answers", wanted={}, clients=_others(answers))
         verdict.equal("settled", wanted=passing, postgres=books["calls"])
         charged = passing * MICROCREDITS_PER_CREDIT
         verdict.equal("microcredits charged", wanted=charged, postgres=books["charged"])
@@ -55,8 +65,8 @@ def main() -> int:
     return verdict.conclude()
 
 
-async def _call_all_at_once(url: str, key: str, calls: int) -> collections.Counter[int]:
-    """Opens every connection first, then sends all calls in one go; the statuses that came back."""
+async def _call_all_at_once(url: str, key: str, calls: int) -> list[Answer]:
+    """Opens every connection first, then sends all calls in one go; what came back."""
     parts = urlsplit(url)
     async with asyncio.timeout(CALL_TIMEOUT_S):
         connections = [
@@ -68,27 +78,37 @@ async def _call_all_at_once(url: str, key: str, calls: int) -> collections.Count
         ).encode()
         for _, writer in connections:
             writer.write(request)
-        statuses = collections.Counter(
-            await asyncio.gather(*(_status(reader) for reader, _ in connections))
-        )
+        answers = await asyncio.gather(*(_answer(reader) for reader, _ in connections))
         for _, writer in connections:
             writer.close()
-    return statuses
+    return answers
 
 
-async def _status(reader: asyncio.StreamReader) -> int:
-    """The status of a whole answer; 0 when the connection broke."""
+async def _answer(reader: asyncio.StreamReader) -> Answer:
+    """A whole answer; status 0 when the connection broke."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         length = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
-        await reader.readexactly(min(int(length), ANSWER_BYTES_MAX))
-        return int(head[9:12])
-    except (asyncio.IncompleteReadError, ConnectionError, ValueError):
-        return 0
+        body = await reader.readexactly(min(int(length), ANSWER_BYTES_MAX))
+        return Answer(int(head[9:12]), body)
+    except (asyncio.IncompleteReadError, ConnectionError, ValueError) as problem:
+        return Answer(0, repr(problem).encode())
 
 
-def _others(statuses: collections.Counter[int]) -> dict[int, int]:
-    return {status: count for status, count in statuses.items() if status not in {200, 402}}
+def _others(answers: list[Answer]) -> dict[str, int]:
+    """What is neither 200 nor 402, by its status and the reason it gives."""
+    others: collections.Counter[str] = collections.Counter()
+    for status, body in answers:
+        if status not in {200, 402}:
+            others[f"{status} {_detail(body)}"] += 1
+    return dict(others)
+
+
+def _detail(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, TypeError, KeyError):
+        return repr(body)
 
 
 if __name__ == "__main__":
