@@ -34,11 +34,13 @@ def rate(per_minute: int, tat_us: int, now_us: int, *, calls: int = 1) -> Rate:
     The generic cell rate algorithm (ITU-T I.371, virtual scheduling) with the whole minute's
     allowance as burst. The interval is rounded up, so that a limit is never exceeded for its
     rounding. A kept time further ahead than the burst means that the clock went back or the plan
-    changed: it counts as a full bucket, not as a punishment.
+    changed: the limit starts anew, for otherwise nobody could call until the clock caught up.
     """
     interval_us = -(-MINUTE_US // per_minute)
     burst_us = interval_us * per_minute
-    tat_us = min(max(tat_us, now_us), now_us + burst_us) + calls * interval_us
+    if not now_us <= tat_us <= now_us + burst_us:
+        tat_us = now_us
+    tat_us += calls * interval_us
     left_us = now_us + burst_us - tat_us
     if left_us < 0:
         return Rate(tat_us, 0, -(left_us // 1000))

@@ -63,9 +63,8 @@ if rpm > 0 then
   local interval_us = (59999999 - 59999999 % rpm) / rpm + 1
   local burst_us = interval_us * rpm
   tat_us = tonumber(account[8])
-  if tat_us < now_us then tat_us = now_us end
-  -- Beyond the burst it can only be because the clock went back or the plan changed.
-  if tat_us > now_us + burst_us then tat_us = now_us + burst_us end
+  -- Beyond the burst it can only be because the clock went back or the plan changed: start anew.
+  if tat_us < now_us or tat_us > now_us + burst_us then tat_us = now_us end
   if not stored then tat_us = tat_us + interval_us end
   local left_us = now_us + burst_us - tat_us
   if left_us < 0 then return {'RATE', epoch, seq, rpm, math.ceil(-left_us / 1000)} end

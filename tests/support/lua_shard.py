@@ -68,8 +68,8 @@ class LuaShard:
         return self.client.evalsha(self._shas[script], len(names), *names, *arguments)
 
     def state(self, account_ids: tuple[int, ...]) -> dict[str, Any]:
-        """Everything there is, in one reading."""
-        with self.client.pipeline() as pipeline:
+        """Everything there is; without a transaction, which maxmemory would refuse."""
+        with self.client.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(key("meta"))
             pipeline.hgetall(key("holds"))
             pipeline.zrange(key("leases"), 0, -1, withscores=True)
