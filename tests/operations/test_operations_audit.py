@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,12 +12,13 @@ from gateway.operations.accounts import set_status
 from gateway.operations.audit import audit
 from gateway.operations.errors import OperationError
 from gateway.operations.grants import add_grant
+from gateway.operations.picture import take_picture
 from tests.support.deployment import CREDIT, Caller, Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-Damage = "Callable[[Deployment, Caller, Scene], Awaitable[None]]"
+    from gateway.operations.audit_compare import ShardPicture
 
 
 class Scene:
@@ -73,6 +74,24 @@ async def test_the_audit_is_clean_while_calls_run(deployment: Deployment) -> Non
         until.set()
         calls = await asyncio.gather(*traffic)
     assert min(calls) > 0
+
+
+async def test_calls_that_end_between_the_two_readings_are_no_damage(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await deployment.caller()
+    scene = await scene_of(deployment, caller)
+
+    async def meanwhile(*arguments: Any) -> ShardPicture:
+        picture = await take_picture(*arguments)
+        await deployment.settle(caller, scene.running, 4 * CREDIT)  # it ran in the picture
+        await deployment.call(caller)  # it is not in the picture at all
+        assert await deployment.carry() == 3  # with the one that waited in the picture
+        await deployment.call(caller)
+        return picture
+
+    monkeypatch.setattr("gateway.operations.audit.take_picture", meanwhile)
+    assert await checks_found(deployment) == set()
 
 
 async def test_commands_at_work_are_no_damage(deployment: Deployment) -> None:
@@ -166,8 +185,8 @@ async def settlement_deleted(deployment: Deployment, caller: Caller, scene: Scen
 
 async def settlement_doubled(deployment: Deployment, caller: Caller, scene: Scene) -> None:
     await deployment.damage(
-        "INSERT INTO settlements SELECT gen_random_uuid(), platform_id, account_id, key_id, route_id,"
-        " price_version, admitted_at, settled_at, ending, status, units, flags, held_microcredits,"
+        "INSERT INTO settlements SELECT gen_random_uuid(), platform_id, account_id, key_id,"
+        " route_id, price_version, admitted_at, settled_at, ending, status, units, flags, held_microcredits,"
         " charged_microcredits, uncollected_microcredits FROM settlements WHERE call_id = $1",
         scene.written,
     )
@@ -182,8 +201,9 @@ async def settlement_changed(deployment: Deployment, caller: Caller, scene: Scen
 
 async def entry_doubled(deployment: Deployment, caller: Caller, scene: Scene) -> None:
     await deployment.damage(
-        "INSERT INTO ledger_entries (platform_id, account_id, grant_id, call_id, kind, microcredits,"
-        " created_at) SELECT platform_id, account_id, grant_id, call_id, kind, microcredits, created_at"
+        "INSERT INTO ledger_entries (platform_id, account_id, grant_id, call_id, kind,"
+        " microcredits, created_at)"
+        " SELECT platform_id, account_id, grant_id, call_id, kind, microcredits, created_at"
         " FROM ledger_entries WHERE call_id = $1",
         scene.written,
     )
