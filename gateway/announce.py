@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from policies.catalog import Route
 
+DEMO_ACCOUNT = "demo"
 CHAT_PATH = "/v1/chat/completions"
 CHAT_BODY = '{"model": "sample", "messages": [{"role": "user", "content": "Hello"}]}'
 

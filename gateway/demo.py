@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.announce import DEMO_ACCOUNT
 from gateway.operations.accounts import create_account
 from gateway.operations.grants import insert_grant
 from gateway.operations.keys import KeyMaker, create_key
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from gateway.embedded.datadir import DataDir
     from gateway.node import RunningNode
 
-DEMO_ACCOUNT = "demo"
 DEMO_GRANT_SOURCE = "trial"
 DEMO_KEY_ENV = "dev"
 

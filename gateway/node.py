@@ -20,6 +20,7 @@ from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
 from gateway.jobs.sweeper import Sweeper
 from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
+from gateway.mistakes import StartError
 from gateway.operations.catalog import apply_config
 from gateway.operations.errors import OperationError
 
@@ -35,10 +36,6 @@ DEPLOYMENT_KEY = "tk:deployment"
 COUNTERS_DEADLINE_MS = 2_000  # nobody's call waits here
 
 log = logging.getLogger("tollkeeper.node")
-
-
-class NodeError(Exception):
-    """Redis or Postgres can't be used as they are; one line for the operator."""
 
 
 class RunningNode:
@@ -75,12 +72,12 @@ async def running_node(
 ) -> AsyncIterator[RunningNode]:
     """Brings schema and catalog up to date, then runs control plane and jobs.
 
-    Raises: NodeError when Redis or Postgres can't be reached, or are not fit for the purpose.
+    Raises: StartError when Redis or Postgres can't be reached, or are not fit for the purpose.
     """
     gateway = config.gateway
     host, port = parse_listen(gateway.control_listen)
     async with contextlib.AsyncExitStack() as stack:
-        with _told_as_node_errors(config):
+        with _told_as_mistakes(config):
             await migrate(gateway.postgres_url)
             ledger = await stack.enter_async_context(
                 Ledger(gateway.postgres_url, connections_max=POSTGRES_CONNECTIONS_MAX)
@@ -114,7 +111,7 @@ async def _running_jobs(ledger: Ledger, counters: Counters, shards: int) -> Asyn
 async def _check_redis(counters: Counters) -> None:
     facts = await counters.server_facts()
     if facts.maxmemory_policy != "noeviction":
-        raise NodeError(
+        raise StartError(
             f"Redis would evict holds and balances (maxmemory-policy {facts.maxmemory_policy}): "
             "set it to noeviction"
         )
@@ -125,7 +122,7 @@ async def _check_redis(counters: Counters) -> None:
 async def _check_shards(ledger: Ledger, shards: int) -> None:
     fixed = await ledger.fix_setting("shards", str(shards))
     if fixed != str(shards):
-        raise NodeError(
+        raise StartError(
             f"gateway.shards: this database was started with {fixed}, which can't change: "
             f"set it to {fixed}"
         )
@@ -137,7 +134,7 @@ async def _check_deployment(ledger: Ledger, counters: Counters) -> None:
     await counters.command("SET", DEPLOYMENT_KEY, deployment, "NX")
     found = await counters.command("GET", DEPLOYMENT_KEY)
     if found != deployment.encode():
-        raise NodeError(
+        raise StartError(
             "this Redis database holds the balances of another Tollkeeper deployment: use the "
             "Postgres (or data folder) it belongs to, another database number, or empty it"
         )
@@ -153,18 +150,18 @@ async def _answers(question: Awaitable[object]) -> bool:
 
 
 @contextlib.contextmanager
-def _told_as_node_errors(config: Config) -> Iterator[None]:
+def _told_as_mistakes(config: Config) -> Iterator[None]:
     """Names the server; never its URL, which may hold a password."""
     try:
         yield
     except (CountersUnavailable, CountersMisconfigured) as error:
         where = _address(config.gateway.redis_url)
-        raise NodeError(f"Redis at {where} can't be used: {error}") from error
+        raise StartError(f"Redis at {where} can't be used: {error}") from error
     except LedgerUnavailable as error:
         where = _address(config.gateway.postgres_url)
-        raise NodeError(f"Postgres at {where} can't be used: {error}") from error
+        raise StartError(f"Postgres at {where} can't be used: {error}") from error
     except (MigrationError, OperationError) as error:
-        raise NodeError(str(error)) from error
+        raise StartError(str(error)) from error
 
 
 def _address(url: str) -> str:

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from gateway.announce import Ready, Voice
+from gateway.announce import DEMO_ACCOUNT, Ready, Voice
 from gateway.config import EMBEDDED, ConfigError, load_config, parse_listen, resolve_secret
-from gateway.demo import DEMO_ACCOUNT, ensure_demo
 from gateway.embedded.agent import (
     SAMPLE_AGENT_HOST,
     SAMPLE_AGENT_PORT,
@@ -35,14 +34,16 @@ from gateway.embedded.ports import free_port, listen_problem
 from gateway.embedded.servers import Servers, embedded_servers
 from gateway.embedded.spawn import EmbeddedError, stop_leftover
 from gateway.logs import set_up_logs
-from gateway.node import NodeError, running_node
+from gateway.mistakes import StartError
 from gateway.worker_pool import WorkerFailedError, WorkerPool
 from policies.units import MICROCREDITS_PER_CREDIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from gateway.config import Config, GatewayConfig
+    from gateway.node import RunningNode
 
 STOPPED, WRONG = 0, 2
 DEMO_MICROCREDITS = 1_000 * MICROCREDITS_PER_CREDIT
@@ -73,14 +74,6 @@ class ServeOptions:
     as_json: bool = False
 
 
-class StartError(Exception):
-    """It can't be started like this: one line for each mistake."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
 def run_dev(options: DevOptions) -> int:
     """Runs until stopped; the process' exit code."""
     return _run(Voice(as_json=options.as_json), lambda voice: _dev(options, voice))
@@ -102,14 +95,17 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
             await pool.spawn()
             log = folder.logs / "sample-agent.log"
             agent = await stack.enter_async_context(sample_agent(agent_port, log=log))
-            servers = await stack.enter_async_context(_own_servers(config, folder, voice))
+            servers, _ = await asyncio.gather(
+                stack.enter_async_context(_own_servers(config, folder, voice)),
+                asyncio.to_thread(_load_code),
+            )
             config = _with_servers(config, servers)
             voice.step("Applying the config ...")
             node = await stack.enter_async_context(
-                running_node(config, pool, folder.secrets().admin_token)
+                _node(config, pool, folder.secrets().admin_token)
             )
             pepper = _pepper(config) or bytes.fromhex(folder.secrets().pepper)
-            await ensure_demo(node, folder, pepper, options.demo_microcredits)
+            await _demo(node, folder, pepper, options.demo_microcredits)
             await agent.ready()
             await stack.enter_async_context(_working(pool, config, pepper))
             stack.enter_context(_announced(folder, config.gateway, pool))
@@ -139,10 +135,32 @@ async def _serve(options: ServeOptions, voice: Voice) -> None:
         await pool.spawn()
         voice.step("Applying the config ...")
         admin_token = os.environ.get(ADMIN_TOKEN_VARIABLE) or None
-        await stack.enter_async_context(running_node(config, pool, admin_token))
+        await stack.enter_async_context(_node(config, pool, admin_token))
         await stack.enter_async_context(_working(pool, config, pepper))
         voice.serving(_url(gateway.proxy_listen), _url(gateway.control_listen), pool.pids)
         await asyncio.Event().wait()
+
+
+def _load_code() -> None:
+    """Loads what is needed only when the servers are up, which take as long on the other core."""
+    import gateway.demo  # noqa: PLC0415 - not when this module is
+    import gateway.node  # noqa: F401, PLC0415 - not when this module is
+
+
+def _node(
+    config: Config, pool: WorkerPool, admin_token: str | None
+) -> AbstractAsyncContextManager[RunningNode]:
+    from gateway.node import running_node  # noqa: PLC0415 - loaded while servers started
+
+    return running_node(config, pool, admin_token)
+
+
+def _demo(
+    node: RunningNode, folder: DataDir, pepper: bytes, microcredits: int
+) -> Coroutine[None, None, None]:
+    from gateway.demo import ensure_demo  # noqa: PLC0415 - loaded while servers started
+
+    return ensure_demo(node, folder, pepper, microcredits)
 
 
 def _run(voice: Voice, main: Callable[[Voice], Coroutine[None, None, None]]) -> int:
@@ -190,7 +208,7 @@ def _mistakes(error: BaseException) -> list[str] | None:
         return [line for problems in found for line in problems or ()]
     if isinstance(error, ConfigError | StartError):
         return [str(problem) for problem in error.problems]
-    if isinstance(error, EmbeddedError | WorkerFailedError | NodeError):
+    if isinstance(error, EmbeddedError | WorkerFailedError):
         return [str(error)]
     return None
 
