@@ -78,6 +78,7 @@ class Wire(asyncio.Protocol):
         self._expired = 0  # how many of the oldest were told that their deadline passed
         self._watchdog: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        self.ended = False
 
     def submit(self, command: bytes) -> asyncio.Future[Any]:
         """Send a packed command at the end of this tick.
@@ -100,8 +101,12 @@ class Wire(asyncio.Protocol):
     def _flush(self) -> None:
         outgoing = self._outgoing
         transport = self._transport
-        if not outgoing or transport is None or transport.is_closing():
-            return  # connection_lost tells their callers
+        if not outgoing or transport is None:
+            return
+        if transport.is_closing():
+            if self.ended:
+                self._tell_cut()
+            return  # else connection_lost tells them
         self._written += len(outgoing)
         now = self._loop.time()
         self._ticks.append((self._written, now))
@@ -178,11 +183,15 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every waiting caller that its outcome is unknown."""
+        self.ended = True
         if self._watchdog is not None:
             self._watchdog.cancel()
+        self._link.lost(self, exc)
+        self._tell_cut()
+
+    def _tell_cut(self) -> None:
         self._outgoing.clear()
         now = self._loop.time()
-        self._link.lost(self, exc)
         index = self._answered
         for end, sent in [*self._ticks, (self._answered + len(self._waiting), now)]:
             while index < end and self._waiting:
@@ -190,6 +199,7 @@ class Wire(asyncio.Protocol):
                 future = self._waiting.popleft()
                 if not future.done():
                     future.set_exception(ConnectionCut("the connection to Redis was cut", sent))
+        self._ticks.clear()
 
     def cut(self) -> None:
         """End the socket at once; whoever waits gets ConnectionCut."""
@@ -221,6 +231,7 @@ class Link:
         self._wire: Wire | None = None
         self._ready = asyncio.Event()
         self._queued = 0
+        self._lessons: dict[str, asyncio.Future[Any]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self.problem = "it was never reached"
 
@@ -260,6 +271,16 @@ class Link:
             await self._ready.wait()
         finally:
             self._queued -= 1
+
+    def teach(self, script: Script) -> None:
+        """Send a script's text, for all who have learnt that the server does not know it.
+
+        What is submitted after this runs after it, so nobody waits. Raises: as `submit`.
+        """
+        lesson = self._lessons.get(script.name)
+        if lesson is None or lesson.done():
+            self._lessons[script.name] = lesson = self.submit(pack("SCRIPT", "LOAD", script.text))
+            lesson.add_done_callback(_forget_failure)
 
     def drop(self, why: str) -> None:
         """Reconnect: this server has answered that it can't be written to (it became a replica)."""
@@ -301,6 +322,8 @@ class Link:
             except CountersMisconfigured as problem:
                 self.problem = str(problem)
                 log.error("%s", problem)  # noqa: TRY400 -- its sentence says all
+            except Exception:  # whatever it was, a gateway without Redis must keep trying
+                log.exception("connecting to Redis at %s failed", self.endpoint)
             await asyncio.sleep(delay)
             delay = min(delay * 2, BACKOFF_MAX_S)
 
@@ -322,6 +345,9 @@ class Link:
         except BaseException:
             wire.cut()
             raise
+        if wire.ended:  # in the very tick of its last greeting, when it was not ours yet
+            self.problem = "the connection was lost at once"
+            return False
         self._wire = wire
         self.resumed(wire)
         return True
@@ -337,10 +363,9 @@ class Link:
         await self._ask(wire, pack("CLIENT", "SETNAME", CLIENT_NAME))
         if endpoint.database:
             await self._ask(wire, pack("SELECT", endpoint.database))
-        for script in self._scripts:
-            sha = await self._ask(wire, pack("SCRIPT", "LOAD", script.text))
-            if sha.decode() != script.sha:
-                raise CountersMisconfigured(f"Redis at {endpoint} names scripts differently")
+        # So that a script which does not compile is known at start; later, NOSCRIPT would do.
+        loads = (pack("SCRIPT", "LOAD", script.text) for script in self._scripts)
+        await asyncio.gather(*(self._ask(wire, load) for load in loads))
 
     def _check(self, facts: dict[bytes, Any]) -> None:
         text = facts[b"version"].decode()
@@ -366,3 +391,9 @@ class Link:
 
     def _not_ready(self, _command: bytes) -> asyncio.Future[Any]:
         raise NotReady(f"Redis at {self.endpoint} is not usable: {self.problem}")
+
+
+def _forget_failure(future: asyncio.Future[Any]) -> None:
+    """Whatever went wrong here goes wrong for the commands sent after it, too."""
+    if not future.cancelled():
+        future.exception()

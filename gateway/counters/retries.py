@@ -32,7 +32,7 @@ async def send_again(
     | ------------------------------ | --------------------------------------------------- |
     | NotReady: nothing was sent     | wait for the connection, send                       |
     | ConnectionCut: it may have run | the same, once; the script knows its call by the id |
-    | NOSCRIPT: it has not run       | send with the script's text                         |
+    | NOSCRIPT: it has not run       | send the script's text once for all, then again     |
     | DeadlinePassed, other answers  | give up                                             |
 
     All of it within the deadline of the first sending. `tail` is the command behind its head: keys
@@ -42,9 +42,10 @@ async def send_again(
     """
     now_s = asyncio.get_running_loop().time()
     started_s = outcome.sent_s if isinstance(outcome, Unanswered) else now_s
-    head = script.head(arguments)
+    command = script.head(arguments) + tail
     uncertain = isinstance(outcome, Unanswered)
     cuts = 0
+    missing = False
     try:
         async with asyncio.timeout_at(started_s + link.deadline_s):
             while type(outcome) is not list:
@@ -52,12 +53,15 @@ async def send_again(
                     cuts += 1
                 elif isinstance(outcome, hiredis.ReplyError):
                     _give_up_unless_missing(link, str(outcome))
-                    head = script.head_with_text(arguments)
+                    missing = True
                 elif not isinstance(outcome, NotReady):
                     raise _failure(outcome)
                 await link.ready()
                 try:
-                    answer = link.submit(head + tail)
+                    if missing:
+                        link.teach(script)
+                        missing = False
+                    answer = link.submit(command)
                     uncertain_before, uncertain = uncertain, True
                     outcome = await answer
                     uncertain = uncertain_before  # an answer, if only NOSCRIPT, is certain
@@ -75,7 +79,7 @@ async def send_again(
 def _give_up_unless_missing(link: Link, text: str) -> None:
     if text.startswith("NOSCRIPT"):
         return
-    if text.startswith("READONLY"):
+    if "READONLY You can't write" in text:  # before Redis 7, behind what it says of the script
         link.drop("it has become a replica")
     raise CommandRefused(text)
 

@@ -22,7 +22,7 @@ KEYS_COUNT = {
 
 
 class Script:
-    """One script. `head(n)` opens its command for n ARGV: verb, script, count of keys."""
+    """One script: its text, and the name that the server has for it."""
 
     __slots__ = ("keys_count", "name", "sha", "text")
 
@@ -34,16 +34,9 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def head(self, arguments: int) -> bytes:
-        """For a server that knows the script; one that does not answers NOSCRIPT, untouched."""
-        return self._head(arguments, "EVALSHA", self.sha)
-
-    def head_with_text(self, arguments: int) -> bytes:
-        """For a server that does not know it: compiles, keeps and runs it at once."""
-        return self._head(arguments, "EVAL", self.text)
-
-    def _head(self, arguments: int, verb: str, script: str) -> bytes:
+        """The command up to its keys. A server that does not know the script answers NOSCRIPT."""
         parts = 3 + self.keys_count + arguments
-        return b"*%d\r\n%b%b%b" % (parts, bulk(verb), bulk(script), bulk(self.keys_count))
+        return b"*%d\r\n%b%b%b" % (parts, bulk("EVALSHA"), bulk(self.sha), bulk(self.keys_count))
 
 
 def read_scripts() -> dict[str, Script]:
