@@ -1,0 +1,199 @@
+-- The schema that all migrations together make; a test holds the two equal. To read, never to run.
+
+-- Times cross the driver as integer milliseconds; both functions are plain SQL so that the planner inlines them.
+CREATE FUNCTION from_ms(ms bigint) RETURNS timestamptz LANGUAGE sql STABLE AS
+    $$ SELECT 'epoch'::timestamptz + ms * interval '1 ms' $$;
+CREATE FUNCTION to_ms(moment timestamptz) RETURNS bigint LANGUAGE sql STABLE AS
+    $$ SELECT floor(extract(epoch FROM moment) * 1000)::bigint $$;
+
+-- JSON and Lua readers are exact only below 2^53 (policies/units.py).
+CREATE DOMAIN microcredits AS bigint CHECK (VALUE BETWEEN 0 AND 9007199254740991);
+
+CREATE TABLE settings (
+    name text PRIMARY KEY,
+    value text NOT NULL
+);
+
+CREATE TABLE shards (
+    shard integer PRIMARY KEY CHECK (shard >= 0),
+    epoch bigint NOT NULL CHECK (epoch > 0)
+);
+
+CREATE TABLE platforms (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    slug text NOT NULL UNIQUE,
+    name text NOT NULL,
+    upgrade_url text,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE plans (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    platform_id bigint NOT NULL REFERENCES platforms,
+    slug text NOT NULL,
+    spec jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (platform_id, slug)
+);
+
+CREATE TABLE accounts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    platform_id bigint NOT NULL REFERENCES platforms,
+    name text NOT NULL,
+    plan_id bigint REFERENCES plans,
+    status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (platform_id, name)
+);
+CREATE INDEX accounts_plan ON accounts (plan_id);
+
+-- The secret itself is nowhere: only its keyed digest, and what people need to recognise a key.
+CREATE TABLE api_keys (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    platform_id bigint NOT NULL REFERENCES platforms,
+    account_id bigint NOT NULL REFERENCES accounts,
+    name text NOT NULL,
+    prefix text NOT NULL,
+    last4 text NOT NULL,
+    pepper_version integer NOT NULL,
+    digest bytea NOT NULL UNIQUE,
+    status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'revoked')),
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    revoked_at timestamptz
+);
+CREATE INDEX api_keys_account ON api_keys (account_id);
+
+CREATE TABLE routes (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    platform_id bigint NOT NULL REFERENCES platforms,
+    name text NOT NULL,
+    spec jsonb NOT NULL,
+    price_version_id bigint,
+    active boolean NOT NULL DEFAULT true,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (platform_id, name)
+);
+
+-- Immutable: a settlement names the version that priced it, for ever.
+CREATE TABLE price_versions (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    route_id bigint NOT NULL REFERENCES routes,
+    spec jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX price_versions_route ON price_versions (route_id);
+ALTER TABLE routes ADD FOREIGN KEY (price_version_id) REFERENCES price_versions;
+
+-- settled, expired and revoked are sums over ledger_entries, kept by the transaction that writes the entries.
+-- Updated once per batch: room in the page keeps those updates off the index.
+CREATE TABLE grants (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    platform_id bigint NOT NULL REFERENCES platforms,
+    account_id bigint NOT NULL REFERENCES accounts,
+    source text NOT NULL CHECK (source IN ('plan', 'pack', 'trial', 'coupon', 'manual', 'rollover')),
+    amount_microcredits microcredits NOT NULL,
+    effective_at timestamptz NOT NULL,
+    expires_at timestamptz CHECK (expires_at > effective_at),
+    priority integer NOT NULL,
+    settled_microcredits microcredits NOT NULL DEFAULT 0,
+    expired_microcredits microcredits NOT NULL DEFAULT 0,
+    revoked_microcredits microcredits NOT NULL DEFAULT 0,
+    note text NOT NULL DEFAULT '',
+    created_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX grants_account ON grants (account_id);
+
+-- No foreign keys and one index: each would cost every call. The order of the columns is the driver's (writer).
+CREATE TABLE settlements (
+    call_id uuid NOT NULL PRIMARY KEY,
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    key_id bigint NOT NULL,
+    route_id bigint NOT NULL,
+    price_version bigint NOT NULL,
+    admitted_at timestamptz NOT NULL,
+    settled_at timestamptz NOT NULL,
+    ending text NOT NULL,
+    status smallint NOT NULL,
+    units text NOT NULL,
+    flags text NOT NULL,
+    held_microcredits microcredits NOT NULL,
+    charged_microcredits microcredits NOT NULL,
+    uncollected_microcredits microcredits NOT NULL
+) PARTITION BY RANGE (call_id);
+CREATE TABLE settlements_default PARTITION OF settlements DEFAULT;
+
+-- Signed as the grant sees it: what adds to it is positive, a settled call negative.
+CREATE TABLE ledger_entries (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    grant_id bigint NOT NULL,
+    call_id uuid,
+    kind text NOT NULL CHECK (kind IN ('settle', 'grant', 'expire', 'revoke', 'adjust')),
+    microcredits bigint NOT NULL CHECK (microcredits BETWEEN -9007199254740991 AND 9007199254740991),
+    created_at timestamptz NOT NULL
+);
+-- The audit asks for what was settled since a moment; rows come nearly in order, so a block range index is enough.
+CREATE INDEX ledger_entries_created ON ledger_entries USING brin (created_at)
+    WITH (pages_per_range = 32, autosummarize = on);
+
+-- Kept by the transaction that inserts the settlements. The key's order serves "one account over a time".
+CREATE TABLE usage_hourly (
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    hour timestamptz NOT NULL,
+    route_id bigint NOT NULL,
+    key_id bigint NOT NULL,
+    calls bigint NOT NULL,
+    calls_completed bigint NOT NULL,
+    held_microcredits bigint NOT NULL,
+    charged_microcredits bigint NOT NULL,
+    uncollected_microcredits bigint NOT NULL,
+    PRIMARY KEY (platform_id, account_id, hour, route_id, key_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+
+-- Append-only, whoever asks. Row triggers on UPDATE and DELETE cost an INSERT nothing and reach every partition.
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER settlements_append_only BEFORE UPDATE OR DELETE ON settlements
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER settlements_no_truncate BEFORE TRUNCATE ON settlements
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER ledger_entries_append_only BEFORE UPDATE OR DELETE ON ledger_entries
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER ledger_entries_no_truncate BEFORE TRUNCATE ON ledger_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER price_versions_immutable BEFORE UPDATE OR DELETE ON price_versions
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- Makes the partitions of this month and of months_ahead more; answers the names of those it made. A UUIDv7 begins
+-- with 48 bits of milliseconds, so a month is a range of ids. A month whose rows already went to the default
+-- partition keeps them there (a warning says so): rows are never moved behind the writer's back.
+CREATE FUNCTION ensure_settlement_partitions(months_ahead integer) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    first_month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
+    month timestamp;
+    partition_name text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('settlements partitions'));
+    FOR month IN
+        SELECT generate_series(first_month, first_month + make_interval(months => months_ahead), '1 month')
+    LOOP
+        partition_name := 'settlements_' || to_char(month, 'YYYY_MM');
+        CONTINUE WHEN to_regclass(partition_name) IS NOT NULL;
+        BEGIN
+            EXECUTE format(
+                'CREATE TABLE %I PARTITION OF settlements FOR VALUES FROM (%L) TO (%L)',
+                partition_name,
+                rpad(lpad(to_hex(to_ms(month AT TIME ZONE 'UTC')), 12, '0'), 32, '0'),
+                rpad(lpad(to_hex(to_ms((month + interval '1 month') AT TIME ZONE 'UTC')), 12, '0'), 32, '0'));
+            RETURN NEXT partition_name;
+        EXCEPTION WHEN check_violation THEN
+            RAISE WARNING 'calls of % are already in settlements_default and stay there', partition_name;
+        END;
+    END LOOP;
+END $$;

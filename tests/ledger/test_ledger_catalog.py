@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields, replace
+
+import pytest
+
+from gateway.ledger import CATALOG_CHANNEL, Ledger
+from gateway.ledger.specs import (
+    plan_from_spec,
+    plan_to_spec,
+    price_from_spec,
+    price_to_spec,
+    route_from_spec,
+    route_to_spec,
+)
+from policies.catalog import (
+    DEFAULT_RULES,
+    Ending,
+    ErrorStyle,
+    MeterSpec,
+    Plan,
+    Platform,
+    Price,
+    Route,
+    Rule,
+    Source,
+    Timeouts,
+)
+from tests.support.postgres_gate import postgres_gate
+
+DEMO = Platform("demo", "Demo", "https://demo.example/upgrade")
+METER = MeterSpec(
+    "token",
+    (Source("response.json", "/usage/total_tokens"), Source("response.sse", "/usage/é")),
+    picocredits_per_unit=2**53 * 10**6,
+    reserve_units=4_000,
+)
+PRICE = Price(0, 100_000, 5, 2**53 - 1, (METER, replace(METER, unit="image")))
+CHAT = Route(
+    name="chat",
+    methods=("POST", "PUT"),
+    pattern="/v1/{x}/**",
+    upstream="https://[::1]:9100/base",
+    price=PRICE,
+    timeouts=Timeouts(1, 2, 3, 4),
+    errors=ErrorStyle.OPENAI,
+    headers=(("Authorization", "env:KEY"), ("X-A", "b")),
+    rules={**DEFAULT_RULES, Ending.UNKNOWN: Rule.NOTHING},
+    body_max_bytes=77,
+    connections_max=5,
+    tls_ca_file="/ca.pem",
+)
+FREE = Route(name="free", methods=(), pattern="/free", upstream="http://a:1", price=None)
+PRO = Plan("pro", 2**53 - 1, "year", 1, 2, 3)
+
+
+def test_every_field_survives_postgres() -> None:
+    plain = Route(name="", methods=(), pattern="", upstream="", price=Price())
+    for value, bare in ((CHAT, plain), (PRICE, Price()), (PRO, Plan("", 0))):
+        same = {
+            field.name
+            for field in fields(value)
+            if getattr(value, field.name) == getattr(bare, field.name)
+        }
+        assert same <= {"id", "version"}, "the sample must differ from the defaults everywhere"
+
+    stored = route_from_spec(route_to_spec(CHAT), 9, price=price_to_spec(PRICE), price_version=4)
+    assert stored == replace(CHAT, id=9, price=replace(PRICE, version=4))
+    assert price_from_spec(price_to_spec(PRICE), 0) == PRICE
+    assert plan_from_spec("pro", plan_to_spec(PRO)) == PRO
+
+
+async def test_what_was_applied_is_what_the_proxy_gets(ledger: Ledger) -> None:
+    report = await ledger.apply_catalog(DEMO, (PRO,), (CHAT, FREE))
+    await ledger.apply_catalog(Platform("bare"), (), ())
+
+    bare, (platform, routes) = await ledger.snapshot_routes()
+
+    assert (bare.platform.slug, bare.platform.name, bare.routes) == ("bare", "bare", ())
+    assert platform == (report.platform_id, "demo", "Demo", "https://demo.example/upgrade")
+    chat, free = routes
+    assert chat.price is not None
+    assert chat.price.version > 0
+    price = replace(PRICE, version=chat.price.version)
+    assert chat == replace(CHAT, id=chat.id, price=price)
+    assert free == replace(FREE, id=free.id)
+    assert await ledger.plans(report.platform_id) == [PRO]
+    assert report._replace(platform_id=0) == (
+        0,
+        ("pro",),
+        (),
+        ("chat", "free"),
+        (),
+        (),
+        ("chat",),
+    )
+
+
+async def test_applying_the_same_again_changes_nothing(ledger: Ledger) -> None:
+    await ledger.apply_catalog(DEMO, (PRO,), (CHAT, FREE))
+    before = await ledger.snapshot_routes()
+    again = await ledger.apply_catalog(DEMO, (PRO,), (CHAT, FREE))
+    assert set(again[1:]) == {()}
+    assert await ledger.snapshot_routes() == before
+
+
+async def test_only_a_changed_price_gets_a_new_version(ledger: Ledger) -> None:
+    async def version() -> int:
+        ((_, (route,)),) = await ledger.snapshot_routes()
+        return route.price.version if route.price else 0
+
+    await ledger.apply_catalog(DEMO, (), (CHAT,))
+    first = await version()
+    moved = replace(CHAT, upstream="http://elsewhere")
+    report = await ledger.apply_catalog(DEMO, (), (moved,))
+    assert (report.routes_changed, report.prices_created) == (("chat",), ())
+    assert await version() == first
+
+    dearer = replace(moved, price=replace(PRICE, per_request_microcredits=100_001))
+    report = await ledger.apply_catalog(DEMO, (), (dearer,))
+    assert (report.routes_changed, report.prices_created) == ((), ("chat",))
+    assert await version() > first
+
+    await ledger.apply_catalog(DEMO, (), (replace(moved, price=None),))
+    assert await version() == 0
+
+
+async def test_a_route_that_left_the_config_is_out_of_service_and_may_come_back(
+    ledger: Ledger,
+) -> None:
+    platform_id = (await ledger.apply_catalog(DEMO, (), (CHAT, FREE))).platform_id
+    ids = {row.route.name: row.route.id for row in await ledger.routes(platform_id)}
+    report = await ledger.apply_catalog(DEMO, (), (FREE,))
+
+    assert report.routes_deactivated == ("chat",)
+    ((_, routes),) = await ledger.snapshot_routes()
+    assert [route.name for route in routes] == ["free"]
+    assert [(row.route.name, row.active) for row in await ledger.routes(platform_id)] == [
+        ("chat", False),
+        ("free", True),
+    ]
+
+    report = await ledger.apply_catalog(DEMO, (), (CHAT, FREE))
+    assert (report.routes_changed, report.prices_created) == (("chat",), ())
+    assert {row.route.name: row.route.id for row in await ledger.routes(platform_id)} == ids
+
+
+async def test_a_changed_plan_is_reported(ledger: Ledger) -> None:
+    await ledger.apply_catalog(DEMO, (PRO, Plan("free", 1)), ())
+    report = await ledger.apply_catalog(DEMO, (replace(PRO, concurrency=9), Plan("new", 1)), ())
+    assert (report.plans_created, report.plans_changed) == (("new",), ("pro",))
+    assert [plan.slug for plan in await ledger.plans(report.platform_id)] == ["free", "new", "pro"]
+
+
+async def test_a_failing_apply_leaves_the_catalog_as_it_was(ledger: Ledger) -> None:
+    await ledger.apply_catalog(DEMO, (), (CHAT,))
+    before = await ledger.snapshot_routes()
+    broken = replace(FREE, name="nul\x00")
+    with pytest.raises(Exception, match=r"0x00|u0000"):
+        await ledger.apply_catalog(DEMO, (), (broken,))
+    assert await ledger.snapshot_routes() == before
+
+
+async def test_workers_hear_of_a_new_catalog_also_after_a_lost_connection(
+    ledger: Ledger, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.ledger.database.RELISTEN_PAUSE_S", 0.01)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    async with (
+        asyncio.timeout(20),
+        postgres_gate(postgres_url) as (gate, url),
+        Ledger(url) as worker,
+    ):
+        await worker.listen(CATALOG_CHANNEL, heard.put_nowait)
+        assert await heard.get() == ""
+        await ledger.apply_catalog(DEMO, (), (CHAT,))
+        assert await heard.get() == "demo"
+        gate.shut()
+        await ledger.apply_catalog(DEMO, (), (FREE,))
+        gate.open()
+        assert await heard.get() == ""
+        await ledger.apply_catalog(DEMO, (), (CHAT,))
+        assert await heard.get() == "demo"
