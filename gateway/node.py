@@ -151,19 +151,14 @@ async def _answers(question: Awaitable[object]) -> bool:
 
 @contextlib.contextmanager
 def _told_as_mistakes(config: Config) -> Iterator[None]:
-    """Names the server; never its URL, which may hold a password."""
+    """Names the server, but never its URL, which may hold a password."""
     try:
         yield
     except (CountersUnavailable, CountersMisconfigured) as error:
-        where = _address(config.gateway.redis_url)
-        raise StartError(f"Redis at {where} can't be used: {error}") from error
+        raise StartError(f"Redis can't be used: {error}") from error
     except LedgerUnavailable as error:
-        where = _address(config.gateway.postgres_url)
+        parts = urlsplit(config.gateway.postgres_url)
+        where = f"{parts.hostname or parts.path}:{parts.port or 5432}"
         raise StartError(f"Postgres at {where} can't be used: {error}") from error
     except (MigrationError, OperationError) as error:
         raise StartError(str(error)) from error
-
-
-def _address(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.path if parts.hostname is None else f"{parts.hostname}:{parts.port or 'default'}"
