@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.ledger.errors import LedgerRejected
 from gateway.operations.errors import UsageError
 from gateway.operations.publish import publish_account
-from policies.units import AMOUNT_MICROCREDITS_MAX, parse_credits
+from policies.units import AMOUNT_MICROCREDITS_MAX
 
 if TYPE_CHECKING:
     from gateway.counters import Counters
@@ -18,20 +18,6 @@ SOURCES = ("plan", "pack", "trial", "coupon", "manual", "rollover")
 PRIORITY_DEFAULT = 0
 PRIORITY_MAX = 1_000
 NOTE_CHARACTERS_MAX = 500
-
-
-def parse_amount(text: str) -> int:
-    """Microcredits that somebody typed as credits; more than none.
-
-    Raises: UsageError.
-    """
-    try:
-        amount = parse_credits(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    if amount == 0:
-        raise UsageError("a grant of 0 credits gives nothing: say how many")
-    return amount
 
 
 async def add_grant(

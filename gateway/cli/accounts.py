@@ -1,0 +1,269 @@
+"""`tollkeeper accounts`: customers of the platform."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.keys import COLUMNS as KEY_COLUMNS
+from gateway.cli.keys import key_document, new_key_document, print_new_key
+from gateway.cli.options import (
+    DATA_DIR_DEFAULT,
+    AccountArgument,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    example,
+    new_app,
+)
+from gateway.cli.output import Column, print_json, print_rows, print_table, say
+from gateway.cli.run import run
+from gateway.cli.session import open_books, open_desk, read_key_maker
+from gateway.operations.amounts import parse_amount_or_zero
+from gateway.operations.moments import format_moment
+from policies.units import format_credits
+
+if TYPE_CHECKING:
+    from gateway.ledger import AccountRow, GrantRow
+    from gateway.ledger.desk import BalanceRow
+    from gateway.operations.accounts import AccountReport, NewAccount
+    from gateway.operations.keys import NewKey
+
+app = new_app("Customers: create, list, show, suspend, resume, sync.")
+
+COLUMNS = (
+    Column("ACCOUNT", "name"),
+    Column("PLAN", "plan"),
+    Column("STATUS", "status"),
+    Column("GRANTED", "granted", figures=True),
+    Column("SETTLED", "settled", figures=True),
+    Column("LEFT", "left", figures=True),
+    Column("CREATED", "created_at"),
+)
+GRANT_COLUMNS = (
+    Column("GRANT", "id", figures=True),
+    Column("SOURCE", "source"),
+    Column("GRANTED", "granted", figures=True),
+    Column("SETTLED", "settled", figures=True),
+    Column("LEFT", "left", figures=True),
+    Column("PRIORITY", "priority", figures=True),
+    Column("EFFECTIVE", "effective_at"),
+    Column("EXPIRES", "expires_at"),
+    Column("NOTE", "note"),
+)
+
+
+@app.command(epilog=example("tollkeeper accounts create alice --plan free --credits 50 --key"))
+def create(
+    name: AccountArgument,
+    plan: Annotated[str, typer.Option("--plan", help="The plan whose limits apply.")] = "",
+    amount: Annotated[
+        str,
+        typer.Option("--credits", metavar="N", help="To begin with; without it, the plan's."),
+    ] = "",
+    key: Annotated[bool, typer.Option("--key", help="Create a key too, and print it.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Create an account."""
+
+    async def work() -> "tuple[NewAccount, NewKey | None]":
+        from gateway.operations.accounts import create_account
+        from gateway.operations.keys import create_key
+
+        microcredits = parse_amount_or_zero(amount) if amount else None
+        async with open_desk(config, data_dir) as desk:
+            maker = read_key_maker(desk.config, data_dir) if key else None
+            made = await create_account(
+                desk.ledger, desk.platform_id, name, plan=plan or None, microcredits=microcredits
+            )
+            if maker is None:
+                return made, None
+            return made, await create_key(desk.ledger, desk.counters, made.account, maker)
+
+    made, new_key = run(work())
+    granted = format_credits(made.granted_microcredits)
+    if as_json:
+        document = {"account": _account_document(made.account) | {"granted": granted}}
+        print_json(document | ({"key": new_key_document(new_key)} if new_key else {}))
+        return
+    say(f"Account {made.account.name} has {granted} credits.")
+    if new_key:
+        print_new_key(new_key, as_json=False)
+
+
+@app.command("list", epilog=example("tollkeeper accounts list --json"))
+def list_(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """List accounts with their credits as Postgres has them, a moment behind."""
+
+    async def work() -> "tuple[list[AccountRow], dict[int, BalanceRow]]":
+        async with open_books(config, data_dir) as books:
+            return (
+                await books.ledger.accounts(books.platform_id),
+                await books.ledger.balances(books.platform_id),
+            )
+
+    accounts, balances = run(work())
+    rows = [
+        _account_document(account) | _balance_document(balances[account.account_id])
+        for account in accounts
+        if account.account_id in balances
+    ]
+    print_rows("accounts", COLUMNS, rows, as_json=as_json, empty="There are no accounts yet.")
+
+
+@app.command(epilog=example("tollkeeper accounts show alice"))
+def show(
+    name: AccountArgument,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an account, its grants and keys, and what it has at this moment."""
+
+    async def work() -> "AccountReport":
+        from gateway.operations.accounts import show_account
+
+        async with open_desk(config, data_dir) as desk:
+            return await show_account(desk.ledger, desk.counters, desk.platform_id, name)
+
+    report = run(work())
+    account = _account_document(report.account)
+    grants = [grant_document(grant) for grant in report.grants]
+    keys = [key_document(key) for key in report.keys]
+    live = _live_document(report)
+    if as_json:
+        print_json({"account": account, "live": live, "grants": grants, "keys": keys})
+        return
+    plan = account["plan"] or "no plan"
+    say(f"{account['name']}: {account['status']}, {plan}, since {account['created_at']}")
+    if live is None:
+        say("Redis has not needed this account yet: no call was made.\n")
+    else:
+        say(
+            f"Now {live['available']} credits available, {live['held']} held by "
+            f"{live['running']} running calls.\n"
+        )
+    if grants:
+        print_table(GRANT_COLUMNS, grants)
+        say("")
+    if keys:
+        print_table(KEY_COLUMNS, keys)
+
+
+@app.command(epilog=example("tollkeeper accounts suspend alice"))
+def suspend(
+    name: AccountArgument,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse an account's calls from now on; those running end as usual."""
+    _set_status(name, "suspended", config, data_dir, as_json=as_json)
+
+
+@app.command(epilog=example("tollkeeper accounts resume alice"))
+def resume(
+    name: AccountArgument,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a suspended account call again."""
+    _set_status(name, "active", config, data_dir, as_json=as_json)
+
+
+@app.command(epilog=example("tollkeeper accounts sync alice"))
+def sync(
+    name: AccountArgument,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell Redis what Postgres says of an account, after a command that could not."""
+
+    async def work() -> "AccountRow":
+        from gateway.operations.accounts import find_account
+        from gateway.operations.publish import publish_account
+
+        async with open_desk(config, data_dir) as desk:
+            account = await find_account(desk.ledger, desk.platform_id, name)
+            await publish_account(desk.ledger, desk.counters, account.account_id, name)
+            return account
+
+    account = run(work())
+    if as_json:
+        print_json({"account": _account_document(account)})
+    else:
+        say(f"Redis follows Postgres for account {account.name}.")
+
+
+def grant_document(grant: "GrantRow") -> dict[str, Any]:
+    """A grant as lists show it; amounts are Postgres', a moment behind."""
+    used = grant.settled_microcredits + grant.expired_microcredits + grant.revoked_microcredits
+    return {
+        "id": grant.grant_id,
+        "source": grant.source,
+        "granted": format_credits(grant.amount_microcredits),
+        "settled": format_credits(grant.settled_microcredits),
+        "expired": format_credits(grant.expired_microcredits),
+        "revoked": format_credits(grant.revoked_microcredits),
+        "left": format_credits(grant.amount_microcredits - used),
+        "priority": grant.priority,
+        "effective_at": format_moment(grant.effective_ms),
+        "expires_at": format_moment(grant.expires_ms) or None,
+        "created_at": format_moment(grant.created_ms),
+        "note": grant.note,
+    }
+
+
+def _set_status(
+    name: str, status: str, config: Path | None, data_dir: Path, *, as_json: bool
+) -> None:
+    async def work() -> "AccountRow":
+        from gateway.operations.accounts import find_account, set_status
+
+        async with open_desk(config, data_dir) as desk:
+            account = await find_account(desk.ledger, desk.platform_id, name)
+            await set_status(desk.ledger, desk.counters, account, status)
+            return account._replace(status=status)
+
+    account = run(work())
+    if as_json:
+        print_json({"account": _account_document(account)})
+    else:
+        say(f"Account {account.name} is {account.status}.")
+
+
+def _account_document(account: "AccountRow") -> dict[str, Any]:
+    return {
+        "id": account.account_id,
+        "name": account.name,
+        "plan": account.plan_slug,
+        "status": account.status,
+        "created_at": format_moment(account.created_ms),
+    }
+
+
+def _balance_document(balance: "BalanceRow") -> dict[str, Any]:
+    return {
+        "granted": format_credits(balance.granted_microcredits),
+        "settled": format_credits(balance.settled_microcredits),
+        "left": format_credits(balance.left_microcredits),
+    }
+
+
+def _live_document(report: "AccountReport") -> dict[str, Any] | None:
+    if report.live is None:
+        return None
+    return {
+        "available": format_credits(report.live.available_microcredits),
+        "held": format_credits(report.live.held_microcredits),
+        "settled": format_credits(report.live.settled_microcredits),
+        "running": report.live.running,
+    }

@@ -1,0 +1,174 @@
+"""`tollkeeper apply`, `routes list`, `plans list`: what the platform offers."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.options import (
+    DATA_DIR_DEFAULT,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    example,
+    new_app,
+)
+from gateway.cli.output import Column, print_json, print_rows, progress, say
+from gateway.cli.run import run
+from gateway.cli.session import open_books, open_desk
+from policies.units import format_credits
+
+if TYPE_CHECKING:
+    from gateway.ledger import CatalogReport, StoredRoute
+    from policies.catalog import MeterSpec, Plan, Price
+
+# A picocredit is the twelfth decimal place of a credit.
+PICOCREDITS_PLACES = 12
+
+routes = new_app("What is on offer and what it costs: list.")
+plans = new_app("What accounts can subscribe to: list.")
+
+ROUTE_COLUMNS = (
+    Column("ROUTE", "name"),
+    Column("MATCH", "match"),
+    Column("UPSTREAM", "upstream"),
+    Column("PRICE", "price"),
+    Column("VERSION", "price_version", figures=True),
+    Column("STATUS", "status"),
+)
+PLAN_COLUMNS = (
+    Column("PLAN", "slug"),
+    Column("CREDITS", "credits", figures=True),
+    Column("PERIOD", "period"),
+    Column("PER MINUTE", "requests_per_minute", figures=True),
+    Column("PER MONTH", "requests_per_month", figures=True),
+    Column("AT ONCE", "concurrency", figures=True),
+)
+# What changed, in the order in which people care.
+CHANGES = (
+    ("routes_created", "route", "added"),
+    ("routes_changed", "route", "changed"),
+    ("routes_deactivated", "route", "deactivated"),
+    ("prices_created", "price", "new version, for route"),
+    ("plans_created", "plan", "added"),
+    ("plans_changed", "plan", "changed"),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command(epilog=example("tollkeeper apply --config config.toml --dry-run"))(apply)
+    app.add_typer(routes, name="routes")
+    app.add_typer(plans, name="plans")
+
+
+def apply(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Tell Redis of every account, not only of changes.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Offer what the config says: writes it to the database, tells workers."""
+
+    async def work() -> "CatalogReport":
+        from gateway.operations.catalog import apply_config, preview_config
+
+        async with open_desk(config, data_dir, new_platform=True) as desk:
+            if dry_run:
+                return await preview_config(desk.ledger, desk.config)
+            with progress("Telling accounts", shown=not as_json) as report:
+                return await apply_config(
+                    desk.ledger, desk.counters, desk.config, sync=sync, progress=report
+                )
+
+    report = run(work())
+    changes = {field: list(getattr(report, field)) for field, _, _ in CHANGES}
+    if as_json:
+        print_json({"applied": not dry_run, **changes})
+        return
+    lines = [
+        f"{what} {how}: {', '.join(changes[field])}"
+        for field, what, how in CHANGES
+        if changes[field]
+    ]
+    if not lines:
+        say("Nothing changes: the database says what the config says.")
+        return
+    say("Would change:" if dry_run else "Changed:")
+    for line in lines:
+        say(f"  {line}")
+
+
+@routes.command("list", epilog=example("tollkeeper routes list"))
+def list_routes(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """List routes as the database has them, those out of service too."""
+
+    async def work() -> "list[StoredRoute]":
+        async with open_books(config, data_dir) as books:
+            return await books.ledger.routes(books.platform_id)
+
+    rows = [_route_document(stored) for stored in run(work())]
+    print_rows("routes", ROUTE_COLUMNS, rows, as_json=as_json, empty="There are no routes yet.")
+
+
+@plans.command("list", epilog=example("tollkeeper plans list"))
+def list_plans(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = DATA_DIR_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """List plans as the database has them."""
+
+    async def work() -> "list[Plan]":
+        async with open_books(config, data_dir) as books:
+            return await books.ledger.plans(books.platform_id)
+
+    rows = [_plan_document(plan) for plan in run(work())]
+    print_rows("plans", PLAN_COLUMNS, rows, as_json=as_json, empty="There are no plans yet.")
+
+
+def _route_document(stored: "StoredRoute") -> dict[str, Any]:
+    route = stored.route
+    return {
+        "id": route.id,
+        "name": route.name,
+        "match": f"{'|'.join(route.methods) or '*'} {route.pattern}",
+        "upstream": route.upstream,
+        "price": _price_text(route.price),
+        "price_version": route.price.version if route.price else None,
+        "status": "active" if stored.active else "inactive",
+    }
+
+
+def _price_text(price: "Price | None") -> str:
+    if price is None:
+        return "free"
+    parts = [f"{_unit_price(meter)}/{meter.unit}" for meter in price.meters]
+    if price.per_request_microcredits or not parts:
+        parts.insert(0, f"{format_credits(price.per_request_microcredits)}/call")
+    return " + ".join(parts)
+
+
+def _unit_price(meter: "MeterSpec") -> str:
+    """Credits per unit, exactly: "0.000015"."""
+    return f"{Decimal(meter.picocredits_per_unit).scaleb(-PICOCREDITS_PLACES).normalize():f}"
+
+
+def _plan_document(plan: "Plan") -> dict[str, Any]:
+    return {
+        "slug": plan.slug,
+        "credits": format_credits(plan.credits_microcredits),
+        "period": plan.period,
+        "requests_per_minute": plan.requests_per_minute or None,
+        "requests_per_month": plan.requests_per_month or None,
+        "concurrency": plan.concurrency or None,
+    }
