@@ -177,7 +177,7 @@ def _run(voice: Voice, main: Callable[[Voice], Coroutine[None, None, None]]) -> 
 
 
 async def _until_told(main: Coroutine[None, None, None]) -> None:
-    """Runs until SIGTERM or Ctrl-C, which end it wherever it is; its contexts then stop in order.
+    """Runs until it is told to stop, which ends it wherever it is; contexts then stop in order.
 
     Told again, it goes on stopping: every step of that has its own deadline.
     """
@@ -190,8 +190,9 @@ async def _until_told(main: Coroutine[None, None, None]) -> None:
             told = True
             work.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` means it
+            asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
         await work
     except asyncio.CancelledError:

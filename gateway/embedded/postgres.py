@@ -43,7 +43,7 @@ POLL_INTERVAL_S = 0.01
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "60",
+    "max_connections": "100",  # six for each worker
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",
     "checkpoint_timeout": "15min",

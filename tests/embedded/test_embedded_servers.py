@@ -85,8 +85,9 @@ async def test_data_is_there_after_a_restart_in_a_folder_with_an_odd_name(tmp_pa
         assert await read(servers) == (b"7", 7)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 async def test_servers_die_with_a_killed_parent_and_the_next_start_has_the_data(
-    tmp_path: Path,
+    at_once: bool, tmp_path: Path
 ) -> None:
     parent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", RUN_UNTIL_KILLED, tmp_path / "d", stdout=asyncio.subprocess.PIPE
@@ -96,7 +97,11 @@ async def test_servers_die_with_a_killed_parent_and_the_next_start_has_the_data(
     await write(redis_url.decode(), postgres_url.decode())
     parent.kill()
     await parent.wait()
-    async with both(tmp_path / "d") as servers:  # at once: what is left is stopping
+    if not at_once:
+        await gone(int(redis_pid))
+        await gone(int(postgres_pid))
+        assert not (tmp_path / "d" / "postgres" / "postmaster.pid").exists()  # a clean stop
+    async with both(tmp_path / "d") as servers:
         assert await read(servers) == (b"7", 7)
     await gone(int(redis_pid))
     await gone(int(postgres_pid))

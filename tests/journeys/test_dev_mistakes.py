@@ -9,7 +9,7 @@ import pytest
 
 from gateway.embedded.agent import SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT
 from tests.support import dev as support
-from tests.support.dev import ROOT, refused
+from tests.support.dev import ROOT, edit, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +30,6 @@ match = "/b"
 upstream = "ftp://127.0.0.1:1"
 free = true
 """
-
-
-def edit(config_file: Path, old: str, new: str) -> None:
-    text = config_file.read_text()
-    assert old in text
-    config_file.write_text(text.replace(old, new, 1))
 
 
 async def test_a_broken_config_is_told_with_all_its_mistakes(tmp_path: Path) -> None:

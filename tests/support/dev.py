@@ -73,6 +73,12 @@ def dev_command(config: Path, data_dir: Path, *more: str) -> list[str]:
     ]
 
 
+def edit(config_file: Path, old: str, new: str) -> None:
+    text = config_file.read_text()
+    assert old in text
+    config_file.write_text(text.replace(old, new, 1))
+
+
 async def launch(command: Sequence[str], **options: Any) -> Dev:
     """Starts it, without waiting for anything. Its log goes where the test's output goes."""
     process = await asyncio.create_subprocess_exec(
