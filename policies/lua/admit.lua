@@ -33,7 +33,7 @@
 -- allocation and time again, whatever has changed since.
 -- At maxmemory it fails before it has written anything.
 --
--- Example: EVALSHA ... 4 tk:{012}:meta tk:{012}:a:7 tk:{012}:holds tk:{012}:leases
+-- Example: EVALSHA ... 4 tk:{s012}:meta tk:{s012}:a:7 tk:{s012}:holds tk:{s012}:leases
 --            0190...ab 3 41 5 2500000 130000 100000 1,7,5,2,9
 --   -> {'OK', 3, 42, 997500000, '12:2500000', 1790000000123, 600, 599}
 assert(#KEYS == 4 and #ARGV == 8, 'admit takes 4 KEYS and 8 ARGV')

@@ -15,7 +15,7 @@
 --   STALE, REGRESSED   as in admit
 -- Run it after the change is committed in Postgres. Repeating it does no harm.
 --
--- Example: EVALSHA ... 2 tk:{012}:meta tk:{012}:a:7 3 43 k:5 -1   -> {'OK', 3, 44}
+-- Example: EVALSHA ... 2 tk:{s012}:meta tk:{s012}:a:7 3 43 k:5 -1   -> {'OK', 3, 44}
 assert(#KEYS == 2 and #ARGV >= 4 and #ARGV % 2 == 0, 'amend takes 2 KEYS, 2 ARGV and pairs')
 assert(#ARGV <= 4096, 'too many changes at once')
 local limits, changes = {rpm = true, rpmonth = true, conc = true}, {}

@@ -12,7 +12,8 @@
 --   STALE, REGRESSED, GONE   as settle
 -- A call that was settled before gets that settlement again. Works at maxmemory.
 --
--- Example: EVALSHA ... 5 tk:{012}:meta tk:{012}:a:7 tk:{012}:holds tk:{012}:leases tk:{012}:outbox
+-- Example: EVALSHA ... 5 tk:{s012}:meta tk:{s012}:a:7 tk:{s012}:holds tk:{s012}:leases
+--            tk:{s012}:outbox
 --            0190...ab 3 42
 --   -> {'OK', 3, 43, 100000, 0, 999900000, '12:100000', '1790000130999-0', 1790000130999,
 --       1790000000123}

@@ -20,7 +20,7 @@
 -- were made: ids that the account does not know are left out (their own script brings them), and
 -- those that the order does not know stay, after the others.
 --
--- Example: EVALSHA ... 2 tk:{012}:meta tk:{012}:a:7 3 44 15 500000000 1795000000000 1790000000000
+-- Example: EVALSHA ... 2 tk:{s012}:meta tk:{s012}:a:7 3 44 15 500000000 1795000000000 1790000000000
 --            '15 12'
 --   -> {'OK', 3, 45}
 assert(#KEYS == 2 and #ARGV == 7, 'grant takes 2 KEYS and 7 ARGV')

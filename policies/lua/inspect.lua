@@ -9,7 +9,7 @@
 -- Result: {epoch, seq (0, 0: the shard is empty), {field, value, ...} of the account,
 --          {call id, text, ...} of its live holds}
 --
--- Example: EVALSHA ... 3 tk:{012}:a:7 tk:{012}:holds tk:{012}:meta
+-- Example: EVALSHA ... 3 tk:{s012}:a:7 tk:{s012}:holds tk:{s012}:meta
 --   -> {3, 45, {'epoch', '3', 'a:12', '997500000', ...},
 --       {'0190...ab', 'h|7|1790000000123|2500000|100000|12:2500000|1,7,5,2,9'}}
 assert(#KEYS == 3 and #ARGV == 0, 'inspect takes 3 KEYS and no ARGV')

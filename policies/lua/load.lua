@@ -22,7 +22,8 @@
 -- A settlement that is in the outbox and not in Postgres yet is charged again when its account is
 -- loaded anew: force it only when the outbox holds nothing of it.
 --
--- Example: EVALSHA ... 2 tk:{012}:meta tk:{012}:a:7 3 40 0 status active rpm 600 rpmonth 0 conc 50
+-- Example: EVALSHA ... 2 tk:{s012}:meta tk:{s012}:a:7
+--            3 40 0 status active rpm 600 rpmonth 0 conc 50
 --            lots 12 a:12 1000000000 s:12 0 e:12 0 f:12 1789000000000 k:5 0
 --   -> {'OK', 3, 41}
 assert(#KEYS == 2 and #ARGV >= 13 and #ARGV % 2 == 1,

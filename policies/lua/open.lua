@@ -11,7 +11,7 @@
 --              accounts of it count as not loaded. The outbox stays: its settlements happened
 --   KEPT       the shard is open under this epoch or a newer one
 --
--- Example: EVALSHA ... 3 tk:{012}:meta tk:{012}:holds tk:{012}:leases 3   -> {'OK', 3, 0}
+-- Example: EVALSHA ... 3 tk:{s012}:meta tk:{s012}:holds tk:{s012}:leases 3   -> {'OK', 3, 0}
 assert(#KEYS == 3 and #ARGV == 1, 'open takes 3 KEYS and 1 ARGV')
 local new_epoch = whole(ARGV[1])
 assert(new_epoch >= 1, 'epochs begin with 1')

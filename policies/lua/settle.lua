@@ -25,7 +25,8 @@
 -- p postings, r result. The text in holds becomes 's|charged|uncollected|remaining|postings|outbox
 -- id|now_ms|admitted_ms' until the settlement is acknowledged.
 --
--- Example: EVALSHA ... 5 tk:{012}:meta tk:{012}:a:7 tk:{012}:holds tk:{012}:leases tk:{012}:outbox
+-- Example: EVALSHA ... 5 tk:{s012}:meta tk:{s012}:a:7 tk:{s012}:holds tk:{s012}:leases
+--            tk:{s012}:outbox
 --            0190...ab 3 42 1250000 'completed,200,token=1150,'
 --   -> {'OK', 3, 43, 1250000, 0, 998750000, '12:1250000', '1790000000456-0', 1790000000456,
 --       1790000000123}

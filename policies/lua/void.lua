@@ -16,7 +16,8 @@
 --   STALE, REGRESSED   as in admit
 -- The rate and the monthly quota keep counting the call. Works at maxmemory.
 --
--- Example: EVALSHA ... 4 tk:{012}:meta tk:{012}:a:7 tk:{012}:holds tk:{012}:leases 0190...ab 3 42
+-- Example: EVALSHA ... 4 tk:{s012}:meta tk:{s012}:a:7
+--            tk:{s012}:holds tk:{s012}:leases 0190...ab 3 42
 --   -> {'OK', 3, 43, 1000000000}
 assert(#KEYS == 4 and #ARGV == 3, 'void takes 4 KEYS and 3 ARGV')
 local refusal, epoch, seq = gate(KEYS[1], ARGV[2], ARGV[3])

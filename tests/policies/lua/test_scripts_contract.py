@@ -319,3 +319,60 @@ def test_the_quotas_month_ends_when_the_reference_says(open_shard: LuaShard) -> 
         assert admit(open_shard, f"{day:032x}", amount=0)[0] == "OK"
         kept = open_shard.client.hget(key("account", 7), "month_end")
         assert int(kept) == limits.month_end_ms(now_ms), day
+
+
+def test_a_used_up_quota_starts_anew_with_the_next_month(open_shard: LuaShard) -> None:
+    load(open_shard, lots={12: 100}, rpmonth=1)
+    assert admit(open_shard, "1" * 32)[0] == "OK"
+    refused = admit(open_shard, "2" * 32)
+    assert (refused[0], refused[3]) == ("QUOTA", 1)
+    open_shard.set_clock(NOW_US + (refused[4] - 1) * 1000)
+    assert admit(open_shard, "2" * 32)[0] == "QUOTA"
+    open_shard.set_clock(NOW_US + refused[4] * 1000)
+    assert admit(open_shard, "2" * 32)[0] == "OK"
+    assert admit(open_shard, "3" * 32)[0] == "QUOTA"
+
+
+def test_a_loaded_account_goes_on_counting_its_month(open_shard: LuaShard) -> None:
+    load(open_shard, lots={12: 100}, rpmonth=5, month=202609, count=4)
+    assert [admit(open_shard, name * 32)[0] for name in "12"] == ["OK", "QUOTA"]
+    load(open_shard, 107, lots={13: 100}, rpmonth=5, month=202608, count=5)
+    assert admit(open_shard, "3" * 32, account_id=107)[0] == "OK"
+
+
+def test_a_rate_refusal_holds_until_its_retry_after_and_no_longer(open_shard: LuaShard) -> None:
+    load(open_shard, lots={12: 100}, rpm=7)
+    assert [admit(open_shard, name * 32, amount=1)[7] for name in "1234567"] == list(
+        range(6, -1, -1)
+    )
+    status, _, _, limit, retry_after_ms = admit(open_shard, "8" * 32)
+    assert (status, limit) == ("RATE", 7)
+    open_shard.set_clock(NOW_US + (retry_after_ms - 1) * 1000)
+    assert admit(open_shard, "8" * 32)[0] == "RATE"
+    open_shard.set_clock(NOW_US + retry_after_ms * 1000)
+    assert admit(open_shard, "8" * 32)[0] == "OK"
+
+
+def test_a_clock_that_goes_back_locks_nobody_out(open_shard: LuaShard) -> None:
+    load(open_shard, lots={12: 100}, rpm=2)
+    for name in "12":
+        assert admit(open_shard, name * 32)[0] == "OK"
+    open_shard.set_clock(NOW_US - 3_600_000_000)
+    assert admit(open_shard, "3" * 32)[0] == "OK"
+
+
+def test_a_concurrency_limit_counts_running_calls(open_shard: LuaShard) -> None:
+    load(open_shard, lots={12: 100}, conc=2)
+    outcomes = [admit(open_shard, name * 32)[0] for name in "123"]
+    assert outcomes == ["OK", "OK", "CONCURRENCY"]
+    assert admit(open_shard, "2" * 32)[0] == "OK"  # a retry is no further call
+    settle(open_shard, 1, "1" * 32)
+    assert admit(open_shard, "3" * 32)[0] == "OK"
+
+
+def test_refused_calls_leave_no_trace(open_shard: LuaShard) -> None:
+    load(open_shard, lots={12: 5}, rpm=1, rpmonth=1, conc=1)
+    before = open_shard.state((7,))
+    assert admit(open_shard, amount=6)[0] == "CREDITS"
+    assert admit(open_shard, key_id=9)[0] == "LOAD"
+    assert open_shard.state((7,)) == before

@@ -42,7 +42,7 @@ lot_amounts = st.one_of(st.integers(0, 30), st.sampled_from([BIG, 1000]))
 lot_numbers = st.integers(1, 5)
 moments = st.sampled_from([-DAY_US, -1000, 1000, 5 * SECOND_US, 65 * SECOND_US, 3 * DAY_US])
 limits = st.sampled_from([0, 0, 1, 2, 3, 7, 600])
-key_states = st.sampled_from(["0", "0", "0", "-1", "5000", str(START_US // 1000 + 60_000)])
+key_states = st.sampled_from(["0"] * 7 + ["-1", "5000", str(START_US // 1000 + 60_000)])
 # What the caller claims to have seen: nothing, the truth, another epoch, a later seq.
 seen = st.sampled_from(["truth"] * 12 + ["nothing", "nothing", "other epoch", "more"])
 # Of a hold of 6: nothing, less, all, more, more than anybody has.
@@ -66,11 +66,13 @@ class ShardMachine(RuleBasedStateMachine):
         self.newest_entry = (0, 0)
         self.epoch_max = 1
         self.calm_steps = 0
+        self.limits: dict[str, int] = {}
         shard.clear()
         self.pass_time(START_US)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(rpm=limits, rpmonth=limits, conc=limits)
+    def begin(self, rpm: int, rpmonth: int, conc: int) -> None:
+        self.limits = {"rpm": rpm, "rpmonth": rpmonth, "conc": conc}
         self.check("open", 0, 1)
         self.load_all()
 
@@ -169,7 +171,7 @@ class ShardMachine(RuleBasedStateMachine):
         account_id=accounts,
         claim=seen,
         changes=st.dictionaries(st.sampled_from(["rpm", "rpmonth", "conc"]), limits),
-        status=st.sampled_from(["active", "active", "suspended"]),
+        status=st.sampled_from(["active"] * 6 + ["suspended"]),
         key_id=st.sampled_from([5, 6]),
         key_state=key_states,
     )
@@ -323,12 +325,15 @@ class ShardMachine(RuleBasedStateMachine):
                 self.granted[account_id, grant_id] = granted
 
     def load_all(self) -> None:
-        """Two lots each, of which the first expires soon."""
+        """Two lots, of which the first expires soon; one lot for a while; tight limits."""
         assert self.model.meta
-        for account_id in ACCOUNTS:
-            first, second = self.grant_id(account_id, 1), self.grant_id(account_id, 2)
-            expires_ms = {first: self.moment(65 * SECOND_US)}
-            fields = account_seed(lots={first: 40, second: 20}, expires_ms=expires_ms)
+        soon, later = self.moment(SECOND_US), self.moment(65 * SECOND_US)
+        seeds = [
+            account_seed(lots={71: 40, 72: 20}, expires_ms={71: later}),
+            account_seed(lots={771: 40}, effective_ms={771: soon}, expires_ms={771: later}),
+            account_seed(lots={1071: BIG}, **self.limits),
+        ]
+        for account_id, fields in zip(ACCOUNTS, seeds, strict=True):
             self.load(account_id, *self.model.meta, 0, fields)
 
     def call_id(self, some_call: int | str) -> str:
