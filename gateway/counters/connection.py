@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import deque
 from itertools import islice
@@ -56,6 +57,12 @@ BACKOFF_FIRST_S = 0.01
 BACKOFF_MAX_S = 1.0
 VERSION_MIN = (6, 2)
 CLIENT_NAME = "tollkeeper"
+# Seconds of silence before a probe, seconds between probes, probes; where the system knows them.
+KEEPALIVE = [
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+]
 
 # Redis' error codes that mean: this login will never work.
 LOGIN_REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
@@ -177,9 +184,13 @@ class Wire(asyncio.Protocol):
             self._link.stalled(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Part of asyncio.Protocol."""
+        """Have the system notice a peer that vanished while nothing was asked."""
         self._transport = cast("asyncio.Transport", transport)
-        self._flush()
+        if self._link.endpoint.path is None:
+            peer = transport.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEPALIVE:
+                peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every waiting caller that its outcome is unknown."""

@@ -318,16 +318,17 @@ class Counters:
         for settlement in settled:
             if settlement.outbox_id is not None:
                 by_shard.setdefault(settlement.shard, []).append(settlement)
+        asked: list[asyncio.Future[Any]] = []
         for number, of_shard in by_shard.items():
             state = self._shards[number]
             for start in range(0, len(of_shard), ACKNOWLEDGE_BATCH):
                 part = of_shard[start : start + ACKNOWLEDGE_BATCH]
-                await asyncio.gather(
-                    self._ask(state.link, "HDEL", state.holds, *(row.call_id for row in part)),
-                    self._ask(
-                        state.link, "XDEL", state.outbox, *(row.outbox_id or "" for row in part)
-                    ),
-                )
+                calls = (row.call_id for row in part)
+                entries = (row.outbox_id or "" for row in part)
+                asked.append(state.link.submit(pack("HDEL", state.holds, *calls)))
+                asked.append(state.link.submit(pack("XDEL", state.outbox, *entries)))
+        for reply in await asyncio.gather(*asked):
+            _refuse_errors(reply)
 
     async def overdue(self, shard: int, limit: int) -> list[tuple[str, int]]:
         """Call id and account id of up to `limit` holds whose lease is over by Redis' own clock."""
@@ -380,10 +381,7 @@ class Counters:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def _ask(self, link: Link, *parts: Part) -> Any:
-        reply = await link.submit(pack(*parts))
-        if isinstance(reply, hiredis.ReplyError):
-            raise CommandRefused(str(reply))
-        return reply
+        return _refuse_errors(await link.submit(pack(*parts)))
 
     def _known(self, state: Shard) -> tuple[int, int]:
         return state.epoch, state.seq
@@ -415,7 +413,7 @@ class Counters:
     async def _admit_again(self, keys: AccountKeys, call_id: str, tail: bytes, outcome: Any) -> Any:
         try:
             return await self._again(keys.state, "admit", ADMIT_ARGUMENTS, tail, outcome)
-        except (Unanswered, CommandRefused, asyncio.CancelledError):
+        except (Unanswered, asyncio.CancelledError):
             self._doubts.add(keys, call_id)
             raise
 
@@ -423,3 +421,9 @@ class Counters:
         self, state: Shard, name: str, arguments: int, tail: bytes, outcome: object
     ) -> list[Any]:
         return await send_again(state.link, self._scripts[name], arguments, tail, outcome)
+
+
+def _refuse_errors(reply: Any) -> Any:
+    if isinstance(reply, hiredis.ReplyError):
+        raise CommandRefused(str(reply))
+    return reply

@@ -29,6 +29,8 @@ from policies.settlement import Settlement
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.faulty_redis import OwnRedis
+
 SETTLED_CALL = Settlement(
     "", 0, None, 1, 7, 5, 2, 9, 0, 0, "completed", 200, "", "", 1000, 700, 0, ()
 )
@@ -230,6 +232,19 @@ async def test_the_server_says_what_start_up_checks_ask(account: Any) -> None:
 async def test_a_refused_command_says_so_in_redis_own_words(account: Any) -> None:
     with pytest.raises(CommandRefused, match=r"^ERR unknown command"):
         await account.counters.command("NOSUCH")
+
+
+async def test_at_maxmemory_new_calls_are_refused_and_running_ones_end(
+    own_account: Any, own_redis: OwnRedis, call_id: str
+) -> None:
+    await own_account.admit(call_id)
+    await own_account.admit(voided := new_id())
+    await own_redis.client.config_set("maxmemory", 1)
+    with pytest.raises(CommandRefused, match="OOM"):
+        await own_account.admit(new_id())
+    assert isinstance(await own_account.settle(call_id), Settled)
+    assert isinstance(await own_account.counters.void(own_account.keys, voided), Voided)
+    assert await own_account.lot() == (999_300, 0, 700)
 
 
 async def test_any_bytes_in_any_argument_stay_in_it(account: Any) -> None:
