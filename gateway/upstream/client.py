@@ -142,7 +142,8 @@ class UpstreamClient:
         soon = False
         for pool in self._pools.values():
             soon = pool.check(now) or soon
-        for origin in [each for each, pool in self._pools.items() if pool.unused]:
+        # Twice: at one look a call may just be on its way from the queue to a connection.
+        for origin in [each for each, pool in self._pools.items() if pool.unused_ticks >= 2]:
             del self._pools[origin]
         self._dozing = not soon
         self._timer = None

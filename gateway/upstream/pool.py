@@ -32,21 +32,26 @@ class Pool:
     Who waits gets a connection, or the place of one that was closed (None) to open its own.
     """
 
-    __slots__ = ("_dialing", "_loop", "_waiters", "connections", "idle", "now", "origin")
+    __slots__ = (
+        "_dialing",
+        "_loop",
+        "_waiters",
+        "connections",
+        "idle",
+        "now",
+        "origin",
+        "unused_ticks",
+    )
 
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
         self.origin = origin
         self.now = loop.time()  # as of the last tick of the watchdog
         self.idle: list[Connection] = []
         self.connections: set[Connection] = set()
+        self.unused_ticks = 0  # looks in a row that found nothing in it
         self._loop = loop
         self._dialing = 0
         self._waiters: deque[tuple[asyncio.Future[Connection | None], float]] = deque()
-
-    @property
-    def unused(self) -> bool:
-        """Whether nothing is left in it."""
-        return not self.connections and not self._dialing and not self._waiters
 
     def take(self, now: float) -> Connection | None:
         """An idle connection that is still alive as far as can be known, or None."""
@@ -135,6 +140,10 @@ class Pool:
                 waiter.set_exception(UpstreamTimeout("pool", sent=False))
         while self._waiters and self._waiters[0][0].done():
             self._waiters.popleft()
+        if self.connections or self._dialing or self._waiters:
+            self.unused_ticks = 0
+        else:
+            self.unused_ticks += 1
         if len(idle) == len(self.connections):
             return bool(self._waiters or self._dialing)
         for connection in tuple(self.connections):

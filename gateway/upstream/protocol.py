@@ -347,8 +347,7 @@ class Connection(asyncio.Protocol):
     def _interim(self, status: int) -> None:
         if status < 100:
             raise _RefusedError("an impossible status")
-        if status == 101:
-            raise _RefusedError("a protocol switch nobody asked for")
+        # 101 needs no word: llhttp stops there, as nobody here asked for another protocol.
         if status == 100 and self.upload is not None:
             self.upload.go_on()
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from gateway.upstream import Answer, UpstreamClient
+    from gateway.upstream.protocol import Connection
     from tests.support.nasty_upstream import Agent
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -61,3 +62,18 @@ async def whole(answer: Answer) -> bytes:
     while chunk := await answer.read():
         body += chunk
     return body
+
+
+def connections_of(client: UpstreamClient) -> list[Connection]:
+    """Every open connection; pools that have none come and go."""
+    return [each for pool in client._pools.values() for each in pool.connections]
+
+
+def idle_of(client: UpstreamClient) -> list[Connection]:
+    """Connections that wait for a call, the next to be used last."""
+    return [each for pool in client._pools.values() for each in pool.idle]
+
+
+def waiting_in(client: UpstreamClient) -> int:
+    """Calls that wait for a connection or open one."""
+    return sum(len(pool._waiters) + pool._dialing for pool in client._pools.values())

@@ -110,12 +110,23 @@ async def test_a_head_answer_has_its_length_but_no_body_and_keeps_the_connection
         assert agent.connections == 1
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"Content-Length: 5\r\n\r\n" + OK + b"Content-Length: 4\r\n\r\nevil",
+        b"Content-Length: 5\r\n\r\nevil",
+        b"Content-Length: 0\r\n\r\nHTTP/1.1 2",
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nev",
+        b"Transfer-Encoding: chunked\r\n\r\n4",
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
 async def test_a_body_behind_a_head_answer_is_dropped_and_never_taken_for_the_next_answer(
-    client: UpstreamClient,
+    client: UpstreamClient, bad: bytes
 ) -> None:
-    bad = OK + b"Content-Length: 5\r\n\r\n" + OK + b"Content-Length: 4\r\n\r\nevil"
     async with nasty_upstream(
-        answering(bad), answering(OK + b"Content-Length: 2\r\n\r\nhi")
+        speaking(OK + bad), answering(OK + b"Content-Length: 2\r\n\r\nhi")
     ) as agent:
         assert (await get(client, agent, method=b"HEAD")).body == b""
         assert (await get(client, agent)).body == b"hi"

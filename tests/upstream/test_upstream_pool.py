@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,22 +17,18 @@ from gateway.upstream import (
 )
 from gateway.upstream.protocol import PROBE_AFTER_IDLE_S
 from tests.support.nasty_upstream import Agent, Conversation, answering, nasty_upstream, speaking
-from tests.support.upstream_calls import HI, OK, get, origin_of, post, whole
+from tests.support.upstream_calls import (
+    HI,
+    OK,
+    connections_of,
+    get,
+    idle_of,
+    origin_of,
+    post,
+    waiting_in,
+    whole,
+)
 from tests.support.waiting import eventually
-
-if TYPE_CHECKING:
-    from gateway.upstream.pool import Pool
-    from gateway.upstream.protocol import Connection
-
-
-def pool_of(client: UpstreamClient) -> Pool:
-    (only,) = client._pools.values()
-    return only
-
-
-def idle_of(client: UpstreamClient) -> Connection:
-    (only,) = pool_of(client).idle
-    return only
 
 
 async def echo(talk: Conversation) -> None:
@@ -55,7 +50,7 @@ async def test_200_concurrent_calls_keep_the_bound_and_each_gets_its_own_answer(
         answers = await asyncio.gather(*(post(client, agent, body, origin) for body in bodies))
         assert [await whole(answer) for answer in answers] == bodies
         assert agent.connections == 7
-        assert len(pool_of(client).idle) == len(pool_of(client).connections) == 7
+        assert len(idle_of(client)) == len(connections_of(client)) == 7
 
 
 async def test_cancelled_calls_leak_nothing_and_corrupt_nothing(client: UpstreamClient) -> None:
@@ -74,10 +69,9 @@ async def test_cancelled_calls_leak_nothing_and_corrupt_nothing(client: Upstream
                 task.cancel()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             assert not [each for each in outcomes if isinstance(each, Exception)]
-        mine = pool_of(client)
-        await eventually(lambda: mine._dialing == 0 and not mine._waiters)
-        assert len(mine.idle) == len(mine.connections) <= 5
-        await eventually(lambda: agent.open == len(mine.connections))
+        await eventually(lambda: not waiting_in(client))
+        assert len(idle_of(client)) == len(connections_of(client)) <= 5
+        await eventually(lambda: agent.open == len(connections_of(client)))
 
 
 @pytest.mark.parametrize("phase", ["head", "stream"])
@@ -105,7 +99,7 @@ async def test_a_cancelled_call_closes_its_connection_at_once(
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(gone.wait(), 5)
-        assert not pool_of(client).connections
+        assert not connections_of(client)
         assert (await get(client, agent)).body == b"hi"
 
 
@@ -115,14 +109,14 @@ async def test_an_answer_that_meets_a_cancellation_is_not_left_open(
     async with nasty_upstream(speaking(b"")) as agent:
         task = asyncio.create_task(get(client, agent))
         await agent.arrived.wait()
-        (connection,) = pool_of(client).connections
+        (connection,) = connections_of(client)
         # The answer is set, the caller has not run yet, and is cancelled now.
         connection.data_received(OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert connection.closed
-        assert not pool_of(client).connections
+        assert not connections_of(client)
 
 
 async def test_abort_closes_at_once_and_may_be_repeated(client: UpstreamClient) -> None:
@@ -132,7 +126,7 @@ async def test_abort_closes_at_once_and_may_be_repeated(client: UpstreamClient) 
         answer.abort()
         answer.abort()
         await eventually(lambda: agent.open == 0)
-        assert not pool_of(client).connections
+        assert not connections_of(client)
         complete = await get(client, agent)
         complete.abort()
         assert (await get(client, agent)).body == b"hi"
@@ -143,9 +137,9 @@ async def test_the_latest_used_connection_is_used_first(client: UpstreamClient) 
     async with nasty_upstream(echo) as agent:
         origin = origin_of(agent)
         await asyncio.gather(*(post(client, agent, b"%d" % n, origin) for n in range(3)))
-        latest = pool_of(client).idle[-1]
+        latest = idle_of(client)[-1]
         await post(client, agent, b"again", origin)
-        assert pool_of(client).idle[-1] is latest
+        assert idle_of(client)[-1] is latest
         assert agent.connections == 3
 
 
@@ -156,7 +150,7 @@ async def test_idle_connections_are_bounded_in_number(
     async with nasty_upstream(echo) as agent:
         origin = origin_of(agent)
         await asyncio.gather(*(post(client, agent, b"%d" % n, origin) for n in range(6)))
-        assert len(pool_of(client).idle) == len(pool_of(client).connections) == 2
+        assert len(idle_of(client)) == len(connections_of(client)) == 2
         await eventually(lambda: agent.open == 2)
 
 
@@ -188,10 +182,10 @@ async def test_a_connection_that_hears_anything_while_idle_is_discarded(
 
     async with nasty_upstream(script, answering(HI)) as agent:
         await get(client, agent)
-        kept = idle_of(client)
+        (kept,) = idle_of(client)
         speak.set()
         await eventually(lambda: kept.closed)
-        assert not pool_of(client).idle
+        assert not idle_of(client)
         assert (await get(client, agent)).body == b"hi"
         assert len(agent.requests) == 2
 
@@ -225,7 +219,7 @@ async def test_a_close_in_the_kernel_is_noticed_before_a_byte_is_written(
     await loop.sock_recv(first, 4096)
     await loop.sock_sendall(first, HI)
     await task
-    idle_of(client).idle_since -= PROBE_AFTER_IDLE_S * 2
+    idle_of(client)[0].idle_since -= PROBE_AFTER_IDLE_S * 2
     first.close()
     # The loop has had no turn to see the close: only the probe can.
     task = asyncio.create_task(post(client, agent, b"{}"))
@@ -261,7 +255,7 @@ async def test_a_refused_first_write_is_repeated_once_if_the_call_is_safe(
     async with nasty_upstream(answering(HI)) as agent:
         origin = origin_of(agent)
         await get(client, agent, origin)
-        stale = idle_of(client)
+        (stale,) = idle_of(client)
         stale.transport = _RefusingTransport(stale.transport)  # type: ignore[assignment]
         if safe:
             assert (await get(client, agent, origin)).body == b"hi"
@@ -299,7 +293,7 @@ async def test_waiters_are_bounded_in_number(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await eventually(lambda: not pool_of(client)._waiters)
+        await eventually(lambda: waiting_in(client) == 0)
 
 
 async def test_a_failed_call_gives_its_place_to_the_next_waiter(client: UpstreamClient) -> None:
@@ -319,7 +313,8 @@ async def test_a_refused_port_is_unreachable_for_every_waiter(client: UpstreamCl
         *(get(client, Agent("", port), origin) for _ in range(10)), return_exceptions=True
     )
     assert all(isinstance(each, UpstreamUnreachable) and not each.sent for each in outcomes)
-    assert pool_of(client).unused
+    assert not connections_of(client)
+    assert not waiting_in(client)
 
 
 async def test_a_server_that_closes_at_once_is_broken_not_sent_to_twice(

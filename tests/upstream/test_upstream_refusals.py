@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.upstream import UpstreamBroken, UpstreamClient, UpstreamError, UpstreamTruncated
 from gateway.upstream.protocol import HEAD_MAX_BYTES, HEADERS_MAX
 from tests.support.nasty_upstream import Conversation, answering, nasty_upstream, speaking
-from tests.support.upstream_calls import HI, OK, get, whole
+from tests.support.upstream_calls import HI, OK, connections_of, get, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ BROKEN = {
     "http_0_9": b"HTTP/0.9 200 OK\r\nContent-Length: 2\r\n\r\nhi",
     "status_of_two_digits": b"HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\nhi",
     "status_of_four_digits": b"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nhi",
+    "status_below_100_before_another": b"HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n" + HI,
     "status_below_100": b"HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nhi",
     "switching_protocols": b"HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhi",
     "switching_without_saying_so": b"HTTP/1.1 101 OK\r\n\r\n",
@@ -97,6 +98,20 @@ async def test_a_broken_head_is_no_answer_and_its_connection_is_closed(
         assert len(agent.requests) == 2  # never sent twice
 
 
+@pytest.mark.parametrize("kind", ["head_without_end", "hints_without_end"])
+async def test_a_head_without_end_is_given_up_at_its_bound_not_at_its_end(
+    client: UpstreamClient, kind: str
+) -> None:
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send_slowly(BROKEN[kind][: HEAD_MAX_BYTES + 4096], size=4096)
+        await talk.gone()
+
+    async with nasty_upstream(script) as agent:
+        with pytest.raises(UpstreamBroken, match="too large"):
+            await asyncio.wait_for(get(client, agent), 20)
+
+
 @pytest.mark.parametrize("kind", HALF_BODIES)
 @pytest.mark.parametrize("reset", [False, True])
 async def test_a_body_that_ends_early_is_never_a_clean_end(
@@ -125,7 +140,7 @@ async def test_a_reset_is_no_end_of_a_body_without_framing(client: UpstreamClien
     async with nasty_upstream(script) as agent:
         answer = await get(client, agent)
         assert await answer.read() == b"hel"
-        connection = next(iter(client._pools[next(iter(client._pools))].connections))
+        (connection,) = connections_of(client)
         connection.transport.write(b"read\r\n\r\n")
         with pytest.raises(UpstreamTruncated):
             await answer.read()
@@ -157,7 +172,7 @@ async def test_chunk_framing_without_an_end_is_bounded(client: UpstreamClient, t
     async with nasty_upstream(speaking(CHUNKED, tail)) as agent:
         with pytest.raises(UpstreamTruncated):
             await whole(await get(client, agent))
-        assert not client._pools[next(iter(client._pools))].connections
+        assert not connections_of(client)
 
 
 @pytest.mark.parametrize(

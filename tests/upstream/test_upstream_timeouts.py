@@ -12,7 +12,16 @@ from gateway.upstream import Origin, UpstreamTimeout, client
 from gateway.upstream.protocol import READ_BUFFER_MAX_BYTES
 from policies.catalog import Timeouts
 from tests.support.nasty_upstream import Agent, Conversation, answering, nasty_upstream, speaking
-from tests.support.upstream_calls import HI, OK, get, origin_of, post, whole
+from tests.support.upstream_calls import (
+    HI,
+    OK,
+    connections_of,
+    get,
+    idle_of,
+    origin_of,
+    post,
+    whole,
+)
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -98,15 +107,14 @@ async def test_at_most_the_bound_is_read_ahead(client: UpstreamClient) -> None:
     head = OK + b"Content-Length: %d\r\n\r\n" % size
     async with nasty_upstream(speaking(head + b"x" * size)) as agent:
         answer = await get(client, agent)
-        (pool,) = client._pools.values()
-        (connection,) = pool.connections
+        (connection,) = connections_of(client)
         await eventually(lambda: connection.paused)
         await asyncio.sleep(0.05)
         first = await answer.read()
         assert READ_BUFFER_MAX_BYTES <= len(first) <= 2 * READ_BUFFER_MAX_BYTES + 65536
         assert len(first) + len(await whole(answer)) == size
         assert not connection.paused
-        assert pool.idle == [connection]
+        assert idle_of(client) == [connection]
 
 
 async def test_an_agent_that_stops_reading_an_upload_runs_out_of_idle_time(

@@ -20,7 +20,7 @@ from gateway.upstream import (
     dial,
 )
 from tests.support.nasty_upstream import Conversation, answering, nasty_upstream
-from tests.support.upstream_calls import HI, OK, get, whole
+from tests.support.upstream_calls import HI, OK, connections_of, get, waiting_in, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,8 +94,8 @@ async def test_tls_that_does_not_verify_gets_no_byte_of_the_request(
             await get(client, agent, origin)
         assert not caught.value.sent
         assert agent.requests == []
-        (pool,) = client._pools.values()
-        assert pool.unused
+        assert not connections_of(client)
+        assert not waiting_in(client)
 
 
 @pytest.mark.parametrize("clean", [True, False])
@@ -113,8 +113,7 @@ async def test_over_tls_only_close_notify_is_the_end_of_a_body_without_framing(
     async with nasty_upstream(script, tls=tls) as agent:
         answer = await get(client, agent, secure_origin(agent, ca_file=ca_file))
         assert await answer.read() == b"hello"
-        (pool,) = client._pools.values()
-        next(iter(pool.connections)).transport.write(b"x")
+        connections_of(client)[0].transport.write(b"x")
         if clean:
             assert await whole(answer) == b""
             assert answer.ended

@@ -9,7 +9,16 @@ import pytest
 
 from gateway.upstream import UpstreamClient, UpstreamError, UpstreamTruncated, upload
 from tests.support.nasty_upstream import Conversation, answering, nasty_upstream
-from tests.support.upstream_calls import HI, OK, get, origin_of, post, whole
+from tests.support.upstream_calls import (
+    HI,
+    OK,
+    connections_of,
+    get,
+    idle_of,
+    origin_of,
+    post,
+    whole,
+)
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -134,8 +143,7 @@ async def test_request_and_answer_may_stream_at_the_same_time(client: UpstreamCl
             turn.put_nowait(b"%d" % number)
             assert await answer.read() == b"%d" % number
         assert await answer.read() == b""
-        (pool,) = client._pools.values()
-        assert len(pool.idle) == 1  # both sides are done
+        assert len(idle_of(client)) == 1  # both sides are done
 
 
 async def test_a_whole_early_answer_is_delivered_and_stops_the_upload(
@@ -253,8 +261,7 @@ async def test_a_cancelled_upload_closes_its_connection_and_its_body(
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(stopped.wait(), 5)
-        (pool,) = client._pools.values()
-        assert not pool.connections
+        assert not connections_of(client)
 
 
 async def test_an_agent_that_closes_under_an_upload_fails_the_call(client: UpstreamClient) -> None:
