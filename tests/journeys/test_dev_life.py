@@ -35,6 +35,7 @@ READY_FIELDS = {
     *("event", "proxy_url", "control_url", "platform", "account", "api_key", "admin_token"),
     *("worker_pids", "redis_url", "redis_pid", "postgres_url", "postgres_pid", "sample_agent_url"),
 }
+CLI = "from gateway.cli import main; main()"
 START_ANOTHER = """
 import subprocess, sys
 subprocess.run([sys.executable, "-c", "import gateway.supervisor, gateway.worker"], check=True)
@@ -210,7 +211,7 @@ async def test_an_ordinary_user_can_run_it_too(config_file: Path) -> None:
         command = support.dev_command(home / "config.toml", home / "d")
         dev = await support.ready(
             await support.launch(
-                [*python, *command[1:]], cwd=home, env=_environment_of_nobody(home)
+                [*python, "-c", CLI, *command[1:]], cwd=home, env=_environment_of_nobody(home)
             )
         )
         try:
