@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
+from yarl import URL
 
 from gateway.app import Worker, WorkerSettings, run_worker
 from gateway.config import GatewayConfig
@@ -99,7 +100,7 @@ class Gateway:
             aiohttp.ClientSession(auto_decompress=False) as session,
             session.request(
                 method,
-                self.url + path,
+                URL(self.url + path, encoded=True),
                 headers={**self.authorization, **(headers or {})},
                 data=data if method in {"POST", "PUT"} else None,
             ) as answer,
