@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.database import Database, rows
+from gateway.ledger.migrate import migrations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,10 +48,23 @@ class AuditAccountRow(NamedTuple):
 class Desk(Database):
     """For commands."""
 
+    def __init__(self, url: str, *, connections_max: int, command_timeout_s: float) -> None:
+        super().__init__(url, connections_max=connections_max, command_timeout_s=command_timeout_s)
+        self._locking = asyncio.Lock()
+
+    async def missing_migrations(self) -> list[str]:
+        """Names of this version's migrations that the database has not."""
+        done = set()
+        if await self._session.value("migration_table"):
+            done = {row["version"] for row in await self._session.all("migration_list")}
+        return [name for version, (name, _) in migrations().items() if version not in done]
+
     @asynccontextmanager
     async def account_locked(self, account_id: int) -> AsyncIterator[None]:
         """Keep other commands from telling Redis about this account, while it lasts."""
-        async with self.transaction() as session:
+        # One at a time in this process: the lock keeps a connection while its holder asks on
+        # another, so as many as the pool has connections would wait for each other for ever.
+        async with self._locking, self.transaction() as session:
             await session.value("account_lock", account_id)
             yield
 

@@ -88,8 +88,13 @@ async def test_a_commit_whose_answer_was_cut_off_is_not_repeated(
     await assert_books_agree(ledger)
 
 
+@pytest.mark.parametrize(
+    ("postings_max", "shared"),
+    [(3, True), (0, True), (0, False)],
+    ids=["locks on grants", "locks on calls", "locks on roll-ups"],
+)
 async def test_eight_writers_with_the_same_accounts_neither_deadlock_nor_miscount(
-    ledger: Ledger, postgres_url: str
+    ledger: Ledger, postgres_url: str, postings_max: int, *, shared: bool
 ) -> None:
     seed = random.randrange(2**32)
     chance = random.Random(seed)
@@ -97,7 +102,7 @@ async def test_eight_writers_with_the_same_accounts_neither_deadlock_nor_miscoun
     accounts = [account_id, account_id + 1, account_id + 2]
 
     def call() -> Settlement:
-        chosen = chance.sample(grants, chance.randrange(4))
+        chosen = chance.sample(grants, chance.randint(0, postings_max))
         return settlement(
             tuple((grant, chance.randrange(1, 100)) for grant in chosen),
             platform_id=platform_id,
@@ -111,11 +116,14 @@ async def test_eight_writers_with_the_same_accounts_neither_deadlock_nor_miscoun
 
     async def write(own: list[Settlement]) -> None:
         async with Ledger(postgres_url) as writer:
-            for start in range(0, len(own), 60):
-                await writer.record_settlements(own[start : start + 60])
+            for start in range(0, len(own), 40):
+                await writer.record_settlements(own[start : start + 40])
 
-    # Each writer has half of all calls, so that most calls have several writers.
-    shares = [chance.sample(calls, len(calls) // 2) for _ in range(WRITERS)]
+    # Sharing, each has half of all calls, so that most calls have several writers.
+    shares = [
+        chance.sample(calls, len(calls) // 2) if shared else calls[number::WRITERS]
+        for number in range(WRITERS)
+    ]
     print("seed", seed)  # noqa: T201 -- shown when the test fails
     await asyncio.gather(*map(write, shares))
 
