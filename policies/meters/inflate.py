@@ -37,8 +37,7 @@ class Inflater:
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The plain bytes in the next compressed ones, at most `INFLATED_PIECE_MAX_BYTES` each."""
-        more = bool(chunk)
-        while more and not self.failed:
+        while chunk and not self.failed:
             if self._member.eof:  # gzip bodies may have several members, one after another
                 self._member = zlib.decompressobj(_ANY_HEADER)
             try:
@@ -52,7 +51,5 @@ class Inflater:
                 return
             if piece:
                 yield piece
-            eof = self._member.eof
-            chunk = self._member.unused_data if eof else self._member.unconsumed_tail
-            # A full piece can leave plain bytes inside zlib when no compressed ones are left.
-            more = bool(chunk) or (not eof and len(piece) == INFLATED_PIECE_MAX_BYTES)
+            member = self._member
+            chunk = member.unused_data if member.eof else member.unconsumed_tail

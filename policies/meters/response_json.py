@@ -38,7 +38,7 @@ class ResponseJson:
         return media_type == "application/json" or media_type.endswith("+json")
 
     def feed(self, chunk: bytes) -> None:
-        """Keeps the bytes, up to `JSON_BODY_MAX_BYTES`."""
+        """Keeps the bytes; none of them once there are more than `JSON_BODY_MAX_BYTES`."""
         self._size += len(chunk)
         if self._size <= JSON_BODY_MAX_BYTES:
             self._chunks.append(chunk)
@@ -47,11 +47,9 @@ class ResponseJson:
 
     def finish(self) -> tuple[int | None, ...]:
         """The units per pointer; all None for an answer that is incomplete, too long or no JSON."""
-        document: object = None
-        if self._size <= JSON_BODY_MAX_BYTES:
-            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            try:
-                document = self._loads(body.removeprefix(_BYTE_ORDER_MARK))
-            except (ValueError, RecursionError):
-                document = None
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        try:
+            document = self._loads(body.removeprefix(_BYTE_ORDER_MARK))
+        except (ValueError, RecursionError):
+            document = None
         return tuple([pointer.units_in(document) for pointer in self._pointers])

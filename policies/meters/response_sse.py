@@ -57,7 +57,7 @@ class ResponseSse:
         """Reads the events that end in these bytes and keeps the start of the next one."""
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_lf_only(chunk)
-        if not self._pending and not self._oversize and chunk.endswith(_BLANK_LINE):
+        if not self._pending and chunk.endswith(_BLANK_LINE):
             # One or more whole events, as most servers write them.
             self._read_whole(chunk)
             return
@@ -72,7 +72,8 @@ class ResponseSse:
         if len(pending) > SSE_EVENT_MAX_BYTES and _is_oversize(pending):
             self._oversize = True
             self._units = [None] * len(self._pointers)
-            # The last byte stays: it may be the first half of the blank line.
+            # The last byte stays: it may be the first half of the blank line, and it keeps the rest
+            # of this event from being taken for the start of one.
             del pending[:-1]
 
     def finish(self) -> tuple[int | None, ...]:

@@ -231,8 +231,15 @@ def test_a_deployment_that_cannot_run_is_refused_without_showing_secrets(
 
 
 def test_passwords_stay_out_of_the_repr(load: Callable[[str], Config]) -> None:
-    config = load('[gateway]\npostgres_url = "postgresql://u:hidden@h/db"')
+    redis, postgres = "redis://:hidden@h", "postgresql://u:hidden@h/db"
+    config = load(f'[gateway]\nredis_url = "{redis}"\npostgres_url = "{postgres}"')
+    assert (config.gateway.redis_url, config.gateway.postgres_url) == (redis, postgres)
     assert "hidden" not in repr(config)
+
+
+def test_both_sides_may_ask_for_any_free_port(load: Callable[[str], Config]) -> None:
+    gateway = load('[gateway]\nproxy_listen = "[::1]:0"\ncontrol_listen = "[::1]:0"').gateway
+    assert gateway.proxy_listen == gateway.control_listen
 
 
 @pytest.mark.parametrize(
@@ -289,7 +296,7 @@ def test_a_secret_comes_from_its_reference(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"two\nlines", b"nul\0", "ü".encode(), bytes(70_000)]
+    "content", [None, b"", b"two\nlines", b"nul\0", "ü".encode(), b"x" * 65_537]
 )
 def test_a_secret_that_could_split_a_header_is_refused_without_being_shown(
     tmp_path: Path, content: bytes | None

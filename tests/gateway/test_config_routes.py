@@ -171,7 +171,7 @@ def test_an_upstream_that_cannot_be_called_is_refused(
         ('on = {completed = "free"}', "routes[chat].on.completed", "there is actual"),
         ('headers = {A_B = "x"}', "routes[chat].headers.A_B", "not a header name"),
         ('headers = {Host = "x"}', "routes[chat].headers.Host", "written by the gateway"),
-        ('headers = {X-A = "x", x-a = "y"}', "routes[chat].headers.x-a", "is there twice"),
+        ('headers = {x-a = "x", X-A = "y"}', "routes[chat].headers.X-A", "is there twice"),
         ('headers = {X-A = "hidden\\r\\nB: c"}', "routes[chat].headers.X-A", "one line"),
         ('headers = {X-A = "env:"}', "routes[chat].headers.X-A", "environment variable"),
         ('headers = {X-A = "file:"}', "routes[chat].headers.X-A", "needs a path"),

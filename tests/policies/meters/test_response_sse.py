@@ -146,10 +146,13 @@ def test_an_event_at_the_bound_is_read_and_one_byte_more_is_not(small_bound: int
 def test_values_before_an_unread_event_are_stale_and_values_after_it_count(
     small_bound: int,
 ) -> None:
-    oversize = sized_event(small_bound * 3, 30) + b"\n\n"
-    for stream, units in ((event(7) + oversize, None), (event(7) + oversize + event(8), 8)):
-        assert read([stream]) == (units,)
-        assert read(one_by_one(stream)) == (units,)
+    for oversize in (sized_event(small_bound * 3, 30), b"x" * small_bound * 3):
+        unread = event(7) + oversize + b"\n\n"
+        for stream, units in ((unread, None), (unread + event(8), 8)):
+            assert read([stream]) == (units,)
+            assert read(one_by_one(stream)) == (units,)
+            for cut in range(len(stream)):
+                assert read([stream[:cut], stream[cut:]]) == (units,), cut
 
 
 def test_an_endless_event_keeps_no_more_than_the_bound() -> None:
@@ -167,6 +170,14 @@ def test_units_may_be_asked_between_chunks() -> None:
     assert reader.finish() == (1,)
     reader.feed(event(2)[-5:])
     assert reader.finish() == reader.finish() == (2,)
+
+
+def test_asking_does_not_keep_what_the_rest_of_an_event_takes_back() -> None:
+    reader = ResponseSse([POINTER], json.loads)
+    reader.feed(event(1) + event(2).rstrip(b"\n"))
+    assert reader.finish() == (2,)
+    reader.feed(b"\ndata: no JSON after all\n\n")
+    assert reader.finish() == (1,)
 
 
 PIECES = st.sampled_from(
@@ -193,7 +204,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=12), st.data())
-@example([event(1), b"\n", b"\xef\xbb\xbf", event(22)], None)
+@example([event(1) + b"\n", b"\xef\xbb\xbf" + event(22)], None)
 def test_it_does_not_matter_how_a_stream_is_cut(
     pieces: list[bytes], data: st.DataObject | None
 ) -> None:
