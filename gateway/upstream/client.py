@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from gateway.upstream.answer import Answer
     from gateway.upstream.origin import Origin
 
-# The precision of every deadline: it fires at the first tick after it ran out, for idle time at
-# the second.
+# The precision of every deadline: it fires at the first tick after it ran out.
 TICK_S = 0.04
 # With no call under way, only idle connections have to be looked at.
 IDLE_TICK_S = 1.0

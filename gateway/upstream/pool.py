@@ -146,9 +146,8 @@ class Pool:
             self.unused_ticks += 1
         if len(idle) == len(self.connections):
             return bool(self._waiters or self._dialing)
-        for connection in tuple(self.connections):
-            if connection.busy:
-                connection.check(now)
+        for connection in [each for each in self.connections if each.due <= now]:
+            connection.check(now)
         return True
 
     def close(self) -> None:

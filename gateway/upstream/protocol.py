@@ -28,6 +28,7 @@ from gateway.upstream.errors import UpstreamBroken, UpstreamTimeout, UpstreamTru
 from gateway.upstream.tls import ended_cleanly
 
 if TYPE_CHECKING:
+    from gateway.upstream.errors import Phase
     from gateway.upstream.pool import Pool
     from gateway.upstream.upload import Upload
     from policies.catalog import Timeouts
@@ -45,6 +46,8 @@ FRAMING_MAX_BYTES = 64 * 1024
 # A connection idle for longer is asked whether the peer has closed it before it is used again.
 PROBE_AFTER_IDLE_S = 0.5
 
+NEVER = float("inf")
+
 _REASON = re.compile(rb"[\t -~\x80-\xff]*")
 
 
@@ -61,6 +64,7 @@ class Connection(asyncio.Protocol):
         "closed",
         "complete",  # the message is parsed to its end
         "delimited",  # the body ends where the connection does
+        "due",  # loop time from which the watchdog has to look; never, without a call
         "gathering",  # the head is here and the rest of a small body is waited for
         "head",  # headers of the final answer
         "head_bytes",  # received before the head was complete
@@ -74,10 +78,9 @@ class Connection(asyncio.Protocol):
         "parser",
         "paused",  # reading
         "pool",
-        "progress",  # bytes came since the last look of the watchdog
         "reason",
         "silent_bytes",  # received since the last byte of body; -1: this read had some
-        "stamp",  # loop time of the last progress the watchdog saw
+        "stamp",  # loop time of the last progress, where the call's phase began at the latest
         "started",  # loop time at which the call began
         "status",
         "timeouts",
@@ -103,6 +106,7 @@ class Connection(asyncio.Protocol):
         self.answer: StreamedAnswer | None = None
         self.upload: Upload | None = None
         self.started = self.stamp = 0.0
+        self.due = NEVER
         self.timeouts = pool.origin.timeouts
         # The answer in progress.
         self.status = self.head_bytes = self.silent_bytes = 0
@@ -113,7 +117,7 @@ class Connection(asyncio.Protocol):
         self.head: list[tuple[bytes, bytes]] = []
         self.headers: list[tuple[bytes, bytes]] = []
         self.head_only = self.head_done = self.complete = False
-        self.delimited = self.gathering = self.progress = self.keep = False
+        self.delimited = self.gathering = self.keep = False
 
     # What the client and the pool do with it.
 
@@ -129,6 +133,7 @@ class Connection(asyncio.Protocol):
         self.head_only = head_only
         self.timeouts = timeouts
         self.started = self.stamp = started
+        self.due = started
         waiter = self.waiter = self.loop.create_future()
         return waiter
 
@@ -140,7 +145,7 @@ class Connection(asyncio.Protocol):
     def uploaded(self) -> None:
         """The request is out to its last byte."""
         self.upload = None
-        self.stamp = self.loop.time()
+        self._restamp()
 
     def usable(self, now: float) -> bool:
         """Whether the peer is still there, as far as can be known before a byte is written."""
@@ -184,38 +189,31 @@ class Connection(asyncio.Protocol):
         """The reader has taken what was unread."""
         if self.paused:
             self.paused = False
-            self.stamp = self.loop.time()
+            self._restamp()
             self.transport.resume_reading()
 
     def check(self, now: float) -> None:
-        """The watchdog's look at a connection with a call under way."""
-        timeouts = self.timeouts
+        """The watchdog's look, from `due` on: ends a call that is late, or sets `due` anew."""
         if self.gathering:
             self._deliver_stream()
-        if self.progress or self.paused:
-            self.progress = False
-            if self.head_done:
+        timeouts = self.timeouts
+        phase: Phase = "idle" if self.head_done or self.write_paused else "first_byte"
+        limit_ms = timeouts.idle_ms if phase == "idle" else timeouts.first_byte_ms
+        if self.write_paused:
+            backlog = self.transport.get_write_buffer_size()
+            if backlog != self.write_backlog:
+                self.write_backlog = backlog
                 self.stamp = now
-        waited_ms = (now - self.stamp) * 1000
-        if (now - self.started) * 1000 >= timeouts.total_ms:
+        elif self.paused or self.upload is not None:
+            self.stamp = now  # our side is awaited, not the agent
+        total_due = self.started + timeouts.total_ms / 1000
+        phase_due = self.stamp + limit_ms / 1000
+        if now >= total_due:
             self.fail(UpstreamTimeout("total", sent=True))
-        elif self.write_paused:
-            self._check_writing(now, waited_ms)
-        elif self.upload is not None:
-            self.stamp = now  # the caller's body is awaited, not the agent
-        elif self.head_done:
-            if waited_ms >= timeouts.idle_ms:
-                self.fail(UpstreamTimeout("idle", sent=True))
-        elif waited_ms >= timeouts.first_byte_ms:
-            self.fail(UpstreamTimeout("first_byte", sent=True))
-
-    def _check_writing(self, now: float, waited_ms: float) -> None:
-        backlog = self.transport.get_write_buffer_size()
-        if backlog != self.write_backlog:
-            self.write_backlog = backlog
-            self.stamp = now
-        elif waited_ms >= self.timeouts.idle_ms:
-            self.fail(UpstreamTimeout("idle", sent=True))
+        elif now >= phase_due:
+            self.fail(UpstreamTimeout(phase, sent=True))
+        else:
+            self.due = now if self.write_paused else min(total_due, phase_due)
 
     # What the loop tells.
 
@@ -228,7 +226,6 @@ class Connection(asyncio.Protocol):
         if self.waiter is None and self.answer is None:
             self.close()  # bytes nobody asked for: the next answer could not be told from them
             return
-        self.progress = True
         if not self.head_done:
             self.head_bytes += len(data)
         try:
@@ -265,11 +262,12 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The socket's buffer is full: the upload waits."""
         self.write_paused = True
+        self._restamp()
 
     def resume_writing(self) -> None:
         """The socket takes bytes again."""
         self.write_paused = False
-        self.stamp = self.loop.time()
+        self._restamp()
         if self.upload is not None:
             self.upload.drained()
 
@@ -353,6 +351,7 @@ class Connection(asyncio.Protocol):
 
     def _partly(self, size: int) -> None:
         """Some of the answer is here: head and perhaps body, not the end."""
+        self.stamp = self.loop.time()
         if self.silent_bytes < 0:
             self.silent_bytes = 0
         else:
@@ -362,6 +361,7 @@ class Connection(asyncio.Protocol):
                 return
         answer = self.answer
         if answer is None:
+            self.due = self.stamp  # another phase, another limit
             length = self.length
             if length is not None and length <= BUFFERED_BODY_MAX_BYTES:
                 self.gathering = True
@@ -385,6 +385,11 @@ class Connection(asyncio.Protocol):
             self._stop_upload()
         waiter.set_result(answer)
         self._hold_back(answer)
+
+    def _restamp(self) -> None:
+        """A phase begins, or ends: its time counts from now."""
+        if self.busy:
+            self.stamp = self.due = self.loop.time()
 
     def _hold_back(self, answer: StreamedAnswer) -> None:
         if answer.unread_bytes >= READ_BUFFER_MAX_BYTES and not self.paused:
@@ -441,7 +446,8 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self.head_done = self.complete = self.delimited = self.gathering = False
-        self.progress = self.keep = False
+        self.keep = False
+        self.due = NEVER
         self.head_bytes = self.silent_bytes = 0
         self.reason = b""
         self.length = None

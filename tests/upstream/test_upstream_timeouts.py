@@ -45,6 +45,17 @@ async def test_a_head_that_does_not_come_runs_out_of_first_byte_time(
         assert (await get(client, agent)).body == b"hi"
 
 
+async def test_a_head_that_drips_does_not_extend_its_time(client: UpstreamClient) -> None:
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send_slowly(OK + b"A: b\r\n" * 1000, pause_s=0.01)
+
+    async with nasty_upstream(script) as agent:
+        with pytest.raises(UpstreamTimeout) as caught:
+            await get(client, agent, origin_of(agent, first_byte=150, total=3000))
+        assert caught.value.phase == "first_byte"
+
+
 async def test_silence_within_a_stream_runs_out_of_idle_time(client: UpstreamClient) -> None:
     async with nasty_upstream(speaking(CHUNKED + b"2\r\nhi\r\n")) as agent:
         answer = await get(client, agent, origin_of(agent, idle=80))

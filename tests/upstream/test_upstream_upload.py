@@ -207,8 +207,9 @@ async def test_a_server_that_never_says_100_gets_the_body_after_a_while(
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_final_answer_instead_of_100_keeps_the_body_back_and_the_connection_closed(
-    client: UpstreamClient, streamed: bool
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
+    monkeypatch.setattr(upload, "CONTINUE_WAIT_S", 0.3)
     touched: list[str] = []
     answer_head = b"HTTP/1.1 403 No\r\n"
 
@@ -220,7 +221,7 @@ async def test_a_final_answer_instead_of_100_keeps_the_body_back_and_the_connect
         await talk.head()
         if streamed:
             await talk.send(answer_head + b"Transfer-Encoding: chunked\r\n\r\n2\r\nno\r\n")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.6)  # longer than 100 (Continue) is waited for
             await talk.send(b"0\r\n\r\n")
         else:
             await talk.send(answer_head + b"Content-Length: 2\r\n\r\nno")
