@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def audit(
     account: Annotated[
-        str, typer.Argument(metavar="[ACCOUNT]", help="Only this account of the platform.")
+        str, typer.Argument(metavar="ACCOUNT", help="Only this account of the platform.")
     ] = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = DATA_DIR_DEFAULT,

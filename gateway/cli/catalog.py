@@ -73,7 +73,7 @@ def apply(
     data_dir: DataDirOption = DATA_DIR_DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
-    """Offer what the config says: writes it to the database, tells workers."""
+    """Offer what the config says from now on, on every worker."""
 
     async def work() -> "CatalogReport":
         from gateway.operations.catalog import apply_config, preview_config

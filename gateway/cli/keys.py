@@ -71,7 +71,7 @@ def create(
 @app.command("list", epilog=example("tollkeeper keys list alice"))
 def list_(
     account: Annotated[
-        str, typer.Argument(metavar="[ACCOUNT]", help="Only the keys of this account.")
+        str, typer.Argument(metavar="ACCOUNT", help="Only the keys of this account.")
     ] = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = DATA_DIR_DEFAULT,

@@ -112,29 +112,31 @@ async def open_desk(
 
 @asynccontextmanager
 async def open_ledger(servers: Servers) -> AsyncIterator[Ledger]:
-    """Postgres, for a command."""
+    """Postgres, for a command.
+
+    Raises: UsageError when it was not migrated to this version.
+    """
     from gateway.ledger import Ledger
 
     async with Ledger(servers.postgres_url, command_timeout_s=QUERY_TIMEOUT_S) as ledger:
+        if await ledger.missing_migrations():
+            raise UsageError(
+                'the database does not have this version\'s tables: run "tollkeeper migrate"'
+            )
         yield ledger
 
 
 @asynccontextmanager
 async def clear_failures(servers: Servers) -> AsyncIterator[None]:
-    """What servers fail at, in one line that names the server and never its password."""
+    """What servers fail at, in one line that names the server but not its password."""
     from gateway.counters import CountersMisconfigured, CountersUnavailable
     from gateway.ledger import LedgerRejected, LedgerUnavailable, MigrationError
 
     try:
         yield
     except (CountersUnavailable, CountersMisconfigured) as error:
-        where = _address(servers.redis_url)
-        raise OperationError(f"Redis at {where} can't be used: {error}") from None
+        raise OperationError(str(error)) from None
     except LedgerUnavailable as error:
-        if "UndefinedTableError" in str(error):
-            raise UsageError(
-                'the database has no tables of this version yet: run "tollkeeper migrate"'
-            ) from None
         where = _address(servers.postgres_url)
         raise OperationError(f"Postgres at {where} can't be used: {error}") from None
     except LedgerRejected as error:

@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 def usage(
     account: Annotated[
-        str, typer.Argument(metavar="[ACCOUNT]", help="Only this account's usage.")
+        str, typer.Argument(metavar="ACCOUNT", help="Only this account's usage.")
     ] = "",
     since: Annotated[
         str, typer.Option("--since", metavar="WHEN", help='From when: "24h", "2026-12-01".')

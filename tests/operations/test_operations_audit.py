@@ -186,8 +186,9 @@ async def settlement_deleted(deployment: Deployment, caller: Caller, scene: Scen
 async def settlement_doubled(deployment: Deployment, caller: Caller, scene: Scene) -> None:
     await deployment.damage(
         "INSERT INTO settlements SELECT gen_random_uuid(), platform_id, account_id, key_id,"
-        " route_id, price_version, admitted_at, settled_at, ending, status, units, flags, held_microcredits,"
-        " charged_microcredits, uncollected_microcredits FROM settlements WHERE call_id = $1",
+        " route_id, price_version, admitted_at, settled_at, ending, status, units, flags,"
+        " held_microcredits, charged_microcredits, uncollected_microcredits"
+        " FROM settlements WHERE call_id = $1",
         scene.written,
     )
 
