@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 COMMAND_TIMEOUT_S = 60
 READY_TIMEOUT_S = 60
+PRINTED_TIMEOUT_S = 5
 PORT_SHOWN = "127.0.0.1:8080"
 
 # Too long for a test, or about a place that this copy is not: the rest of each must make sense.
@@ -70,13 +71,16 @@ class Step:
 def _steps(text: str) -> list[Step]:
     steps: list[Step] = []
     for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        joined = re.sub(r"\\\n\s*(?:> )?", "", block)
-        for line in joined.splitlines():
-            if line.startswith("$ "):
-                steps.append(Step(line.removeprefix("$ ")))
+        goes_on = False
+        for line in block.splitlines():
+            if goes_on:
+                steps[-1].command += " " + line.strip().removesuffix("\\")
+            elif line.startswith("$ "):
+                steps.append(Step(line.removeprefix("$ ").removesuffix("\\")))
             elif line.strip(" .…"):
                 assert steps, f"output before any command: {line}"
                 steps[-1].shown.append(line)
+            goes_on = line.endswith("\\") and (goes_on or line.startswith("$ "))
     return steps
 
 
@@ -184,11 +188,13 @@ class Terminal:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        missing = ["it never became ready"]
-        while missing and time.monotonic() < deadline and self._running.poll() is None:
+        until = time.monotonic() + READY_TIMEOUT_S
+        ready, missing = False, ["it never became ready"]
+        while missing and time.monotonic() < until and self._running.poll() is None:
             time.sleep(0.05)
-            if self._ready():
+            if not ready and self._ready():
+                ready, until = True, time.monotonic() + PRINTED_TIMEOUT_S
+            if ready:
                 missing = _missing(step.shown, self._output.read_text())
         printed = self._output.read_text()
         if key := re.search(r"tk_dev_[0-9A-Za-z]{28}", printed):
@@ -274,5 +280,5 @@ def test_the_comparison_finds(shown: list[str], printed: str) -> None:
 
 
 def test_commands_and_what_they_print_are_told_apart() -> None:
-    text = "x\n```console\n$ curl -s \\\n    a\nHTTP/1.1 200 OK\n...\n\n$ make run\n```\n"
-    assert _steps(text) == [Step("curl -s a", ["HTTP/1.1 200 OK"]), Step("make run")]
+    text = "x\n```console\n$ curl -s \\\n    a\nHTTP \\\n 200\n...\n\n$ make run\n```\n"
+    assert _steps(text) == [Step("curl -s  a", ["HTTP \\", " 200"]), Step("make run")]
