@@ -144,8 +144,8 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             yield worker
         finally:
             await worker.finish_calls()
-            await settler.drain(config.shutdown_deadline_s)
-            await writer.drain(config.shutdown_deadline_s)
+            await settler.drain(FLUSH_DEADLINE_S)
+            await writer.drain(FLUSH_DEADLINE_S)
 
 
 @asynccontextmanager

@@ -27,7 +27,8 @@ async def test_headers_pass_both_ways_but_for_what_is_ours(
 ) -> None:
     monkeypatch.setenv("AGENT_KEY", "sk-agent")
     answer = (
-        b"HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nX-Agent: 1\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
+        b"HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nX-Agent: 1\r\n"
+        b"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
         b"X-Credits-Charged: 0\r\nX-Credits-Remaining: 7\r\nX-Request-Id: fake\r\nKeep-Alive: 5\r\n"
         b"Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\r\nok"
     )

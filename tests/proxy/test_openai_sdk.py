@@ -76,12 +76,15 @@ async def test_json_streams_and_lack_of_credits(
             streamed = (await gateway.settlements(2))[0]
             assert (streamed.ending, streamed.units) == ("completed", "token=40")
 
-            with pytest.raises(openai.APIStatusError) as refused:
+            async def spend_all() -> None:
                 for _ in range(20):
                     await client.chat.completions.create(
                         model="m",
                         messages=MESSAGES,  # type: ignore[arg-type]
                         extra_headers={"X-Agent-Usage": "900"},
                     )
+
+            with pytest.raises(openai.APIStatusError) as refused:
+                await spend_all()
             assert refused.value.status_code == 402
             assert re.search(r"may cost 1\.1 credits; 0\.\d+ are available", str(refused.value))

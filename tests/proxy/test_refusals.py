@@ -137,7 +137,10 @@ async def test_a_body_over_the_limit_is_413_whether_announced_or_not(
         "GET /any/../x HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /any/x HTTP/1.1\r\n\r\n",
         "GET /any/x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "POST /any/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        (
+            "POST /any/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n"
+        ),
         "POST /any/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         "GET /any/x HTTP/1.1\r\nHost: a\r\nX-API-Key : tk_dev_canary\r\n\r\n",
         "GET /any/x HTTP/1.1\r\nHost: a\r\nX-API-Key: tk_dev_canary\x00\r\n\r\n",
