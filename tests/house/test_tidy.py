@@ -111,10 +111,11 @@ def test_functions_stay_within_70_lines() -> None:
     assert long == []
 
 
-def test_lines_stay_within_100_characters() -> None:
+def test_lines_of_sql_and_lua_stay_within_100_characters() -> None:
+    """Python's are held by ruff."""
     long = [
         f"{_name(path)}:{number}"
-        for path in _files(".py", ".sql", ".lua")
+        for path in _files(".sql", ".lua")
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if len(line) > LINE_CHARACTERS_MAX
     ]
