@@ -35,7 +35,7 @@ RECORDER_SETTINGS = {
     "enable_mergejoin": "off",
     "statement_timeout": "25s",
 }
-NO_POSTINGS = (Posting(0, 0),)
+NO_POSTING = Posting(0, 0)
 
 log = logging.getLogger("tollkeeper.ledger")
 
@@ -134,12 +134,11 @@ def encode(rows: Sequence[Settlement]) -> tuple[str, ...]:
     """
     try:
         columns = list(zip(*rows, strict=True))
+        pairs = [postings[0] if postings else NO_POSTING for postings in columns[-1]]
         if max(map(len, columns[-1])) > 1:
-            spread = [(row, posting) for row in rows for posting in row.postings or NO_POSTINGS]
-            columns = list(zip(*(row for row, _ in spread), strict=True))
-            pairs = [posting for _, posting in spread]
-        else:
-            pairs = [postings[0] if postings else NO_POSTINGS[0] for postings in columns[-1]]
+            extra = [(row, posting) for row in rows for posting in row.postings[1:]]
+            columns = list(zip(*rows, *(row for row, _ in extra), strict=True))
+            pairs += [posting for _, posting in extra]
         call_ids, _, _, *numbers, ending, status, units, flags, held, charged, uncollected, _ = (
             columns
         )

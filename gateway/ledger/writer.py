@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from gateway.ledger.recorder import Recorded
     from policies.settlement import Settlement
 
-BATCH_ROWS_MAX = 2_000
-FLUSH_INTERVAL_MS = 100
+# A row costs about the same in batches of 500 as of 2 000, but while a batch is encoded, 1 µs per
+# row, the worker's calls wait.
+BATCH_ROWS_MAX = 1_000
+FLUSH_INTERVAL_MS = 50
 BACKLOG_ROWS_MAX = 1_000_000
 RETRY_PAUSE_MIN_S = 0.1
 RETRY_PAUSE_MAX_S = 5.0

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from tests.support.settlements import account_with_grants, assert_books_agree, settlement
+
+if TYPE_CHECKING:
+    from gateway.ledger import Ledger
+
+
+async def tampered(url: str, *statements: str) -> None:
+    """Change what triggers protect, as only somebody with the owner's password can."""
+    connection = await asyncpg.connect(url, server_settings={"session_replication_role": "replica"})
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "found_by"),
+    [
+        ("UPDATE grants SET settled_microcredits = settled_microcredits + 1", {"grants"}),
+        ("UPDATE grants SET amount_microcredits = amount_microcredits - 1", {"grants"}),
+        ("UPDATE grants SET expired_microcredits = 1", {"grants"}),
+        ("DELETE FROM ledger_entries WHERE kind = 'grant'", {"grants"}),
+        ("DELETE FROM ledger_entries WHERE kind = 'settle'", {"grants", "calls"}),
+        ("UPDATE ledger_entries SET microcredits = -6 WHERE kind = 'settle'", {"grants", "calls"}),
+        ("UPDATE ledger_entries SET account_id = 99 WHERE kind = 'settle'", {"calls"}),
+        ("DELETE FROM settlements", {"calls", "usage"}),
+        ("UPDATE settlements SET charged_microcredits = 6", {"calls", "usage"}),
+        ("UPDATE usage_hourly SET calls = 2", {"usage"}),
+        ("UPDATE usage_hourly SET held_microcredits = 0", {"usage"}),
+        ("DELETE FROM usage_hourly", {"usage"}),
+    ],
+)
+async def test_the_audit_finds_books_that_disagree(
+    ledger: Ledger, postgres_url: str, change: str, found_by: set[str]
+) -> None:
+    platform_id, account_id, (grant,) = await account_with_grants(ledger, 1_000)
+    call = settlement(((grant, 5),), platform_id=platform_id, account_id=account_id)
+    await ledger.record_settlements([call])
+    await assert_books_agree(ledger)
+
+    await tampered(postgres_url, change)
+
+    findings = {
+        "grants": await ledger.audit_grants(),
+        "calls": await ledger.audit_calls(),
+        "usage": await ledger.audit_usage(),
+    }
+    assert {name for name, rows in findings.items() if rows} == found_by
+    assert {row.account_id for rows in findings.values() for row in rows} <= {account_id, 99}
+    assert all(row.call_id == call.call_id for row in findings["calls"])
+
+
+async def test_the_audit_finds_a_grant_that_paid_more_than_it_had(ledger: Ledger) -> None:
+    platform_id, account_id, (grant,) = await account_with_grants(ledger, 4)
+    await ledger.record_settlements(
+        [settlement(((grant, 5),), platform_id=platform_id, account_id=account_id)]
+    )
+    (drift,) = await ledger.audit_grants()
+    assert (drift.grant_id, drift.settled_microcredits, drift.settled_by_ledger) == (grant, 5, 5)
+
+
+async def test_a_picture_tells_apart_what_came_after_a_moment(ledger: Ledger) -> None:
+    platform_id, account_id, (grant, other) = await account_with_grants(ledger, 1_000, 1_000)
+    mine = {"platform_id": platform_id, "account_id": account_id}
+    old, known, late = (settlement(((grant, due),), **mine) for due in (1, 10, 100))
+    moment_ms = old.settled_ms
+    known, late = (call._replace(settled_ms=moment_ms + 1) for call in (known, late))
+    await ledger.record_settlements([old, known, late])
+    unknown = settlement().call_id
+
+    picture = await ledger.audit_picture([account_id], [known.call_id, unknown], moment_ms)
+
+    assert {row.grant_id: row.settled_microcredits for row in picture.grants} == {
+        grant: 111,
+        other: 0,
+    }
+    assert picture.calls == [(known.call_id, account_id, 10, 0, known.settled_ms)]
+    assert picture.late == {grant: 100}
