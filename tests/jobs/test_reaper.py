@@ -1,3 +1,5 @@
+"""Holds whose lease is over are ended, once, whoever died."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""What no worker carries any more reaches Postgres from the outbox, once."""
+
 from __future__ import annotations
 
 import asyncio

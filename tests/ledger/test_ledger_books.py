@@ -1,3 +1,5 @@
+"""The audit sees every way in which the books can disagree."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,3 +1,5 @@
+"""What `apply` writes is what workers serve, priced by versions that never change."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""What workers and commands ask of keys, accounts, grants, epochs and settings."""
+
 from __future__ import annotations
 
 import asyncio

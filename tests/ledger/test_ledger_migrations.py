@@ -1,3 +1,5 @@
+"""The schema, its migrations, the queries that rely on it, and its partitions."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""A settlement is recorded exactly once, in every book, whoever sends it how often."""
+
 from __future__ import annotations
 
 import asyncio

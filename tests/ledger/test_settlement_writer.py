@@ -1,3 +1,5 @@
+"""A worker's queue: nothing lost, nothing acknowledged before Postgres has it."""
+
 from __future__ import annotations
 
 import asyncio

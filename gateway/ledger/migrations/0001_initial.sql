@@ -1,4 +1,5 @@
--- Times cross the driver as integer milliseconds; both functions are plain SQL so that the planner inlines them.
+-- Times cross the driver as integer milliseconds; both functions are plain SQL so that the planner
+-- inlines them.
 CREATE FUNCTION from_ms(ms bigint) RETURNS timestamptz LANGUAGE sql STABLE AS
     $$ SELECT 'epoch'::timestamptz + ms * interval '1 ms' $$;
 CREATE FUNCTION to_ms(moment timestamptz) RETURNS bigint LANGUAGE sql STABLE AS
@@ -83,13 +84,14 @@ CREATE TABLE price_versions (
 CREATE INDEX price_versions_route ON price_versions (route_id);
 ALTER TABLE routes ADD FOREIGN KEY (price_version_id) REFERENCES price_versions;
 
--- settled, expired and revoked are sums over ledger_entries, kept by the transaction that writes the entries.
--- Updated once per batch: room in the page keeps those updates off the index.
+-- settled, expired and revoked are sums over ledger_entries, kept by the transaction that writes
+-- the entries. Updated once per batch: room in the page keeps those updates off the index.
 CREATE TABLE grants (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     platform_id bigint NOT NULL REFERENCES platforms,
     account_id bigint NOT NULL REFERENCES accounts,
-    source text NOT NULL CHECK (source IN ('plan', 'pack', 'trial', 'coupon', 'manual', 'rollover')),
+    source text NOT NULL
+        CHECK (source IN ('plan', 'pack', 'trial', 'coupon', 'manual', 'rollover')),
     amount_microcredits microcredits NOT NULL,
     effective_at timestamptz NOT NULL,
     expires_at timestamptz CHECK (expires_at > effective_at),
@@ -102,7 +104,8 @@ CREATE TABLE grants (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX grants_account ON grants (account_id);
 
--- No foreign keys and one index: each would cost every call. The order of the columns is the driver's (writer).
+-- No foreign keys and one index: each would cost every call. The order of the columns is the
+-- driver's (writer).
 CREATE TABLE settlements (
     call_id uuid NOT NULL PRIMARY KEY,
     platform_id bigint NOT NULL,
@@ -130,14 +133,17 @@ CREATE TABLE ledger_entries (
     grant_id bigint NOT NULL,
     call_id uuid,
     kind text NOT NULL CHECK (kind IN ('settle', 'grant', 'expire', 'revoke', 'adjust')),
-    microcredits bigint NOT NULL CHECK (microcredits BETWEEN -9007199254740991 AND 9007199254740991),
+    microcredits bigint NOT NULL
+        CHECK (microcredits BETWEEN -9007199254740991 AND 9007199254740991),
     created_at timestamptz NOT NULL
 );
--- The audit asks for what was settled since a moment; rows come nearly in order, so a block range index is enough.
+-- The audit asks for what was settled since a moment; rows come nearly in order, so a block range
+-- index is enough.
 CREATE INDEX ledger_entries_created ON ledger_entries USING brin (created_at)
     WITH (pages_per_range = 32, autosummarize = on);
 
--- Kept by the transaction that inserts the settlements. The key's order serves "one account over a time".
+-- Kept by the transaction that inserts the settlements. The key's order serves "one account over a
+-- time".
 CREATE TABLE usage_hourly (
     platform_id bigint NOT NULL,
     account_id bigint NOT NULL,
@@ -152,10 +158,12 @@ CREATE TABLE usage_hourly (
     PRIMARY KEY (platform_id, account_id, hour, route_id, key_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
--- Append-only, whoever asks. Row triggers on UPDATE and DELETE cost an INSERT nothing and reach every partition.
+-- Append-only, whoever asks. Row triggers on UPDATE and DELETE cost an INSERT nothing and reach
+-- every partition.
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
 END $$;
 CREATE TRIGGER settlements_append_only BEFORE UPDATE OR DELETE ON settlements
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
@@ -168,30 +176,33 @@ CREATE TRIGGER ledger_entries_no_truncate BEFORE TRUNCATE ON ledger_entries
 CREATE TRIGGER price_versions_immutable BEFORE UPDATE OR DELETE ON price_versions
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
--- Makes the partitions of this month and of months_ahead more; answers the names of those it made. A UUIDv7 begins
--- with 48 bits of milliseconds, so a month is a range of ids. A month whose rows already went to the default
--- partition keeps them there (a warning says so): rows are never moved behind the writer's back.
-CREATE FUNCTION ensure_settlement_partitions(months_ahead integer) RETURNS SETOF text LANGUAGE plpgsql AS $$
+-- A UUIDv7 begins with 48 bits of milliseconds, so a month is a range of ids.
+CREATE FUNCTION first_call_id(month timestamp) RETURNS uuid LANGUAGE sql STABLE AS
+    $$ SELECT rpad(lpad(to_hex(to_ms(month AT TIME ZONE 'UTC')), 12, '0'), 32, '0')::uuid $$;
+
+-- Makes the partitions of this month and of months_ahead more; answers the names of those it made.
+-- A month whose rows already went to the default partition keeps them there (a warning says so):
+-- rows are never moved behind the writer's back.
+CREATE FUNCTION ensure_settlement_partitions(months_ahead integer) RETURNS SETOF text
+LANGUAGE plpgsql AS $$
 DECLARE
     first_month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
+    last_month timestamp := first_month + make_interval(months => months_ahead);
     month timestamp;
     partition_name text;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('settlements partitions'));
-    FOR month IN
-        SELECT generate_series(first_month, first_month + make_interval(months => months_ahead), '1 month')
-    LOOP
+    FOR month IN SELECT generate_series(first_month, last_month, '1 month') LOOP
         partition_name := 'settlements_' || to_char(month, 'YYYY_MM');
         CONTINUE WHEN to_regclass(partition_name) IS NOT NULL;
         BEGIN
             EXECUTE format(
                 'CREATE TABLE %I PARTITION OF settlements FOR VALUES FROM (%L) TO (%L)',
                 partition_name,
-                rpad(lpad(to_hex(to_ms(month AT TIME ZONE 'UTC')), 12, '0'), 32, '0'),
-                rpad(lpad(to_hex(to_ms((month + interval '1 month') AT TIME ZONE 'UTC')), 12, '0'), 32, '0'));
+                first_call_id(month), first_call_id(month + interval '1 month'));
             RETURN NEXT partition_name;
         EXCEPTION WHEN check_violation THEN
-            RAISE WARNING 'calls of % are already in settlements_default and stay there', partition_name;
+            RAISE WARNING 'calls of % are in settlements_default and stay there', partition_name;
         END;
     END LOOP;
 END $$;

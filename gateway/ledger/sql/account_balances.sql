@@ -7,7 +7,8 @@ SELECT
         grants.amount_microcredits - grants.settled_microcredits
         - grants.expired_microcredits - grants.revoked_microcredits
     ) FILTER (
-        WHERE grants.effective_at <= now() AND (grants.expires_at IS NULL OR grants.expires_at > now())
+        WHERE grants.effective_at <= now()
+            AND (grants.expires_at IS NULL OR grants.expires_at > now())
     ), 0)::bigint AS left_microcredits
 FROM accounts
 LEFT JOIN grants ON grants.account_id = accounts.id

@@ -1,5 +1,6 @@
--- What the admit script needs of an account besides its keys and lots. The month's count is rebuilt from settled
--- calls: calls refused or voided never counted, calls still running are not known here.
+-- What the admit script needs of an account besides its keys and lots. The month's count is rebuilt
+-- from settled calls: calls refused or voided never counted, calls still running are not known
+-- here.
 SELECT
     accounts.status,
     coalesce((plans.spec ->> 'requests_per_minute')::bigint, 0) AS rpm,

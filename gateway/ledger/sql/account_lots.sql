@@ -1,4 +1,5 @@
--- Lots that can still pay, in burn-down order: priority, then soonest expiry, then oldest (policies/burndown.py).
+-- Lots that can still pay, in burn-down order: priority, then soonest expiry, then oldest
+-- (policies/burndown.py).
 SELECT
     id AS grant_id,
     amount_microcredits - settled_microcredits - expired_microcredits - revoked_microcredits

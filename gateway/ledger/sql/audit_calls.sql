@@ -1,4 +1,5 @@
--- I2, the Postgres half: what a settlement charged is what its entries took, and no entry lacks its settlement.
+-- I2, the Postgres half: what a settlement charged is what its entries took, and no entry lacks its
+-- settlement.
 SELECT
     replace(coalesce(settlements.call_id, entries.call_id)::text, '-', '') AS call_id,
     coalesce(settlements.account_id, entries.account_id) AS account_id,

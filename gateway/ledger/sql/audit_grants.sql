@@ -1,5 +1,5 @@
--- I1, the Postgres half: each lot's sums are those of its entries, and it paid no more than it had. Answers what
--- disagrees.
+-- I1, the Postgres half: each lot's sums are those of its entries, and it paid no more than it had.
+-- Answers what disagrees.
 SELECT
     grants.id AS grant_id,
     grants.account_id,
@@ -15,7 +15,8 @@ FROM grants
 LEFT JOIN (
     SELECT
         grant_id,
-        coalesce(sum(microcredits) FILTER (WHERE kind IN ('grant', 'adjust')), 0)::bigint AS granted,
+        coalesce(sum(microcredits) FILTER (WHERE kind IN ('grant', 'adjust')), 0)::bigint
+            AS granted,
         coalesce(-sum(microcredits) FILTER (WHERE kind = 'settle'), 0)::bigint AS settled,
         coalesce(-sum(microcredits) FILTER (WHERE kind = 'expire'), 0)::bigint AS expired,
         coalesce(-sum(microcredits) FILTER (WHERE kind = 'revoke'), 0)::bigint AS revoked

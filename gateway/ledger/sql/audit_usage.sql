@@ -1,4 +1,5 @@
--- Roll-ups are the sums of their settlements, per hour, account, route and key. Answers what disagrees.
+-- Roll-ups are the sums of their settlements, per hour, account, route and key. Answers what
+-- disagrees.
 SELECT
     account_id,
     route_id,

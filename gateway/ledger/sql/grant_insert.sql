@@ -1,7 +1,8 @@
 -- A lot and its ledger entry, or neither.
 WITH granted AS (
     INSERT INTO grants (
-        platform_id, account_id, source, amount_microcredits, effective_at, expires_at, priority, note
+        platform_id, account_id, source, amount_microcredits,
+        effective_at, expires_at, priority, note
     )
     SELECT platform_id, id, $2, $3, coalesce(from_ms($4), now()), from_ms($5), $6, $7
     FROM accounts WHERE id = $1

@@ -1,4 +1,5 @@
--- The last calls of an account, newest first. Ids begin with the time, so the newest are at the index's end.
+-- The last calls of an account, newest first. Ids begin with the time, so the newest are at the
+-- index's end.
 SELECT
     replace(call_id::text, '-', '') AS call_id,
     account_id,

@@ -1,25 +1,30 @@
--- The writer's one statement: settlements, ledger entries, grants.settled and the hourly roll-up of a batch, all or nothing.
+-- The writer's one statement: settlements, ledger entries, grants.settled and the hourly roll-up of
+-- a batch, all or nothing.
 --
--- Exactly once: everything after `inserted` is computed from rows that this very statement inserted. A batch sent
--- twice (its COMMIT was cut off, two writers have it, the sweeper came by) changes nothing the second time.
+-- Exactly once: everything after `inserted` is computed from rows that this very statement
+-- inserted. A batch sent twice (its COMMIT was cut off, two writers have it, the sweeper came by)
+-- changes nothing the second time.
 --
--- No deadlock: locks are taken in one order by every writer. Settlements by call id, then grants by id (`locked`),
--- then roll-ups by key; the `>= 0` makes the third wait for the second.
+-- No deadlock: locks are taken in one order by every writer. Settlements by call id, then grants by
+-- id (`locked`), then roll-ups by key; the `>= 0` makes the third wait for the second.
 --
--- Input: one array element per settlement and posting. A settlement without a posting has grant 0, one with several
--- is there several times and inserted once. Otherwise call ids are distinct (the caller sees to it). Arrays come as
--- text because the driver spends 0.3 µs on each element of a binary array, far more than parsing text costs here.
--- `IS TRUE` keeps IN a hashed look-up: as a join it could become quadratic under a plan made for a small batch.
+-- Input: one array element per settlement and posting. A settlement without a posting has grant 0,
+-- one with several is there several times and inserted once. Otherwise call ids are distinct (the
+-- caller sees to it). Arrays come as text because the driver spends 0.3 µs on each element of a
+-- binary array, far more than parsing text costs here. `IS TRUE` keeps IN a hashed look-up: as a
+-- join it could become quadratic under a plan made for a small batch.
 WITH batch AS MATERIALIZED (
     SELECT * FROM unnest(
-        $1::text::uuid[], $2::text::bigint[], $3::text::bigint[], $4::text::bigint[], $5::text::bigint[],
-        $6::text::bigint[], $7::text::bigint[], $8::text::bigint[], $9::text::text[], $10::text::smallint[],
-        $11::text::text[], $12::text::text[], $13::text::bigint[], $14::text::bigint[], $15::text::bigint[],
+        $1::text::uuid[], $2::text::bigint[], $3::text::bigint[], $4::text::bigint[],
+        $5::text::bigint[], $6::text::bigint[], $7::text::bigint[], $8::text::bigint[],
+        $9::text::text[], $10::text::smallint[], $11::text::text[], $12::text::text[],
+        $13::text::bigint[], $14::text::bigint[], $15::text::bigint[],
         $16::text::bigint[], $17::text::bigint[]
     ) AS batch (
-        call_id, platform_id, account_id, key_id, route_id,
-        price_version, admitted_ms, settled_ms, ending, status,
-        units, flags, held, charged, uncollected,
+        call_id, platform_id, account_id, key_id,
+        route_id, price_version, admitted_ms, settled_ms,
+        ending, status, units, flags,
+        held, charged, uncollected,
         grant_id, posted
     )
 ), inserted AS (
@@ -38,7 +43,9 @@ WITH batch AS MATERIALIZED (
     FROM batch
     WHERE grant_id <> 0 AND (call_id IN (SELECT call_id FROM inserted)) IS TRUE
 ), entries AS (
-    INSERT INTO ledger_entries (platform_id, account_id, grant_id, call_id, kind, microcredits, created_at)
+    INSERT INTO ledger_entries (
+        platform_id, account_id, grant_id, call_id, kind, microcredits, created_at
+    )
     SELECT platform_id, account_id, grant_id, call_id, 'settle', -posted, from_ms(settled_ms)
     FROM fresh
 ), sums AS MATERIALIZED (
@@ -57,7 +64,8 @@ WITH batch AS MATERIALIZED (
     INSERT INTO usage_hourly
     SELECT platform_id, account_id, date_trunc('hour', settled_at, 'UTC'), route_id, key_id,
         count(*), count(*) FILTER (WHERE ending = 'completed'),
-        sum(held_microcredits)::bigint, sum(charged_microcredits)::bigint, sum(uncollected_microcredits)::bigint
+        sum(held_microcredits)::bigint, sum(charged_microcredits)::bigint,
+        sum(uncollected_microcredits)::bigint
     FROM inserted
     WHERE (SELECT count(*) FROM moved) >= 0
     GROUP BY 1, 2, 3, 4, 5
@@ -67,7 +75,8 @@ WITH batch AS MATERIALIZED (
         calls_completed = usage_hourly.calls_completed + excluded.calls_completed,
         held_microcredits = usage_hourly.held_microcredits + excluded.held_microcredits,
         charged_microcredits = usage_hourly.charged_microcredits + excluded.charged_microcredits,
-        uncollected_microcredits = usage_hourly.uncollected_microcredits + excluded.uncollected_microcredits
+        uncollected_microcredits =
+            usage_hourly.uncollected_microcredits + excluded.uncollected_microcredits
 )
 SELECT
     (SELECT count(*) FROM inserted) AS inserted,

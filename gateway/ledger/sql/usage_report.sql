@@ -1,7 +1,9 @@
--- Usage for people, from the roll-ups: a report over years reads hours, never calls. What is not asked to be told
--- apart ($5 account, $6 route, $7 key, $8 a unit of time or '') comes back as NULL. Whole hours only.
+-- Usage for people, from the roll-ups: a report over years reads hours, never calls. What is not
+-- asked to be told apart ($5 account, $6 route, $7 key, $8 a unit of time or '') comes back as
+-- NULL. Whole hours only.
 SELECT
-    CASE WHEN $8 <> '' THEN to_ms(date_trunc(nullif($8, ''), usage_hourly.hour, 'UTC')) END AS since_ms,
+    CASE WHEN $8 <> '' THEN to_ms(date_trunc(nullif($8, ''), usage_hourly.hour, 'UTC')) END
+        AS since_ms,
     CASE WHEN $5 THEN accounts.name END AS account_name,
     CASE WHEN $6 THEN routes.name END AS route_name,
     CASE WHEN $7 THEN usage_hourly.key_id END AS key_id,
