@@ -90,7 +90,10 @@ async def running_node(
             await _check_deployment(ledger, counters)
             report = await apply_config(ledger, counters, config)
         node = RunningNode(config, report.platform_id, pool, ledger, counters)
-        await stack.enter_async_context(serving(build_app(node, admin_token), host, port))
+        try:
+            await stack.enter_async_context(serving(build_app(node, admin_token), host, port))
+        except OSError as error:  # somebody took the port since it was found free
+            raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
         await stack.enter_async_context(_running_jobs(ledger, counters, gateway.shards))
         yield node
 

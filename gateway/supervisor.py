@@ -35,6 +35,7 @@ from gateway.embedded.servers import Servers, embedded_servers
 from gateway.embedded.spawn import EmbeddedError, stop_leftover
 from gateway.logs import set_up_logs
 from gateway.mistakes import StartError
+from gateway.operations.errors import OperationError
 from gateway.worker_pool import WorkerFailedError, WorkerPool
 from policies.units import MICROCREDITS_PER_CREDIT
 
@@ -209,8 +210,10 @@ def _mistakes(error: BaseException) -> list[str] | None:
         return [line for problems in found for line in problems or ()]
     if isinstance(error, ConfigError | StartError):
         return [str(problem) for problem in error.problems]
-    if isinstance(error, EmbeddedError | WorkerFailedError):
+    if isinstance(error, EmbeddedError | WorkerFailedError | OperationError):
         return [str(error)]
+    if isinstance(error, OSError) and error.filename:  # no space left, read only, not ours
+        return [f"{error.filename}: {error.strerror}"]
     return None
 
 
@@ -241,6 +244,8 @@ def _with_ports(config: Config, options: DevOptions) -> Config:
         proxy_listen=_listen(config.gateway.proxy_listen, options.port),
         control_listen=_listen(config.gateway.control_listen, options.control_port),
     )
+    if gateway.proxy_listen == gateway.control_listen:
+        raise StartError(f"proxy and control plane can't both listen on {gateway.proxy_listen}")
     return dataclasses.replace(config, gateway=gateway)
 
 

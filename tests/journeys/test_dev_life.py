@@ -100,16 +100,21 @@ async def test_calls_are_charged_recorded_and_there_after_a_stop_and_a_restart(
     assert f": credits-charged={charged} credits-remaining={1000 - 2 * charged}" in text
 
     await eventually(lambda: _has(first, 2, 2 * charged))
-    left = await balance(first)  # not in Postgres yet
+    left = await balance(first) - charged  # what comes is charged as well
+    running = first.stream(chunks=10, chunk_ms=50)
+    text = await anext(running)
     pids = first.pids
-    assert await first.stop() == 0
+    stopping = asyncio.create_task(first.stop())
+    text += "".join([part async for part in running])
+    assert f": credits-charged={charged} credits-remaining={left}" in text
+    assert await stopping == 0
     assert not any(map(command_of, pids))
 
     second = await start(tmp_path / "d")
     assert second.ready["api_key"] == first.ready["api_key"]
     assert second.ready["admin_token"] == first.ready["admin_token"]
-    assert left == 1000 - 2 * charged - Decimal("0.1")
-    assert await settled(second) == (3, int((1000 - left) * 1_000_000))
+    assert left == 1000 - 3 * charged - Decimal("0.1")
+    assert await settled(second) == (4, int((1000 - left) * 1_000_000))
     assert await balance(second) == left - Decimal("0.1")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.embedded.agent import SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT
+from gateway.embedded.ports import free_port
 from tests.support import dev as support
 from tests.support.dev import ROOT, edit, refused
 
@@ -67,6 +68,14 @@ async def test_every_taken_port_is_named(config_file: Path, tmp_path: Path) -> N
     assert [line for line in lines if "taken by another program" in line] == lines
     assert ports[0] in lines[0]
     assert ports[1] in lines[1]
+
+
+async def test_one_port_for_both_proxy_and_control_plane_is_refused(
+    config_file: Path, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    (line,) = await refused(config_file, tmp_path / "d", "--port", port, "--control-port", port)
+    assert port in line
 
 
 async def test_a_taken_port_of_the_sample_agent_is_named_with_the_route_that_needs_it(

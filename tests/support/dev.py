@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 TOLLKEEPER = (str(Path(sys.executable).with_name("tollkeeper")),)
@@ -47,6 +47,21 @@ class Dev:
             session.post(self.ready["proxy_url"] + path, json=body, headers=sent) as answer,
         ):
             return answer.status, answer.headers, await answer.text()
+
+    async def stream(self, chunks: int, chunk_ms: int) -> AsyncIterator[str]:
+        """The parts of a streamed answer that takes its time, as they come."""
+        sent = {
+            "Authorization": f"Bearer {self.ready['api_key']}",
+            "X-Agent-Chunks": str(chunks),
+            "X-Agent-Chunk-Ms": str(chunk_ms),
+        }
+        body = {**HELLO, "stream": True}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(self.ready["proxy_url"] + CHAT, json=body, headers=sent) as answer,
+        ):
+            async for part in answer.content.iter_any():
+                yield part.decode()
 
     async def control(self, path: str, token: str | None = None) -> tuple[int, Any]:
         """A GET on the control plane: status and JSON."""
