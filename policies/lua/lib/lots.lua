@@ -26,7 +26,7 @@ local function read_lots(account_key, order, allocation, now_ms)
         available = tonumber(values[n + 1]),
         held = tonumber(values[n + 2]),
         settled = tonumber(values[n + 3]),
-        spendable = i <= ordered and tonumber(values[n + 5]) <= now_ms
+        spendable = tonumber(values[n + 5]) <= now_ms
           and (expires_ms == 0 or now_ms < expires_ms),
       }
       by_id[id] = lot
