@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 KEY_NAME_DEFAULT = "default"
 KEY_NAME_CHARACTERS_MAX = 100
+# A longer reference may be a mistyped key, which is nearly a key: it is not repeated.
+PREFIX_CHARACTERS_MAX = 12
 # The version of the one pepper a deployment has; a second pepper will count on.
 PEPPER_VERSION = 1
 
@@ -103,7 +105,7 @@ async def find_key(ledger: Ledger, platform_id: int, reference: str) -> KeyListR
         shown = f"{prefix}…{last4}"
     else:
         found = [key for key in keys if reference in (str(key.key_id), key.prefix)]
-        shown = reference
+        shown = reference if len(reference) <= PREFIX_CHARACTERS_MAX else "tk_…"
     if not found:
         raise UsageError(f'there is no key "{shown}": "tollkeeper keys list" shows their numbers')
     if len(found) > 1:
