@@ -66,6 +66,22 @@ async def test_silence_within_a_stream_runs_out_of_idle_time(client: UpstreamCli
         await eventually(lambda: agent.open == 0)
 
 
+async def test_a_late_head_is_followed_by_idle_time_not_by_the_first_byte_time(
+    client: UpstreamClient,
+) -> None:
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await asyncio.sleep(0.15)
+        await talk.send(CHUNKED + b"2\r\nhi\r\n")
+        await talk.gone()
+
+    async with nasty_upstream(script) as agent:
+        answer = await get(client, agent, origin_of(agent, idle=80))
+        with pytest.raises(UpstreamTimeout) as caught:
+            await asyncio.wait_for(whole(answer), 20)
+        assert caught.value.phase == "idle"
+
+
 async def test_a_slow_stream_is_not_idle_but_its_total_time_ends(client: UpstreamClient) -> None:
     async def script(talk: Conversation) -> None:
         await talk.request()
@@ -144,6 +160,39 @@ async def test_an_agent_that_stops_reading_an_upload_runs_out_of_idle_time(
         with pytest.raises(UpstreamTimeout) as caught:
             await post(client, agent, body(), origin_of(agent, idle=150, first_byte=50))
         assert caught.value.phase == "idle"
+
+
+async def test_an_agent_that_reads_slowly_is_not_idle(client: UpstreamClient) -> None:
+    body = b"x" * (32 << 20)
+
+    async def script(talk: Conversation) -> None:
+        await talk.head()
+        left = len(body)
+        while left:
+            left -= len(await talk.reader.read(1 << 20))
+            await asyncio.sleep(0.004)
+        await talk.send(HI)
+        await talk.gone()
+
+    async with nasty_upstream(script) as agent:
+        answer = await post(client, agent, body, origin_of(agent, idle=120, first_byte=60_000))
+        assert answer.body == b"hi"
+
+
+async def test_the_first_byte_time_begins_when_the_upload_ends(client: UpstreamClient) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.5)
+        yield b"x"
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await asyncio.sleep(0.4)
+        await talk.send(HI)
+        await talk.gone()
+
+    async with nasty_upstream(script) as agent:
+        answer = await post(client, agent, body(), origin_of(agent, first_byte=600))
+        assert answer.body == b"hi"
 
 
 async def test_a_client_that_uploads_slowly_does_not_use_up_the_first_byte_time(
