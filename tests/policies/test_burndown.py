@@ -1,3 +1,5 @@
+"""Which lots pay: the order, and the arithmetic of reserve and settle."""
+
 from __future__ import annotations
 
 from hypothesis import given

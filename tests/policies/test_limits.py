@@ -1,3 +1,5 @@
+"""The rate of a minute and the quota of a calendar month."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
