@@ -40,7 +40,7 @@ from gateway.worker_pool import WorkerFailedError, WorkerPool
 from policies.units import MICROCREDITS_PER_CREDIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from gateway.config import Config, GatewayConfig
@@ -51,7 +51,7 @@ DEMO_MICROCREDITS = 1_000 * MICROCREDITS_PER_CREDIT
 ADMIN_TOKEN_VARIABLE = "TOLLKEEPER_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 # How long workers of a killed run may take to notice, before they are killed too.
 LEFTOVER_WORKER_DEADLINE_S = 2.0
-PORT_PATIENCE_S = 3.0  # for ports that a killed run or a stopping one still holds
+PORT_PATIENCE_S = 2.0
 POLL_INTERVAL_S = 0.05
 
 
@@ -88,8 +88,8 @@ def run_serve(options: ServeOptions) -> int:
 async def _dev(options: DevOptions, voice: Voice) -> None:
     config = _with_ports(_read_config(options.config), options)
     with open_data_dir(options.data_dir) as folder:
-        patience_s = PORT_PATIENCE_S if await _end_leftovers(folder) else 0
-        agent_port = await _claim_ports(config, patience_s)
+        await _end_leftovers(folder)
+        agent_port = await _claim_ports(config)
         async with contextlib.AsyncExitStack() as stack:
             pool = _pool(config)
             stack.push_async_callback(pool.stop)  # should the start fail before they have work
@@ -128,8 +128,7 @@ async def _serve(options: ServeOptions, voice: Voice) -> None:
         problems.append('gateway.key_pepper: serve needs one, such as "env:TOLLKEEPER_PEPPER"')
     if pepper is None or problems:
         raise StartError(*problems)
-    for listen in (gateway.proxy_listen, gateway.control_listen):
-        await _claim(listen, PORT_PATIENCE_S)
+    await _claim({gateway.proxy_listen: "", gateway.control_listen: ""})
     async with contextlib.AsyncExitStack() as stack:
         pool = _pool(config)
         stack.push_async_callback(pool.stop)
@@ -271,52 +270,44 @@ def _pepper(config: Config) -> bytes | None:
     return resolve_secret(reference).encode() if reference is not None else None
 
 
-async def _end_leftovers(folder: DataDir) -> bool:
+async def _end_leftovers(folder: DataDir) -> None:
     """Ends workers that outlive a killed run: they hold the port, and their servers are gone.
-
-    True if the last run was killed.
 
     What they had not written yet is in the Redis outbox.
     """
     left = folder.left_running()
     for pid in left.worker_pids if left else ():
         await stop_leftover(pid, "gateway.worker", signal.SIGTERM, LEFTOVER_WORKER_DEADLINE_S)
-    return left is not None
 
 
-async def _claim_ports(config: Config, patience_s: float) -> int:
+async def _claim_ports(config: Config) -> int:
     """Makes sure that all ports can be had; the port for the sample agent.
 
     Raises: StartError naming every port that is taken.
     """
-    problems: list[str] = []
-    for listen in (config.gateway.proxy_listen, config.gateway.control_listen):
-        try:
-            await _claim(listen, patience_s)
-        except StartError as error:
-            problems += error.problems
+    listens = {config.gateway.proxy_listen: "", config.gateway.control_listen: ""}
     route = route_to_sample_agent(config.routes)
     if route is not None:
-        try:
-            await _claim(f"{SAMPLE_AGENT_HOST}:{SAMPLE_AGENT_PORT}", patience_s)
-        except StartError as error:
-            problems += [
-                f'the sample agent, which route "{route}" forwards to: {one}'
-                for one in error.problems
-            ]
-    if problems:
-        raise StartError(*problems)
+        address = f"{SAMPLE_AGENT_HOST}:{SAMPLE_AGENT_PORT}"
+        listens[address] = f'the sample agent, which route "{route}" forwards to: '
+    await _claim(listens)
     return free_port() if route is None else SAMPLE_AGENT_PORT
 
 
-async def _claim(listen: str, patience_s: float) -> None:
-    """Waits a little for a port that somebody is just letting go of."""
-    host, port = parse_listen(listen)
+async def _claim(listens: Mapping[str, str]) -> None:
+    """Waits a little for addresses that a killed run is just letting go of.
+
+    Raises: StartError naming all that stay taken, each after what it is for.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience_s
-    while problem := listen_problem(host, port):
+    deadline = loop.time() + PORT_PATIENCE_S
+    while problems := [
+        f"{purpose}can't listen on {listen}: {problem}"
+        for listen, purpose in listens.items()
+        if (problem := listen_problem(*parse_listen(listen)))
+    ]:
         if loop.time() > deadline:
-            raise StartError(f"can't listen on {listen}: {problem}")
+            raise StartError(*problems)
         await asyncio.sleep(POLL_INTERVAL_S)
 
 

@@ -21,6 +21,12 @@ async def test_redis7_url_is_at_least_redis_7(redis7_url: str) -> None:
         assert int((await client.info())["redis_version"].split(".")[0]) >= 7
 
 
+async def test_postgres_url_is_migrated(postgres_url: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    assert await connection.fetchval("SELECT count(*) FROM settlements") == 0
+    await connection.close()
+
+
 async def test_each_test_has_a_database_of_its_own(blank_postgres_url: str) -> None:
     connection = await asyncpg.connect(blank_postgres_url)
     tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
