@@ -93,12 +93,12 @@ class Exchange:
         if call.gone:
             await self.settler.void(self.hold)
             return
-        call.interruptible = asyncio.current_task()
+        call.interruptible = True
         try:
             answer = await self._send(body)
             self.status = answer.status
             if answer.body is not None:
-                call.interruptible = None
+                call.interruptible = False
                 await self._answer_whole(answer, answer.body)
             else:
                 await self._answer_stream(answer)
@@ -121,7 +121,7 @@ class Exchange:
             log.warning("call %s: the agent's answer is broken: %s", self.hold.call_id, exc)
             await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_BROKEN)
         finally:
-            call.interruptible = None
+            call.interruptible = False
 
     async def _send(self, body: bytes | None) -> Answer:
         call, head, offer = self.call, self.head, self.hold.offer
@@ -196,7 +196,7 @@ class Exchange:
         except asyncio.CancelledError:
             answer.abort()
             raise
-        call.interruptible = None
+        call.interruptible = False
         receipt = await self._settle(_ending_of(answer.status))
         if chunked:
             if self.event_stream:
@@ -274,7 +274,7 @@ class Exchange:
 
     async def _finish(self, ending: Ending) -> None:
         """Settle a call whose client gets nothing more."""
-        self.call.interruptible = None
+        self.call.interruptible = False
         await self._settle(ending)
         self.call.abort()
 
@@ -285,7 +285,7 @@ class Exchange:
 
     async def _refuse(self, ending: Ending, refusal: Refusal) -> None:
         """Settle a call that got no answer from the agent, and say why."""
-        self.call.interruptible = None
+        self.call.interruptible = False
         self.status = refusal.status
         receipt = await self._settle(ending)
         lines = answers.price_lines(self.hold.call_id, receipt)
@@ -294,10 +294,9 @@ class Exchange:
     async def _interrupted(self) -> None:
         """Settle what was seen: the client left, or the worker's deadline for calls has passed."""
         call = self.call
-        call.interruptible = None
-        task = asyncio.current_task()
-        if call.gone and task is not None:
-            task.uncancel()
+        call.interruptible = False
+        if call.gone:
+            call.uncancel()
             await self._settle(Ending.CLIENT_DISCONNECT)
             return
         await asyncio.shield(asyncio.ensure_future(self._settle(Ending.UNKNOWN)))

@@ -76,31 +76,30 @@ class Proxy:
         self._body_timeout_s = body_timeout_s
         self._unready = unready
 
-    async def handle(self, call: Call) -> Call:
+    async def handle(self, call: Call) -> None:
         """Serve one request; the client gets an answer or sees its connection cut."""
         call_id = self._call_ids.new()
         head = read_head(call.message)
         if isinstance(head, Refusal):
             refuse(call, head, ErrorStyle.PROBLEM, call_id)
-            return call
+            return
         if head.path.startswith(OWN_PREFIX):
             self._answer_own(call, head.path, call_id)
-            return call
+            return
         principal = await self._authenticate(head)
         if isinstance(principal, Refusal):
             refuse(call, principal, ErrorStyle.PROBLEM, call_id)
-            return call
+            return
         platform = self.offers.get(principal.platform_id)
         offer = platform.find(head.method, head.path) if platform is not None else None
         if platform is None or offer is None:
             refuse(call, errors.NO_ROUTE, ErrorStyle.PROBLEM, call_id)
-            return call
+            return
         refusal = self._too_early(head, offer)
         if refusal is None:
             refusal = await self._serve(call, head, Quest(call_id, principal, platform, offer))
         if refusal is not None:
             refuse(call, refusal, offer.route.errors, call_id)
-        return call
 
     def _too_early(self, head: RequestHead, offer: Offer) -> Refusal | None:
         """What can be refused before the body is read or credits are looked at."""

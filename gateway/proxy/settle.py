@@ -21,10 +21,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from policies.burndown import split
-
 from gateway.clock import now_ms
 from gateway.counters import CountersUnavailable
+from policies.burndown import split
 from policies.decision import HoldGone, Settled, ShardLost, format_postings, parse_postings
 from policies.settlement import Settlement, owed, result_blob, units_text
 
