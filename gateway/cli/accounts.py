@@ -88,7 +88,7 @@ def create(
         document = {"account": _account_document(made.account) | {"granted": granted}}
         print_json(document | ({"key": new_key_document(new_key)} if new_key else {}))
         return
-    say(f"Account {made.account.name} has {granted} credits.")
+    say(f"Account {made.account.name} is ready, with {granted} credits.")
     if new_key:
         print_new_key(new_key, as_json=False)
 

@@ -1,15 +1,23 @@
--- A shard and some of its accounts at one instant, for the audit. Read only. Unlike inspect.lua it also shows what is
--- settled and on its way to Postgres, without which the two can't be compared while calls run.
+-- A shard and some of its accounts at one instant, for the audit. Read only. Unlike inspect.lua it
+-- also shows what is settled and on its way to Postgres, without which Redis and Postgres can't be
+-- compared while calls run.
 --
--- KEYS  1 shard meta   2 holds   3 leases   4 outbox   5 … accounts
+-- KEYS  1 shard meta
+--       2 shard holds
+--       3 shard leases
+--       4 shard outbox
+--       5 ... accounts
 -- ARGV  1 how many holds, leases or outbox entries at most: Redis serves nobody else meanwhile
 -- Result, one of
 --   {'TOO_LARGE', holds, leases, outbox entries}
---   {'OK', epoch (0: the shard is not open), now_ms, {call id, hold text, …}, {call id, deadline_ms, …},
---     {{outbox id, {field, value, …}}, …}, {{field, value, …} of each account}}
+--   {'OK', epoch (0: the shard is not open), now_ms, {call id, hold text, ...},
+--     {call id, deadline_ms, ...}, {{outbox id, {field, value, ...}}, ...},
+--     {{field, value, ...} of each account}}
 --
--- Example: EVAL … 5 tk:{s012}:meta tk:{s012}:holds tk:{s012}:leases tk:{s012}:outbox tk:{s012}:a:7 100000
---       →  {'OK', 3, 1790000000123, {'0190…ab', 'h|7|…'}, {'0190…ab', '1790000060123'}, {}, {{'epoch', '3', …}}}
+-- Example: EVAL ... 5 tk:{s012}:meta tk:{s012}:holds tk:{s012}:leases tk:{s012}:outbox
+--            tk:{s012}:a:7 100000
+--       -> {'OK', 3, 1790000000123, {'0190...ab', 'h|7|...'}, {'0190...ab', '1790000060123'}, {},
+--            {{'epoch', '3', ...}}}
 assert(#KEYS >= 4 and #ARGV == 1, 'picture takes 4 or more KEYS and 1 ARGV')
 local call, most = redis.call, tonumber(ARGV[1])
 local sizes = {call('HLEN', KEYS[2]), call('ZCARD', KEYS[3]), call('XLEN', KEYS[4])}

@@ -126,7 +126,7 @@ async def test_people_get_the_same_as_text(cli: CommandLine) -> None:
         (
             "route added: suggest, health",
             "Nothing changes",
-            "Account alice has 7 credits.",
+            "Account alice is ready, with 7 credits.",
             "no call was made",
             "0.5 credits more",
             "POST /agents/suggest",
