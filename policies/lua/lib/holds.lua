@@ -60,8 +60,8 @@ local function settle_hold(call_id, text, owed, result, epoch, seq, now_ms)
   local account_id, admitted_ms, held, allocation, context =
     string.match(text, '^h|(%d+)|(%d+)|(%d+)|%d+|([^|]*)|(.*)$')
   assert(account_id == string.match(KEYS[2], ':a:(.+)'), 'the hold is of another account')
-  local grant_id, part = string.match(allocation, '^(%d+):(%d+)$')
-  local id = grant_id or ''
+  local id, part = string.match(allocation, '^(%d+):(%d+)$')
+  id = id or '' -- of several lots or none
   local available_field, held_field, settled_field = 'a:' .. id, 'h:' .. id, 's:' .. id
   local account = call('HMGET', KEYS[2], 'running', 'lots', available_field, held_field,
     settled_field, 'e:' .. id, 'f:' .. id)
@@ -69,7 +69,7 @@ local function settle_hold(call_id, text, owed, result, epoch, seq, now_ms)
 
   local writes, postings, uncollected, remaining
   part = tonumber(part)
-  if account[2] == grant_id and owed <= part and part <= tonumber(account[4]) then
+  if part and account[3] and owed <= part and part <= tonumber(account[4]) then
     -- One lot, which covers it: the common case, and half the work.
     local available = tonumber(account[3]) + part - owed
     writes = {
@@ -77,9 +77,13 @@ local function settle_hold(call_id, text, owed, result, epoch, seq, now_ms)
       settled_field, format('%d', account[5] + owed),
     }
     postings, uncollected = owed > 0 and format('%s:%d', id, owed) or '', 0
-    local expires_ms = tonumber(account[6])
-    local spendable = tonumber(account[7]) <= now_ms and (expires_ms == 0 or now_ms < expires_ms)
-    remaining = spendable and available or 0
+    if account[2] == id then
+      local expires_ms = tonumber(account[6])
+      local spendable = tonumber(account[7]) <= now_ms and (expires_ms == 0 or now_ms < expires_ms)
+      remaining = spendable and available or 0
+    else
+      remaining = remaining_with(KEYS[2], account[2], now_ms, id, available)
+    end
   else
     writes, postings, uncollected, remaining =
       charge_lots(KEYS[2], account[2], allocation, owed, now_ms)
