@@ -141,7 +141,7 @@ class ShardModel:
         account.facts.update(fields)
         return self._wrote("OK")
 
-    def grant(  # noqa: PLR0917 -- the script's own order
+    def grant(
         self,
         account_id: int,
         epoch: int,
@@ -164,7 +164,7 @@ class ShardModel:
         account.order = list(dict.fromkeys(known + account.order))
         return self._wrote("OK")
 
-    def admit(  # noqa: PLR0917 -- the script's own order
+    def admit(
         self,
         account_id: int,
         call_id: str,
@@ -211,7 +211,7 @@ class ShardModel:
         self._wrote("OK")
         return self._admitted(hold, remaining - amount, rpm, rate)
 
-    def settle(  # noqa: PLR0917 -- the script's own order
+    def settle(
         self,
         account_id: int,
         call_id: str,
