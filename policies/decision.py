@@ -2,15 +2,13 @@
 
 Denials are values, matched exhaustively by their type; only failures are exceptions. `allocation`
 and `postings` stay the text that Redis replied ("12:1000 15:3"), because the hot path only passes
-them on; `parse_postings` decodes them. `epoch` and `seq` are what the shard replied.
+them on; `settlement.parse_postings` decodes them. `epoch` and `seq` are what the shard replied.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
-
-from policies.settlement import parse_postings as parse_postings  # noqa: PLC0414 -- offered here
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -82,9 +82,11 @@ def owed(price: Price | None, rule: Rule, held: int, units: Sequence[int | None]
 def units_text(price: Price, units: Sequence[int | None]) -> str:
     """The units that were read, as a settlement keeps them: "token=30;image=2"."""
     return ";".join(
-        f"{meter.unit}={count}"
-        for meter, count in zip(price.meters, units, strict=True)
-        if count is not None
+        [
+            f"{meter.unit}={count}"
+            for meter, count in zip(price.meters, units, strict=True)
+            if count is not None
+        ]
     )
 
 
@@ -101,6 +103,8 @@ def parse_postings(text: str) -> tuple[Posting, ...]:
 
     Raises: ValueError when the text is anything else.
     """
+    if " " not in text:  # the common case: one grant pays, or none
+        return (_posting(text),) if text else ()
     return tuple([_posting(pair) for pair in text.split()])
 
 

@@ -34,7 +34,6 @@ from gateway.upstream import (
     UpstreamUnreachable,
 )
 from policies.catalog import Ending
-from policies.meters import open_meter
 
 if TYPE_CHECKING:
     from gateway.errors import Refusal
@@ -45,7 +44,8 @@ if TYPE_CHECKING:
     from policies.meters import CallMeter
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_EVENT_STREAM = "text/event-stream"
+_EVENT_STREAM = b"text/event-stream"
+_PLAIN = frozenset({b"", b"identity"})
 _LAST_CHUNK = b"0\r\n\r\n"
 CLIENT_CLOSED_STATUS = 499
 
@@ -249,20 +249,19 @@ class Exchange:
 
     def _open_meter(self, answer: Answer) -> None:
         """Look at what kind of answer this is, and open the meters that read it."""
-        content_type = content_encoding = ""
+        content_type = content_encoding = b""
         for name, value in answer.headers:
             if len(name) == 12 and name.lower() == b"content-type":
-                content_type = value.decode("latin-1")
+                content_type = value
             elif len(name) == 16 and name.lower() == b"content-encoding":
-                content_encoding = value.decode("latin-1")
-        self.event_stream = not content_encoding and (
-            content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
+                content_encoding = value
+        self.event_stream = (
+            content_encoding in _PLAIN
+            and content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
         )
-        price = self.hold.offer.route.price
-        if price is not None and price.meters:
-            self.meter = open_meter(
-                price, content_type, orjson.loads, content_encoding=content_encoding
-            )
+        plan = self.hold.offer.meter_plan(content_type, content_encoding)
+        if plan is not None:
+            self.meter = plan.open(orjson.loads)
 
     async def _settle(self, ending: Ending) -> Receipt:
         if self.meter is not None:

@@ -13,6 +13,7 @@ from gateway.config import resolve_secret
 from gateway.proxy.match import RouteTree
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
+from policies.meters import MeterPlan
 from policies.pricing import ceiling, floor
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # A hold outlives the longest call by this much: the time to settle it.
 LEASE_MARGIN_MS = 30_000
+# Agents answer in a handful of content types; the bound is against one that makes them up.
+METER_PLANS_MAX = 256
 
 
 class Offer:
@@ -37,6 +40,7 @@ class Offer:
         "injected",
         "injected_names",
         "lease_ms",
+        "meter_plans",
         "metered",
         "origin",
         "route",
@@ -55,6 +59,7 @@ class Offer:
         self.ceiling = ceiling(price) if price else 0
         self.floor = floor(price) if price else 0
         self.metered = price is not None and bool(price.meters)
+        self.meter_plans: dict[tuple[bytes, bytes], MeterPlan] = {}
         self.lease_ms = route.timeouts.total_ms + LEASE_MARGIN_MS
         self.context_suffix = b",%d,%d" % (route.id, price.version if price else 0)
         headers = [(name.encode("latin-1"), resolve_secret(value)) for name, value in route.headers]
@@ -64,6 +69,21 @@ class Offer:
         self.injected_names = frozenset(name.lower() for name, _ in headers)
         # Where what `/**` stands for begins, when the upstream has a path of its own.
         self.tail_segments = route.pattern.count("/") if route.pattern.endswith("/**") else None
+
+    def meter_plan(self, content_type: bytes, content_encoding: bytes) -> MeterPlan | None:
+        """How an answer of this kind is metered; None when the price has no meters."""
+        price = self.route.price
+        if price is None or not self.metered:
+            return None
+        kind = (content_type, content_encoding)
+        plan = self.meter_plans.get(kind)
+        if plan is None:
+            plan = MeterPlan(
+                price, content_type.decode("latin-1"), content_encoding.decode("latin-1")
+            )
+            if len(self.meter_plans) < METER_PLANS_MAX:
+                self.meter_plans[kind] = plan
+        return plan
 
     def upstream_path(self, path: str) -> bytes:
         """The path the agent is asked for: the call's own, unless the upstream has one.

@@ -99,7 +99,7 @@ class Call:
 class Connection(RequestHandler):
     """A client's connection: one call after the other, each head with a deadline.
 
-    aiohttp parses and buffers; the loop over the requests is ours (`start`), because aiohttp's makes
+    aiohttp parses and buffers; the loop over the requests is ours (`start`): aiohttp's makes
     a task, a writer and a response object for each request, a tenth of a call's cost here.
     """
 

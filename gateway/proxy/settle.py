@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from gateway.clock import now_ms
 from gateway.counters import CountersUnavailable
 from policies.burndown import split
-from policies.decision import HoldGone, Settled, ShardLost, format_postings, parse_postings
-from policies.settlement import Settlement, owed, result_blob, units_text
+from policies.decision import HoldGone, Settled, ShardLost, format_postings
+from policies.settlement import Settlement, owed, parse_postings, result_blob, units_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Sans-io readers of units: `open_meter` for one call, `KINDS` for what there is."""
+"""Sans-io readers of units: `MeterPlan` for a kind of answer, `KINDS` for what there is."""
 
-from policies.meters.call import READABLE_ENCODINGS, CallMeter, open_meter
+from policies.meters.call import READABLE_ENCODINGS, CallMeter, MeterPlan
 from policies.meters.reader import UNITS_MAX
 from policies.meters.registry import KINDS, mistake_in_source, parse_source
 
@@ -9,7 +9,7 @@ __all__ = [
     "READABLE_ENCODINGS",
     "UNITS_MAX",
     "CallMeter",
+    "MeterPlan",
     "mistake_in_source",
-    "open_meter",
     "parse_source",
 ]

@@ -1,12 +1,11 @@
 """The meters of one call: every reader that its price asks for, fed together.
 
-`open_meter` runs once per call when the answer's headers are known; `feed` once per chunk that
+A `MeterPlan` is made per kind of answer and opened per call; `feed` once per chunk that
 passes; `units` when the call ends.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from policies.meters.inflate import INFLATABLE_ENCODINGS, Inflater
@@ -20,12 +19,10 @@ if TYPE_CHECKING:
 
 # The proxy narrows Accept-Encoding to these on metered routes; other encodings pass, but unread.
 READABLE_ENCODINGS = ("identity", *INFLATABLE_ENCODINGS)
-# Agents use a handful of content types; the bound is against one that makes them up.
-MEDIA_TYPES_CACHED_MAX = 256
 
 
 class CallMeter:
-    """Reads all units of one call's answer; see `open_meter`."""
+    """Reads all units of one call's answer; see `MeterPlan`."""
 
     __slots__ = ("_inflater", "_places", "_readers", "feed")
 
@@ -70,36 +67,41 @@ class CallMeter:
                 self._feed_all(piece)
 
 
-def open_meter(
-    price: Price, content_type: str, loads: Loads, *, content_encoding: str = ""
-) -> CallMeter | None:
-    """The meter for an answer with these headers; None when the price has nothing to meter.
+class MeterPlan:
+    """Which readers an answer of one kind needs: of a price, a media type and an encoding.
 
+    Agents answer in a handful of kinds, so the proxy makes a plan once and opens a meter per call.
     Sources that do not read this media type, and all sources under an encoding that is not in
     `READABLE_ENCODINGS`, have no value: their units will be missing.
     """
-    if not price.meters:
-        return None
-    encoding = content_encoding.strip().lower()
-    readable = not encoding or encoding in READABLE_ENCODINGS
-    media_type = _media_type(content_type) if readable else ""
-    arguments: dict[str, list[str]] = {}
-    places: list[list[tuple[int, int]]] = []
-    for meter in price.meters:
-        of_meter = []
-        for source in meter.sources:
-            kind = KINDS.get(source.kind)
-            if kind is not None and kind.applies(media_type):
-                of_kind = arguments.setdefault(source.kind, [])
-                of_meter.append((list(arguments).index(source.kind), len(of_kind)))
-                of_kind.append(source.argument)
-        places.append(of_meter)
-    readers = [KINDS[kind](of_kind, loads) for kind, of_kind in arguments.items()]
-    inflater = Inflater() if readers and encoding in INFLATABLE_ENCODINGS else None
-    return CallMeter(readers, places, inflater)
+
+    __slots__ = ("_inflated", "_places", "_readers")
+
+    def __init__(self, price: Price, content_type: str, content_encoding: str = "") -> None:
+        encoding = content_encoding.strip().lower()
+        readable = not encoding or encoding in READABLE_ENCODINGS
+        media_type = _media_type(content_type) if readable else ""
+        arguments: dict[str, list[str]] = {}
+        places: list[list[tuple[int, int]]] = []
+        for meter in price.meters:
+            of_meter = []
+            for source in meter.sources:
+                kind = KINDS.get(source.kind)
+                if kind is not None and kind.applies(media_type):
+                    of_kind = arguments.setdefault(source.kind, [])
+                    of_meter.append((list(arguments).index(source.kind), len(of_kind)))
+                    of_kind.append(source.argument)
+            places.append(of_meter)
+        self._readers = [(KINDS[kind], of_kind) for kind, of_kind in arguments.items()]
+        self._places = places
+        self._inflated = bool(self._readers) and encoding in INFLATABLE_ENCODINGS
+
+    def open(self, loads: Loads) -> CallMeter:
+        """The meter of one call; `loads` decodes JSON."""
+        readers = [kind(arguments, loads) for kind, arguments in self._readers]
+        return CallMeter(readers, self._places, Inflater() if self._inflated else None)
 
 
-@lru_cache(maxsize=MEDIA_TYPES_CACHED_MAX)
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 

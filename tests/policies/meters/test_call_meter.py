@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.catalog import MeterSpec, Price
-from policies.meters import READABLE_ENCODINGS, open_meter, parse_source
+from policies.meters import READABLE_ENCODINGS, MeterPlan, parse_source
 from policies.meters.inflate import INFLATED_BODY_MAX_BYTES, Inflater
 
 
@@ -32,8 +32,7 @@ STREAM = b"data: " + ANSWER + b"\n\ndata: [DONE]\n\n"
 def units(
     offer: Price, content_type: str, body: bytes, encoding: str = ""
 ) -> tuple[int | None, ...]:
-    meter = open_meter(offer, content_type, json.loads, content_encoding=encoding)
-    assert meter is not None
+    meter = MeterPlan(offer, content_type, encoding).open(json.loads)
     for index in range(0, len(body), 7):
         meter.feed(body[index : index + 7])
     assert meter.units() == meter.units()
@@ -41,7 +40,8 @@ def units(
 
 
 def test_a_price_without_meters_opens_none() -> None:
-    assert open_meter(Price(per_request_microcredits=1), "application/json", json.loads) is None
+    plan = MeterPlan(Price(per_request_microcredits=1), "application/json")
+    assert plan.open(json.loads).units() == ()
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,7 @@ def test_compressed_answers_are_read(encoding: str, body: bytes) -> None:
 
 def test_a_compressed_stream_is_read_while_it_runs() -> None:
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
-    meter = open_meter(CHAT, "text/event-stream", json.loads, content_encoding="gzip")
-    assert meter is not None
+    meter = MeterPlan(CHAT, "text/event-stream", "gzip").open(json.loads)
     meter.feed(packer.compress(STREAM) + packer.flush(zlib.Z_SYNC_FLUSH))
     assert meter.units() == (30,)
 
