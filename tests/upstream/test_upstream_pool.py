@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,6 +30,9 @@ from tests.support.upstream_calls import (
     whole,
 )
 from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from gateway.upstream.protocol import Connection
 
 
 async def echo(talk: Conversation) -> None:
@@ -288,7 +292,7 @@ async def test_waiters_are_bounded_in_number(
         running = [asyncio.create_task(get(client, agent, origin)) for _ in range(3)]
         await agent.arrived.wait()
         with pytest.raises(UpstreamTimeout) as caught:
-            await get(client, agent, origin)
+            await asyncio.wait_for(get(client, agent, origin), 5)  # at once, not when time is up
         assert caught.value.phase == "pool"
         for task in running:
             task.cancel()
@@ -303,6 +307,61 @@ async def test_a_failed_call_gives_its_place_to_the_next_waiter(client: Upstream
             *(get(client, agent, origin) for _ in range(5)), return_exceptions=True
         )
         assert [type(each).__name__ for each in outcomes] == ["UpstreamBroken", *["Answer"] * 4]
+
+
+@pytest.mark.parametrize("first", [HI, b"garbage\r\n"])
+async def test_who_is_cancelled_while_getting_a_connection_or_a_place_passes_it_on(
+    client: UpstreamClient, first: bytes
+) -> None:
+    async with nasty_upstream(speaking(b""), answering(HI)) as agent:
+        origin = origin_of(agent, connections_max=1, total=5000)
+        running = asyncio.create_task(get(client, agent, origin))
+        await agent.arrived.wait()
+        waiting = asyncio.create_task(get(client, agent, origin))
+        await eventually(lambda: waiting_in(client) == 1)
+        connections_of(client)[0].data_received(first)  # frees it, or its place, for `waiting`
+        waiting.cancel()
+        outcomes = await asyncio.gather(running, waiting, return_exceptions=True)
+        assert isinstance(outcomes[1], asyncio.CancelledError)
+        assert waiting_in(client) == 0
+        for connection in idle_of(client):
+            connection.close()  # its script would not answer
+        assert (await get(client, agent, origin)).body == b"hi"
+
+
+async def test_a_connection_that_dies_while_it_is_handed_over_is_replaced(
+    client: UpstreamClient,
+) -> None:
+    async with nasty_upstream(speaking(b""), answering(HI)) as agent:
+        origin = origin_of(agent, connections_max=1)
+        running = asyncio.create_task(get(client, agent, origin))
+        await agent.arrived.wait()
+        waiting = asyncio.create_task(get(client, agent, origin))
+        await eventually(lambda: waiting_in(client) == 1)
+        (connection,) = connections_of(client)
+        connection.data_received(HI)  # now it belongs to `waiting`, which has not run yet
+        connection.eof_received()
+        assert [each.body for each in await asyncio.gather(running, waiting)] == [b"hi", b"hi"]
+        assert agent.connections == 2
+
+
+async def test_a_connection_that_dies_before_its_first_call_takes_no_place(
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dial_and_lose(*arguments: object) -> Connection:
+        connection = await dial(*arguments)  # type: ignore[arg-type]
+        connection.eof_received()
+        return connection  # type: ignore[return-value]
+
+    dial = pool.dial
+    async with nasty_upstream(answering(HI)) as agent:
+        origin = origin_of(agent, connections_max=1)
+        monkeypatch.setattr(pool, "dial", dial_and_lose)
+        with pytest.raises(UpstreamBroken) as caught:
+            await get(client, agent, origin)
+        assert not caught.value.sent
+        monkeypatch.undo()
+        assert (await get(client, agent, origin)).body == b"hi"
 
 
 async def test_a_refused_port_is_unreachable_for_every_waiter(client: UpstreamClient) -> None:

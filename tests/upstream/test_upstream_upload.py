@@ -68,7 +68,21 @@ async def test_a_body_of_another_length_than_promised_fails_and_poisons_no_conne
             await post(client, agent, pieces(*body), length=5)
         assert (await get(client, agent)).body == b"hi"
         assert agent.connections == 2
-        assert b"6" not in b"".join(each.body for each in agent.requests)
+
+
+async def test_not_a_byte_beyond_the_promised_length_leaves(client: UpstreamClient) -> None:
+    raw = bytearray()
+
+    async def script(talk: Conversation) -> None:
+        await talk.head()
+        while data := await talk.reader.read(65536):
+            raw.extend(data)
+
+    async with nasty_upstream(script) as agent:
+        with pytest.raises(ValueError, match="Content-Length"):
+            await post(client, agent, pieces(b"12345", b"GET /evil HTTP/1.1\r\n\r\n"), length=5)
+        await eventually(lambda: agent.open == 0)
+    assert b"12345".startswith(raw)
 
 
 async def test_a_body_in_pieces_needs_framing(client: UpstreamClient) -> None:
