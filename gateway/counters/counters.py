@@ -285,11 +285,14 @@ class Counters:
         )
         return bool(reply[0] == b"OK")
 
-    async def open_shard(self, shard: int, epoch: int) -> tuple[int, int]:
-        """Open a shard that is new or was lost; the epoch and seq it has now, for us to go by."""
+    async def open_shard(self, shard: int, epoch: int, lost: int = 0) -> tuple[int, int]:
+        """Open a shard whose epoch `lost` was lost (0: that is empty), unless somebody has since.
+
+        Answers the epoch and seq it has now, for us to go by.
+        """
         state = self._shards[shard]
         keys = bulks((state.meta, state.holds, state.leases))
-        _, epoch_now, seq_now = await self._run(state, "open", keys, epoch)
+        _, epoch_now, seq_now = await self._run(state, "open", keys, epoch, lost)
         state.saw(epoch_now, seq_now)
         return epoch_now, seq_now
 

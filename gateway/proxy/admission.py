@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gateway.proxy.offers import Offer
     from policies.decision import Admission as Decision
 
-# Open the shard, load the account, admit: three; one more for a race with another worker.
-ADMIT_ATTEMPTS_MAX = 4
+# Open the shard, load the account, admit: three; the rest for races with other workers.
+ADMIT_ATTEMPTS_MAX = 8
 
 log = logging.getLogger("tollkeeper.proxy")
 
@@ -129,4 +129,4 @@ class Admission:
             log.error("shard %d lost data in Redis: reading it from Postgres again", shard)
         await self._flush()
         epoch = await self._source.next_epoch(shard)
-        await self._counters.open_shard(shard, epoch)
+        await self._counters.open_shard(shard, epoch, lost.epoch)

@@ -176,7 +176,7 @@ async def test_a_shard_that_another_process_opened_again_is_adopted(
 ) -> None:
     shard = account.keys.shard
     async with Counters(clean_redis_url, shards=64) as other:
-        await other.open_shard(shard, 3)
+        await other.open_shard(shard, 3, 1)
     lost = await account.admit(call_id)
     assert lost == ShardLost("STALE", 3, 0)
     account.counters.adopt(shard, lost.epoch)

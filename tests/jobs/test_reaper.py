@@ -78,7 +78,8 @@ async def test_a_reaper_follows_a_shard_that_others_opened_again(
         await overdue(node, who.keys.shard, 1)
         assert await reaper.reap() == 1
 
-        await counters.open_shard(who.keys.shard, await ledger.next_epoch(who.keys.shard))
+        lost = (await counters.inspect(who.keys)).epoch
+        await counters.open_shard(who.keys.shard, await ledger.next_epoch(who.keys.shard), lost)
         state = await ledger.account_state(who.account_id)
         assert state is not None
         await counters.load(who.keys, state)

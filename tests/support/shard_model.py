@@ -85,9 +85,10 @@ class ShardModel:
     def now_ms(self) -> int:
         return self.now_us // 1000
 
-    def open(self, epoch: int) -> Reply:
-        if self.meta and self.meta[0] >= epoch:
-            return ["KEPT", *self.meta]
+    def open(self, epoch: int, lost: int) -> Reply:
+        found = self.meta or (0, 0)
+        if found[0] != lost:
+            return ["KEPT", *found]
         self.meta = (epoch, 0)
         self.holds.clear()
         return ["OK", epoch, 0]

@@ -25,7 +25,7 @@ AMOUNT_MAX = 2**53 - 1
 @pytest.fixture
 def open_shard(shard: LuaShard) -> LuaShard:
     shard.set_clock(NOW_US)
-    assert shard.run("open", 7, 3) == ["OK", 3, 0]
+    assert shard.run("open", 7, 3, 0) == ["OK", 3, 0]
     return shard
 
 
@@ -51,7 +51,7 @@ ARGUMENTS = {
     "void": (CALL, 0, 0),
     "expire": (CALL, 0, 0),
     "load": (0, 0, 0, *flat(account_seed(lots={12: 100}))),
-    "open": (4,),
+    "open": (4, 3),
     "amend": (0, 0, "k:5", "-1"),
     "grant": (0, 0, 13, 100, 0, 0, "12 13"),
     "inspect": (),
@@ -86,7 +86,7 @@ def test_a_script_called_with_the_wrong_arity_writes_nothing(
         *(("load", place) for place in (0, 1, 6, 8, 10, 16, 18)),
         *(("amend", place) for place in (0,)),
         *(("grant", place) for place in (0, 3, 4, 5)),
-        ("open", 0),
+        *(("open", place) for place in (0, 1)),
     ],
 )
 def test_a_number_that_is_no_amount_is_an_error_and_writes_nothing(
@@ -276,10 +276,20 @@ def test_at_maxmemory_nothing_new_starts_and_nothing_is_half_written(
     assert full_memory.state((7, 107)) == before
 
 
+def test_of_two_workers_that_saw_the_same_loss_one_opens_the_shard(open_shard: LuaShard) -> None:
+    assert open_shard.run("open", 7, 4, 3) == ["OK", 4, 0]
+    load(open_shard, lots={12: 100})
+    admit(open_shard)
+    before = open_shard.state((7,))
+    assert open_shard.run("open", 7, 5, 3) == ["KEPT", 4, 2]
+    assert open_shard.run("open", 7, 6, 0) == ["KEPT", 4, 2]
+    assert open_shard.state((7,)) == before
+
+
 def test_the_production_clock_is_redis_own(client: redis.Redis) -> None:
     shard = LuaShard(client, test_clock=False)
     try:
-        shard.run("open", 7, 1)
+        shard.run("open", 7, 1, 0)
         load(shard, lots={12: 100})
         before = client.time()
         reply = admit(shard)

@@ -22,7 +22,7 @@ NOW_US = 1_790_000_000_000_123
 def reseeded(shard: LuaShard) -> LuaShard:
     """Two calls hold 6, and 3 + 1 of lots 12 and 13; the account was loaded again, without 13."""
     shard.set_clock(NOW_US)
-    shard.run("open", 7, 1)
+    shard.run("open", 7, 1, 0)
     shard.run("load", 7, 0, 0, 0, *flat(account_seed(lots={12: 9, 13: 20})))
     admit(shard, "1" * 32, 6)
     assert admit(shard, "2" * 32, 4)[4] == "12:3 13:1"
@@ -67,7 +67,7 @@ def test_the_count_of_running_calls_never_goes_below_none(reseeded: LuaShard, sc
 def test_credits_given_back_to_a_lot_out_of_order_cannot_be_spent(shard: LuaShard) -> None:
     """A lot whose id left the burn-down order keeps what is given back, for the audit to see."""
     shard.set_clock(NOW_US)
-    shard.run("open", 7, 1)
+    shard.run("open", 7, 1, 0)
     shard.run("load", 7, 0, 0, 0, *flat(account_seed(lots={12: 9, 13: 20})))
     admit(shard, "1" * 32, 9)
     shard.client.hset(key("account", 7), "lots", "13")
@@ -87,7 +87,7 @@ def test_a_hold_whose_account_is_gone_waits_for_it(reseeded: LuaShard, script: s
 
 def test_a_forced_load_waits_for_running_calls(shard: LuaShard) -> None:
     shard.set_clock(NOW_US)
-    shard.run("open", 7, 1)
+    shard.run("open", 7, 1, 0)
     seed = flat(account_seed(lots={12: 9}))
     shard.run("load", 7, 0, 0, 0, *seed)
     admit(shard, "1" * 32, 6)
