@@ -7,9 +7,11 @@ import json
 from typing import TYPE_CHECKING
 
 import aiohttp
+import pytest
 
 from gateway.app import WorkerSettings, run_worker
 from gateway.config import GatewayConfig
+from gateway.ledger import Ledger
 from gateway.operations.audit import audit
 from tests.support.gateway import CREDIT, PEPPER, open_route, running_gateway
 from tests.support.nasty_upstream import nasty_upstream
@@ -23,13 +25,25 @@ CALLS = 200
 
 
 async def test_a_cold_start_of_two_workers_oversells_nothing(
-    clean_redis_url: str, postgres_url: str
+    clean_redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both find the shard closed and the account unknown at the same moment."""
+    """Both find the shard closed; one is about to open it when the other's calls run already."""
+    running = asyncio.Event()
+    epochs: list[int] = []
+    next_epoch = Ledger.next_epoch
+
+    async def next_epoch_slow_for_the_second(ledger: Ledger, shard: int) -> int:
+        epochs.append(await next_epoch(ledger, shard))
+        if len(epochs) > 1:
+            await running.wait()
+        return epochs[-1]
+
+    monkeypatch.setattr(Ledger, "next_epoch", next_epoch_slow_for_the_second)
 
     async def slow(talk: Conversation) -> None:
         while True:
             await talk.request()
+            running.set()
             await asyncio.sleep(0.05)
             await talk.send(OK)
 
@@ -56,6 +70,7 @@ async def test_a_cold_start_of_two_workers_oversells_nothing(
 
         statuses = await asyncio.gather(*(call(ports[i % 2]) for i in range(CALLS)))
         listening.close()
+        assert epochs == [1, 2]
         assert statuses.count(200) == BALANCE
         assert len(agent.requests) == BALANCE
         assert len(await gateway.settlements(BALANCE)) == BALANCE
