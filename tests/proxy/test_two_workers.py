@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 import aiohttp
-import pytest
 
 from gateway.app import WorkerSettings, run_worker
 from gateway.config import GatewayConfig
@@ -17,6 +16,8 @@ from tests.support.gateway import CREDIT, PEPPER, open_route, running_gateway
 from tests.support.nasty_upstream import nasty_upstream
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.support.nasty_upstream import Conversation
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
