@@ -184,7 +184,10 @@ async def test_a_whole_early_answer_is_delivered_and_stops_the_upload(
         await eventually(lambda: agent.open == 0)
 
 
-async def test_an_upload_waits_for_100_and_tells_its_caller(client: UpstreamClient) -> None:
+async def test_an_upload_waits_for_100_and_tells_its_caller(
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "CONTINUE_WAIT_S", 3600.0)
     told: list[str] = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -202,7 +205,8 @@ async def test_an_upload_waits_for_100_and_tells_its_caller(client: UpstreamClie
         await talk.gone()
 
     async with nasty_upstream(script) as agent:
-        answer = await post(client, agent, body(), expect_continue=lambda: told.append("continue"))
+        call = post(client, agent, body(), expect_continue=lambda: told.append("continue"))
+        answer = await asyncio.wait_for(call, 20)
         assert await whole(answer) == b"hi"
         assert told == ["continue", "body"]
 
