@@ -86,8 +86,7 @@ def _unbounded(price: Price, units: Sequence[int]) -> int:
 
 
 def _bounded(price: Price, microcredits: int) -> int:
-    at_least = max(microcredits, price.minimum_microcredits)
     maximum = price.maximum_microcredits
     if maximum is None:
         maximum = AMOUNT_MICROCREDITS_MAX
-    return min(at_least, maximum)
+    return min(max(microcredits, price.minimum_microcredits), maximum)

@@ -81,13 +81,11 @@ def owed(price: Price | None, rule: Rule, held: int, units: Sequence[int | None]
 
 def units_text(price: Price, units: Sequence[int | None]) -> str:
     """The units that were read, as a settlement keeps them: "token=30;image=2"."""
-    return ";".join(
-        [
-            f"{meter.unit}={count}"
-            for meter, count in zip(price.meters, units, strict=True)
-            if count is not None
-        ]
-    )
+    text = ""
+    for meter, count in zip(price.meters, units, strict=True):
+        if count is not None:
+            text = f"{text};{meter.unit}={count}" if text else f"{meter.unit}={count}"
+    return text
 
 
 def result_blob(ending: Ending, status: int, units: str, flags: str) -> str:

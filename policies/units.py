@@ -42,11 +42,10 @@ def parse_unit_price(text: str) -> int:
 
 def format_credits(microcredits: int) -> str:
     """Microcredits as the shortest exact decimal string of credits: 1250000 is "1.25"."""
-    whole, rest = divmod(abs(microcredits), MICROCREDITS_PER_CREDIT)
-    sign = "-" if microcredits < 0 else ""
-    if not rest:
-        return f"{sign}{whole}"
-    return f"{sign}{whole}.{rest:06d}".rstrip("0")
+    if microcredits < 0:
+        return "-" + format_credits(-microcredits)
+    whole, rest = divmod(microcredits, MICROCREDITS_PER_CREDIT)
+    return f"{whole}.{rest:06d}".rstrip("0") if rest else str(whole)
 
 
 def round_up_to_microcredits(picocredits: int) -> int:

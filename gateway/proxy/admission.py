@@ -17,7 +17,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from policies.decision import Admitted, NotLoaded, ShardLost
+from policies.decision import NotLoaded, ShardLost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -62,26 +62,11 @@ class Admission:
         self._flush = flush
         self._under_way: dict[Hashable, asyncio.Task[None]] = {}
 
-    async def admit(self, principal: Principal, offer: Offer, call_id: str) -> Decision:
-        """Hold the offer's ceiling, or say why not.
+    def admit(self, principal: Principal, offer: Offer, call_id: str) -> Awaitable[Decision]:
+        """Hold the offer's ceiling, or say why not: one call of the script.
 
-        Raises: CountersUnavailable when Redis can't be asked in time; the ledger's errors when an
-        account has to be loaded and Postgres can't be asked.
+        Raises: CountersUnavailable when Redis can't be asked in time.
         """
-        decision = await self._once(principal, offer, call_id)
-        if type(decision) is Admitted:
-            return decision
-        for _ in range(ADMIT_ATTEMPTS_MAX - 1):
-            if isinstance(decision, NotLoaded):
-                await self._shared(principal.account_id, self._load, principal.keys, decision)
-            elif isinstance(decision, ShardLost):
-                await self._shared(("shard", principal.keys.shard), self._open, decision, principal)
-            else:
-                return decision
-            decision = await self._once(principal, offer, call_id)
-        return decision
-
-    def _once(self, principal: Principal, offer: Offer, call_id: str) -> Awaitable[Decision]:
         return self._counters.admit(
             principal.keys,
             call_id,
@@ -91,6 +76,24 @@ class Admission:
             offer.floor,
             principal.contexts + offer.context_suffix,
         )
+
+    async def admit_again(
+        self, principal: Principal, offer: Offer, call_id: str, decision: Decision
+    ) -> Decision:
+        """After a decision that is no answer yet: make Redis ready, and ask it again.
+
+        Raises: CountersUnavailable, and the ledger's errors when Postgres has to be asked and
+        can't be.
+        """
+        for _ in range(ADMIT_ATTEMPTS_MAX):
+            if isinstance(decision, NotLoaded):
+                await self._shared(principal.account_id, self._load, principal.keys, decision)
+            elif isinstance(decision, ShardLost):
+                await self._shared(("shard", principal.keys.shard), self._open, decision, principal)
+            else:
+                break
+            decision = await self.admit(principal, offer, call_id)
+        return decision
 
     async def _shared(
         self, name: Hashable, work: Callable[..., Awaitable[None]], *args: object

@@ -62,16 +62,11 @@ def forwardable(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 def price_lines(call_id: str, receipt: Receipt) -> bytes:
     """Header lines of an answer whose price is known."""
-    if receipt.remaining_microcredits is None:
-        return b"X-Request-Id: %b\r\nX-Credits-Charged: %b\r\n" % (
-            call_id.encode(),
-            format_credits(receipt.charged_microcredits).encode(),
-        )
-    return b"X-Request-Id: %b\r\nX-Credits-Charged: %b\r\nX-Credits-Remaining: %b\r\n" % (
-        call_id.encode(),
-        format_credits(receipt.charged_microcredits).encode(),
-        format_credits(receipt.remaining_microcredits).encode(),
-    )
+    charged = format_credits(receipt.charged_microcredits)
+    lines = f"X-Request-Id: {call_id}\r\nX-Credits-Charged: {charged}\r\n"
+    if receipt.remaining_microcredits is not None:
+        lines += f"X-Credits-Remaining: {format_credits(receipt.remaining_microcredits)}\r\n"
+    return lines.encode("ascii")
 
 
 def reserve_lines(call_id: str, held: int, remaining: int) -> bytes:

@@ -36,12 +36,14 @@ from gateway.upstream import (
 from policies.catalog import Ending
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from gateway.errors import Refusal
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.server import Call
     from gateway.proxy.settle import Hold, Receipt, Settler
     from gateway.upstream import Answer, UpstreamClient
-    from policies.meters import CallMeter
+    from policies.meters import CallMeter, MeterPlan
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _EVENT_STREAM = b"text/event-stream"
@@ -123,11 +125,11 @@ class Exchange:
         finally:
             call.interruptible = False
 
-    async def _send(self, body: bytes | None) -> Answer:
+    def _send(self, body: bytes | None) -> Awaitable[Answer]:
         call, head, offer = self.call, self.head, self.hold.offer
         method = head.method
         if body is not None:
-            return await self.client.send(
+            return self.client.send(
                 offer.origin,
                 request_head(call, head, offer, self.hold.call_id, len(body)),
                 body,
@@ -136,7 +138,7 @@ class Exchange:
             )
         if head.expects_continue:
             call.write(CONTINUE)
-        return await self.client.send(
+        return self.client.send(
             offer.origin,
             request_head(call, head, offer, self.hold.call_id, head.content_length),
             large_body(call, self.body_timeout_s, offer.route.body_max_bytes),
@@ -150,11 +152,10 @@ class Exchange:
 
         Settled first, then written at once, with the price in its head.
         """
-        call = self.call
-        self._open_meter(answer)
-        if self.meter is not None:
-            self.meter.feed(body)
-        receipt = await self._settle(_ending_of(answer.status))
+        call, hold = self.call, self.hold
+        plan = self._meter_plan(answer)
+        units = plan.units_of(body, orjson.loads) if plan is not None else ()
+        receipt = await self.settler.settle(hold, _ending_of(answer.status), answer.status, units)
         if self.event_stream and body:
             body += answers.sse_receipt(receipt)
         if not call.payload.is_eof():
@@ -166,8 +167,8 @@ class Exchange:
                 answer.reason,
                 answers.forwardable(answer.headers),
                 self._whole_framing(answer, body),
-                answers.price_lines(self.hold.call_id, receipt),
-                answers.rate_lines(self.hold.admitted),
+                answers.price_lines(hold.call_id, receipt),
+                answers.rate_lines(hold.admitted),
                 answers.connection_line(call),
                 body,
             )
@@ -178,7 +179,9 @@ class Exchange:
     async def _answer_stream(self, answer: Answer) -> None:
         """Pass an answer as it comes. Its last bytes wait for the settlement."""
         call = self.call
-        self._open_meter(answer)
+        plan = self._meter_plan(answer)
+        if plan is not None:
+            self.meter = plan.open(orjson.loads)
         chunked = self._begin_stream(answer)
         try:
             chunk = await self._pass_on(answer, chunked=chunked)
@@ -247,8 +250,8 @@ class Exchange:
             return _framing(answer)
         return b"Content-Length: %d\r\n" % len(body)
 
-    def _open_meter(self, answer: Answer) -> None:
-        """Look at what kind of answer this is, and open the meters that read it."""
+    def _meter_plan(self, answer: Answer) -> MeterPlan | None:
+        """Look at what kind of answer this is, and so how it is metered."""
         content_type = content_encoding = b""
         for name, value in answer.headers:
             if len(name) == 12 and name.lower() == b"content-type":
@@ -259,17 +262,16 @@ class Exchange:
             content_encoding in _PLAIN
             and content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
         )
-        plan = self.hold.offer.meter_plan(content_type, content_encoding)
-        if plan is not None:
-            self.meter = plan.open(orjson.loads)
+        return self.hold.offer.meter_plan(content_type, content_encoding)
 
-    async def _settle(self, ending: Ending) -> Receipt:
+    def _settle(self, ending: Ending) -> Awaitable[Receipt]:
+        """Settle with the units seen so far."""
         if self.meter is not None:
             units = self.meter.units()
         else:
             price = self.hold.offer.route.price
             units = (None,) * len(price.meters) if price is not None else ()
-        return await self.settler.settle(self.hold, ending, self.status, units)
+        return self.settler.settle(self.hold, ending, self.status, units)
 
     async def _finish(self, ending: Ending) -> None:
         """Settle a call whose client gets nothing more."""

@@ -99,9 +99,6 @@ async def small_body(call: Call, timeout_s: float) -> bytes:
 
     Raises: BodyTimeoutError, ClientGoneError.
     """
-    payload = call.payload
-    if payload.is_eof():
-        return payload.read_nowait()
     parts = [part async for part in _parts(call, timeout_s)]
     return b"".join(parts)
 

@@ -86,10 +86,16 @@ class Proxy:
         if head.path.startswith(OWN_PREFIX):
             self._answer_own(call, head.path, call_id)
             return
-        principal = await self._authenticate(head)
-        if isinstance(principal, Refusal):
-            refuse(call, principal, ErrorStyle.PROBLEM, call_id)
+        if head.credential is None:
+            refuse(call, errors.UNAUTHENTICATED, ErrorStyle.PROBLEM, call_id)
             return
+        principal = self._authenticator.known(head.credential)
+        if principal is None:
+            found = await self._look_up(head.credential)
+            if isinstance(found, Refusal):
+                refuse(call, found, ErrorStyle.PROBLEM, call_id)
+                return
+            principal = found
         platform = self.offers.get(principal.platform_id)
         offer = platform.find(head.method, head.path) if platform is not None else None
         if platform is None or offer is None:
@@ -114,20 +120,31 @@ class Proxy:
         body: bytes | None = None
         if _is_small(head):
             try:
-                body = await small_body(call, self._body_timeout_s)
+                body = (
+                    call.payload.read_nowait()
+                    if call.payload.is_eof()
+                    else await small_body(call, self._body_timeout_s)
+                )
             except BodyTimeoutError:
                 return errors.BODY_TIMEOUT
             except ClientGoneError:
                 return errors.bad_request("The body ended early.")
-        decision = await self._admit(quest)
+        call_id, principal, platform, offer = quest
+        try:
+            decision = await self._admission.admit(principal, offer, call_id)
+        except CountersUnavailable:
+            return errors.unavailable("Credits can't be reserved at the moment.")
         if type(decision) is not Admitted:
-            if isinstance(decision, Refusal):
-                return decision
-            return refusal_of(decision, quest.platform.upgrade_url)
+            latest = await self._admit_again(quest, decision)
+            if isinstance(latest, Refusal):
+                return latest
+            if not isinstance(latest, Admitted):
+                return refusal_of(latest, platform.upgrade_url)
+            decision = latest
         exchange = Exchange(
             call,
             head,
-            Hold(quest.call_id, quest.principal, quest.offer, decision),
+            Hold(call_id, principal, offer, decision),
             client=self._client,
             settler=self._settler,
             body_timeout_s=self._body_timeout_s,
@@ -135,13 +152,7 @@ class Proxy:
         await exchange.run(body)
         return None
 
-    async def _authenticate(self, head: RequestHead) -> Principal | Refusal:
-        credential = head.credential
-        if credential is None:
-            return errors.UNAUTHENTICATED
-        principal = self._authenticator.known(credential)
-        if principal is not None:
-            return principal
+    async def _look_up(self, credential: bytes) -> Principal | Refusal:
         try:
             return await self._authenticator.look_up(credential) or errors.UNAUTHENTICATED
         except TooManyLookupsError:
@@ -150,10 +161,10 @@ class Proxy:
             log.exception("a key could not be looked up")
             return errors.unavailable("Keys can't be looked up at the moment.")
 
-    async def _admit(self, quest: Quest) -> Decision | Refusal:
-        call_id = quest.call_id
+    async def _admit_again(self, quest: Quest, decision: Decision) -> Decision | Refusal:
+        call_id, principal, _, offer = quest
         try:
-            decision = await self._admission.admit(quest.principal, quest.offer, call_id)
+            decision = await self._admission.admit_again(principal, offer, call_id, decision)
         except CountersUnavailable:
             return errors.unavailable("Credits can't be reserved at the moment.")
         except Exception:

@@ -7,6 +7,7 @@ stay here; the client's own key never leaves the gateway.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.errors import Refusal, bad_request
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
 
 CREDENTIAL_PREFIX = b"tk_"
+# Most calls have one of a few targets. At most 8 KiB each.
+TARGETS_CACHED_MAX = 1_024
+_METHODS_REFUSED = frozenset({"CONNECT", "TRACE"})
 _BEARER = b"bearer "
 
 (
@@ -85,7 +89,10 @@ class RequestHead(NamedTuple):
 
 def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912 - one pass
     """The head of a request, or why it can't be forwarded safely (400, 501)."""
-    target = read_target(message.method, message.path)
+    method = message.method
+    if method in _METHODS_REFUSED:
+        return bad_request(f"{method} is not offered here.", status=501)
+    target = read_target(message.path)
     if isinstance(target, Refusal):
         return target
     credential = host = length = coding = accept_encoding = None
@@ -141,7 +148,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
         lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
     path, query = target
     return RequestHead(
-        message.method,
+        method,
         path,
         query,
         credential,
@@ -154,10 +161,9 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
     )
 
 
-def read_target(method: str, target: str) -> tuple[str, str] | Refusal:
+@lru_cache(maxsize=TARGETS_CACHED_MAX)
+def read_target(target: str) -> tuple[str, str] | Refusal:
     """Canonical path and raw query of a request target in origin form."""
-    if method in {"CONNECT", "TRACE"}:
-        return bad_request(f"{method} is not offered here.", status=501)
     if not target.startswith("/") or len(target) > TARGET_BYTES_MAX:
         return bad_request("The request target must be a path such as '/v1/chat/completions'.")
     path, mark, query = target.partition("?")

@@ -54,8 +54,7 @@ class CallMeter:
         """
         if self._inflater is not None and self._inflater.failed:
             return (None,) * len(self._places)
-        found = [reader.finish() for reader in self._readers]
-        return tuple([_first(found, places) for places in self._places])
+        return _place([reader.finish() for reader in self._readers], self._places)
 
     def _feed_all(self, chunk: bytes) -> None:
         for reader in self._readers:
@@ -96,6 +95,17 @@ class MeterPlan:
         self._places = places
         self._inflated = bool(self._readers) and encoding in INFLATABLE_ENCODINGS
 
+    def units_of(self, body: bytes, loads: Loads) -> tuple[int | None, ...]:
+        """The units of an answer that is there as a whole; the same as feeding it."""
+        if self._inflated or len(self._readers) != 1:
+            meter = self.open(loads)
+            meter.feed(body)
+            return meter.units()
+        kind, arguments = self._readers[0]
+        reader = kind(arguments, loads)
+        reader.feed(body)
+        return _place((reader.finish(),), self._places)
+
     def open(self, loads: Loads) -> CallMeter:
         """The meter of one call; `loads` decodes JSON."""
         readers = [kind(arguments, loads) for kind, arguments in self._readers]
@@ -104,6 +114,15 @@ class MeterPlan:
 
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
+
+
+def _place(
+    found: Sequence[tuple[int | None, ...]], places_of_meters: Sequence[Sequence[tuple[int, int]]]
+) -> tuple[int | None, ...]:
+    """For each meter its units, from what the readers found."""
+    if len(places_of_meters) == 1:
+        return (_first(found, places_of_meters[0]),)
+    return tuple([_first(found, places) for places in places_of_meters])
 
 
 def _first(

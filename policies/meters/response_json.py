@@ -22,7 +22,8 @@ class ResponseJson:
     __slots__ = ("_chunks", "_loads", "_pointers", "_size")
 
     def __init__(self, arguments: Sequence[str], loads: Loads) -> None:
-        self._pointers = [compile_pointer(argument) for argument in arguments]
+        # map, not a comprehension: it costs no frame, and this runs for every call.
+        self._pointers = list(map(compile_pointer, arguments))
         self._loads = loads
         self._chunks: list[bytes] = []
         self._size = 0
@@ -52,4 +53,6 @@ class ResponseJson:
             document = self._loads(body.removeprefix(_BYTE_ORDER_MARK))
         except (ValueError, RecursionError):
             document = None
+        if len(self._pointers) == 1:
+            return (self._pointers[0].units_in(document),)
         return tuple([pointer.units_in(document) for pointer in self._pointers])
