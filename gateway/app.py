@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 POSTGRES_CONNECTIONS_MAX = 4
 FLUSH_DEADLINE_S = 5.0
+SETTLE_MARGIN_MS = 30_000
 
 log = logging.getLogger("tollkeeper.worker")
 
@@ -51,6 +52,8 @@ class Worker:
     ) -> None:
         config = settings.gateway
         self.deadline_s = config.shutdown_deadline_s
+        # A call may last its total time, and then wait once for a slow client.
+        self._lease_margin_ms = int(config.body_timeout_s * 1000) + SETTLE_MARGIN_MS
         self.stopping = False
         self._proxy = proxy
         self._counters = counters
@@ -66,7 +69,9 @@ class Worker:
 
     async def load_catalogue(self) -> None:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
-        self._proxy.offers = build_offers(await self._ledger.snapshot_routes())
+        self._proxy.offers = build_offers(
+            await self._ledger.snapshot_routes(), self._lease_margin_ms
+        )
 
     def catalogue_changed(self, _payload: str) -> None:
         """Tell `follow_catalogue` that there is something to read; also after a lost connection."""
@@ -119,7 +124,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         stack.push_async_callback(client.close)
 
         async def flush() -> None:
-            await writer.drain(FLUSH_DEADLINE_S)
+            await writer.flush(FLUSH_DEADLINE_S)
 
         def unready() -> str | None:
             if writer.full:

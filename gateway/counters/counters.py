@@ -218,6 +218,10 @@ class Counters:
                 return AlreadySettled()
         return lost(reply)
 
+    def void_later(self, keys: AccountKeys, call_id: str) -> None:
+        """Undo a hold as soon as Redis answers again; its lease ends it should we die before."""
+        self._doubts.add(keys, call_id)
+
     async def expire(self, keys: AccountKeys, call_id: str) -> Expiring:
         """End a hold whose lease is over, at its floor."""
         state = keys.state

@@ -104,6 +104,28 @@ class SettlementWriter:
         self._wake.set()
         await asyncio.shield(waiter)
 
+    async def flush(self, deadline_s: float) -> None:
+        """Return when all that was taken until now is in Postgres, whatever comes meanwhile.
+
+        Raises: LedgerUnavailable at the deadline.
+        """
+        rows = self._rows or self._batch
+        if not rows:
+            return
+        # Rows are written in the order in which they came.
+        last = rows[-1].call_id
+        waiter = self._waiters.get(last)
+        if waiter is None:
+            waiter = self._waiters[last] = asyncio.get_running_loop().create_future()
+        self._wake.set()
+        try:
+            async with asyncio.timeout(deadline_s):
+                await asyncio.shield(waiter)
+        except TimeoutError:
+            raise LedgerUnavailable(f"{self.backlog} settlements wait for Postgres") from None
+        except LedgerRejected:
+            return
+
     async def drain(self, deadline_s: float) -> int:
         """Write everything now; answers how many are left at the deadline."""
         self._drains += 1

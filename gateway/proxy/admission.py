@@ -121,15 +121,15 @@ class Admission:
     async def _open(self, lost: ShardLost, principal: Principal) -> None:
         """Open a shard that Redis does not have, or has only in an older state.
 
-        Balances are then read from Postgres again, account by account; so what this worker has
-        not written yet goes there first.
+        Balances are then read from Postgres again, account by account; so what this worker has not
+        written yet goes there first, also when another worker was faster to open it.
         """
         shard = principal.keys.shard
+        if self._counters.knows(shard):
+            log.error("shard %d lost data in Redis: reading it from Postgres again", shard)
+        await self._flush()
         if lost.kind == "STALE" and lost.epoch:
             self._counters.adopt(shard, lost.epoch)
             return
-        if lost.kind == "REGRESSED" or self._counters.knows(shard):
-            log.error("shard %d lost data in Redis: reading it from Postgres again", shard)
-        await self._flush()
         epoch = await self._source.next_epoch(shard)
         await self._counters.open_shard(shard, epoch, lost.epoch)

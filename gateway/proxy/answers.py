@@ -40,6 +40,9 @@ _DROPPED = frozenset(
 # Header names as agents spell them, classified once; names beyond the bound are classified each
 # time.
 CLASSIFIED_NAMES_MAX = 2_048
+# What ends an event of a stream, in the three spellings of a line end.
+_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
+SSE_END_BYTES = 4
 _classified: dict[bytes, bool] = {}
 
 
@@ -88,13 +91,21 @@ def rate_lines(admitted: Admitted) -> bytes:
     )
 
 
-def sse_receipt(receipt: Receipt) -> bytes:
-    """The comment line that ends an SSE stream: every client ignores it, anyone can read it."""
-    charged = format_credits(receipt.charged_microcredits).encode()
-    if receipt.remaining_microcredits is None:
-        return b": credits-charged=%b\n\n" % charged
-    remaining = format_credits(receipt.remaining_microcredits).encode()
-    return b": credits-charged=%b credits-remaining=%b\n\n" % (charged, remaining)
+def sse_receipt(receipt: Receipt, sent: bytes) -> bytes:
+    """The comment line that ends an SSE stream: every client ignores it, anyone can read it.
+
+    `sent` is the end of what was sent before. An event that the agent left unfinished must stay so:
+    a blank line would make clients take it for a whole one.
+    """
+    charged = format_credits(receipt.charged_microcredits)
+    line = f": credits-charged={charged}"
+    if receipt.remaining_microcredits is not None:
+        line += f" credits-remaining={format_credits(receipt.remaining_microcredits)}"
+    if sent.endswith(_BLANK_LINES):
+        return f"{line}\n\n".encode()
+    if sent.endswith((b"\n", b"\r")):
+        return f"{line}\n".encode()
+    return f"\n{line}\n".encode()
 
 
 def refuse(

@@ -2,7 +2,7 @@
 
     HELD ──send──► DISPATCHED ──head──► ANSWERING ──end──► SETTLED
       │ client gone      │ refused, late, gone    │ truncated, late, gone
-      └──► void          └──────────► settle ◄────┘
+      └──► void ◄─ unsent ┴──────────► settle ◄────┘
 
 A call leaves HELD by exactly one of void and settle, on every path out of here: client gone,
 agent broken, worker stopping. The settlement is acknowledged before the client gets the last
@@ -28,9 +28,9 @@ from gateway.proxy.forward import (
     request_head,
 )
 from gateway.upstream import (
+    CancelledUnsentError,
     UpstreamError,
     UpstreamTimeout,
-    UpstreamTruncated,
     UpstreamUnreachable,
 )
 from policies.catalog import Ending
@@ -50,6 +50,7 @@ _EVENT_STREAM = b"text/event-stream"
 _PLAIN = frozenset({b"", b"identity"})
 _LAST_CHUNK = b"0\r\n\r\n"
 CLIENT_CLOSED_STATUS = 499
+_UPLOAD_ERRORS = (ClientGoneError, BodyTooLargeError, BodyTimeoutError)
 
 log = logging.getLogger("tollkeeper.proxy")
 
@@ -67,6 +68,8 @@ class Exchange:
         "meter",
         "settler",
         "status",
+        "tail",
+        "waited_for_client",
     )
 
     def __init__(
@@ -88,6 +91,8 @@ class Exchange:
         self.meter: CallMeter | None = None
         self.event_stream = False
         self.status = CLIENT_CLOSED_STATUS
+        self.tail = b""  # the end of what was passed on
+        self.waited_for_client = False
 
     async def run(self, body: bytes | None) -> None:
         """Forward and answer; `body` is None when it is still to be streamed from the client."""
@@ -104,26 +109,38 @@ class Exchange:
                 await self._answer_whole(answer, answer.body)
             else:
                 await self._answer_stream(answer)
+        except CancelledUnsentError:
+            await self._abandoned()
         except asyncio.CancelledError:
             await self._interrupted()
-        except ClientGoneError:
-            await self._finish(Ending.CLIENT_DISCONNECT)
-        except BodyTooLargeError:
-            limit = self.hold.offer.route.body_max_bytes
-            await self._refuse(Ending.CLIENT_ERROR, errors.too_large(limit))
-        except BodyTimeoutError:
-            await self._refuse(Ending.CLIENT_ERROR, errors.BODY_TIMEOUT)
-        except UpstreamTimeout as exc:
-            log.info("call %s: the agent was too slow (%s)", self.hold.call_id, exc.phase)
-            await self._refuse(Ending.UPSTREAM_TIMEOUT, errors.UPSTREAM_TIMEOUT)
-        except UpstreamUnreachable as exc:
-            log.warning("call %s: the agent could not be reached: %s", self.hold.call_id, exc)
-            await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_UNREACHABLE)
-        except UpstreamError as exc:
-            log.warning("call %s: the agent's answer is broken: %s", self.hold.call_id, exc)
-            await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_BROKEN)
+        except (*_UPLOAD_ERRORS, UpstreamError) as exc:
+            await self._failed(exc)
+        except Exception:
+            # A mistake of ours: the hold must not wait for its lease. Harmless if it had ended.
+            await self._finish(Ending.UNKNOWN)
+            raise
         finally:
             call.interruptible = False
+
+    async def _failed(self, failure: Exception) -> None:
+        """Settle a call whose upload or agent failed before an answer began, and say so."""
+        call_id, route = self.hold.call_id, self.hold.offer.route
+        match failure:
+            case ClientGoneError():
+                await self._finish(Ending.CLIENT_DISCONNECT)
+            case BodyTooLargeError():
+                await self._refuse(Ending.CLIENT_ERROR, errors.too_large(route.body_max_bytes))
+            case BodyTimeoutError():
+                await self._refuse(Ending.CLIENT_ERROR, errors.BODY_TIMEOUT)
+            case UpstreamTimeout(phase=phase):
+                log.info("call %s: the agent was too slow (%s)", call_id, phase)
+                await self._refuse(Ending.UPSTREAM_TIMEOUT, errors.UPSTREAM_TIMEOUT)
+            case UpstreamUnreachable():
+                log.warning("call %s: the agent could not be reached: %s", call_id, failure)
+                await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_UNREACHABLE)
+            case _:
+                log.warning("call %s: the agent's answer is broken: %s", call_id, failure)
+                await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_BROKEN)
 
     def _send(self, body: bytes | None) -> Awaitable[Answer]:
         call, head, offer = self.call, self.head, self.hold.offer
@@ -157,7 +174,7 @@ class Exchange:
         units = plan.units_of(body, orjson.loads) if plan is not None else ()
         receipt = await self.settler.settle(hold, _ending_of(answer.status), answer.status, units)
         if self.event_stream and body:
-            body += answers.sse_receipt(receipt)
+            body += answers.sse_receipt(receipt, body)
         if not call.payload.is_eof():
             call.keep_alive = False
         call.write(
@@ -185,15 +202,20 @@ class Exchange:
         chunked = self._begin_stream(answer)
         try:
             chunk = await self._pass_on(answer, chunked=chunked)
-        except UpstreamTruncated as exc:
+        except UpstreamTimeout as exc:
+            log.info("call %s: the agent's answer stalled (%s)", self.hold.call_id, exc.phase)
+            # Where a slow client has used the time up, the agent is not to blame.
+            slow_client = exc.phase == "total" and self.waited_for_client
+            await self._cut(
+                answer, Ending.CLIENT_DISCONNECT if slow_client else Ending.UPSTREAM_TIMEOUT
+            )
+            return
+        except UpstreamError as exc:
             log.warning("call %s: the agent's answer ended early: %s", self.hold.call_id, exc)
             await self._cut(answer, Ending.UPSTREAM_ERROR)
             return
-        except UpstreamTimeout as exc:
-            log.info("call %s: the agent's answer stalled (%s)", self.hold.call_id, exc.phase)
-            await self._cut(answer, Ending.UPSTREAM_TIMEOUT)
-            return
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, *_UPLOAD_ERRORS):
+            # The client left, stopped reading, or broke its upload while the answer was passing.
             await self._cut(answer, Ending.CLIENT_DISCONNECT)
             return
         except asyncio.CancelledError:
@@ -203,7 +225,7 @@ class Exchange:
         receipt = await self._settle(_ending_of(answer.status))
         if chunked:
             if self.event_stream:
-                chunk += answers.sse_receipt(receipt)
+                chunk += answers.sse_receipt(receipt, self.tail + chunk)
             last = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
             call.write(last + _LAST_CHUNK)
         else:
@@ -221,7 +243,9 @@ class Exchange:
             if not chunk or answer.ended:
                 return chunk
             call.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            self.tail = chunk[-answers.SSE_END_BYTES :]
             if call.connection.writing_paused:
+                self.waited_for_client = True
                 await call.drained(self.body_timeout_s)
 
     def _begin_stream(self, answer: Answer) -> bool:
@@ -301,6 +325,18 @@ class Exchange:
             await self._settle(Ending.CLIENT_DISCONNECT)
             return
         await asyncio.shield(asyncio.ensure_future(self._settle(Ending.UNKNOWN)))
+        call.abort()
+        raise asyncio.CancelledError
+
+    async def _abandoned(self) -> None:
+        """Undo a hold whose call was interrupted before the agent saw anything of it."""
+        call = self.call
+        call.interruptible = False
+        if call.gone:
+            call.uncancel()
+            await self.settler.void(self.hold)
+            return
+        await asyncio.shield(asyncio.ensure_future(self.settler.void(self.hold)))
         call.abort()
         raise asyncio.CancelledError
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from gateway.ledger import PlatformRoutes, PlatformRow
     from policies.catalog import Route
 
-# A hold outlives the longest call by this much: the time to settle it.
-LEASE_MARGIN_MS = 30_000
 # Agents answer in a handful of content types; the bound is against one that makes them up.
 METER_PLANS_MAX = 256
 
@@ -47,7 +45,7 @@ class Offer:
         "tail_segments",
     )
 
-    def __init__(self, route: Route, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, route: Route, tls: ssl.SSLContext | None, lease_margin_ms: int) -> None:
         self.route = route
         self.origin, self.base_path = Origin.parse(
             route.upstream,
@@ -60,7 +58,7 @@ class Offer:
         self.floor = floor(price) if price else 0
         self.metered = price is not None and bool(price.meters)
         self.meter_plans: dict[tuple[bytes, bytes], MeterPlan] = {}
-        self.lease_ms = route.timeouts.total_ms + LEASE_MARGIN_MS
+        self.lease_ms = route.timeouts.total_ms + lease_margin_ms
         self.context_suffix = b",%d,%d" % (route.id, price.version if price else 0)
         headers = [(name.encode("latin-1"), resolve_secret(value)) for name, value in route.headers]
         self.injected = b"".join(
@@ -108,8 +106,12 @@ class PlatformOffers:
         self.find = tree.find
 
 
-def build_offers(catalogue: Iterable[PlatformRoutes]) -> dict[int, PlatformOffers]:
+def build_offers(
+    catalogue: Iterable[PlatformRoutes], lease_margin_ms: int
+) -> dict[int, PlatformOffers]:
     """The offers of every platform, by platform id, from its active routes.
+
+    A hold outlives the longest call by `lease_margin_ms`: the time to end and settle it.
 
     Raises: ValueError when a secret that a route names can't be resolved, or a CA file can't be
     read.
@@ -118,11 +120,11 @@ def build_offers(catalogue: Iterable[PlatformRoutes]) -> dict[int, PlatformOffer
 
     def offer(route: Route) -> Offer:
         if not route.upstream.startswith("https:"):
-            return Offer(route, None)
+            return Offer(route, None, lease_margin_ms)
         # One context per CA file: origins share connections only when they share their context.
         if route.tls_ca_file not in contexts:
             contexts[route.tls_ca_file] = client_context(route.tls_ca_file)
-        return Offer(route, contexts[route.tls_ca_file])
+        return Offer(route, contexts[route.tls_ca_file], lease_margin_ms)
 
     return {
         platform.platform_id: PlatformOffers(platform, [offer(route) for route in routes])

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from gateway.clock import now_ms
 from gateway.counters import CountersUnavailable
 from policies.burndown import split
-from policies.decision import HoldGone, Settled, ShardLost, format_postings
+from policies.decision import Settled, format_postings
 from policies.settlement import Settlement, owed, parse_postings, result_blob, units_text
 
 if TYPE_CHECKING:
@@ -123,19 +123,17 @@ class Settler:
         if type(outcome) is Settled:
             self._writer.add(_settlement(hold, end, outcome))
             return Receipt(outcome.charged, outcome.remaining)
-        if isinstance(outcome, ShardLost):
-            log.error("call %s: its shard was lost while it ran", hold.call_id)
-            return await self._straight_to_postgres(hold, end)
-        # The reaper ended this hold when its lease ran out; that settlement stands.
-        log.error("call %s: its hold had already ended", hold.call_id)
-        return Receipt(0, None)
+        # Redis has lost the hold with its shard, or the reaper has ended it. In the second case a
+        # settlement of this call exists, and what Postgres gets now comes too late to count.
+        log.error("call %s: Redis has no hold of it any more", hold.call_id)
+        return await self._straight_to_postgres(hold, end)
 
     async def void(self, hold: Hold) -> None:
         """Give everything back: the call was never dispatched."""
         try:
             await self._counters.void(hold.principal.keys, hold.call_id)
         except CountersUnavailable:
-            log.warning("call %s: not voided, Redis is away; its lease will end it", hold.call_id)
+            self._counters.void_later(hold.principal.keys, hold.call_id)
 
     async def run(self) -> None:
         """Tell Redis of settlements it missed, oldest first, until cancelled."""
@@ -177,6 +175,8 @@ class Settler:
         except TimeoutError:
             # Both are away. The writer goes on trying for as long as this process lives.
             log.warning("call %s: neither Redis nor Postgres has its settlement", hold.call_id)
+        except Exception:
+            log.exception("call %s: Postgres refuses its settlement", hold.call_id)
         return Receipt(charged, None)
 
     def _tell_later(self, late: _Late) -> None:
@@ -193,8 +193,10 @@ class Settler:
             )
         except CountersUnavailable:
             return False
-        if isinstance(outcome, HoldGone):
-            log.error("call %s: its hold ended before Redis was back", hold.call_id)
+        if type(outcome) is not Settled or outcome.charged != late.charged:
+            # Redis had charged something else before it went away, or lost the hold: Postgres has
+            # the figure that the client was told. `audit` shows the difference.
+            log.error("call %s: Redis and Postgres charged it differently", hold.call_id)
         return True
 
 

@@ -3,6 +3,7 @@
 from gateway.upstream.answer import Answer
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.errors import (
+    CancelledUnsentError,
     UpstreamBroken,
     UpstreamError,
     UpstreamTimeout,
@@ -14,6 +15,7 @@ from gateway.upstream.tls import client_context
 
 __all__ = (
     "Answer",
+    "CancelledUnsentError",
     "Origin",
     "UpstreamBroken",
     "UpstreamClient",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.upstream.errors import UpstreamBroken
+from gateway.upstream.errors import CancelledUnsentError, UpstreamBroken
 from gateway.upstream.pool import Pool
 from gateway.upstream.upload import Upload, promised_length
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from gateway.upstream.answer import Answer
     from gateway.upstream.origin import Origin
+    from gateway.upstream.protocol import Connection
+    from policies.catalog import Timeouts
 
 # The precision of every deadline: it fires at the first tick after it ran out.
 TICK_S = 0.04
@@ -86,7 +88,7 @@ class UpstreamClient:
         connection = pool.take(started)
         again = safe and connection is not None
         if connection is None:
-            connection = await pool.acquire(timeouts, started)
+            connection = await _acquired(pool, timeouts, started)
         while True:
             waiter = connection.begin(method == b"HEAD", timeouts, started)
             transport = connection.transport
@@ -148,3 +150,10 @@ class UpstreamClient:
         self._timer = None
         if self._pools:
             self._timer = self._loop.call_later(TICK_S if soon else IDLE_TICK_S, self._tick)
+
+
+async def _acquired(pool: Pool, timeouts: Timeouts, started: float) -> Connection:
+    try:
+        return await pool.acquire(timeouts, started)
+    except asyncio.CancelledError:
+        raise CancelledUnsentError from None

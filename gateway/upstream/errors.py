@@ -6,6 +6,7 @@ Each says in `sent` whether a byte of the request was handed to the socket: only
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 Phase = Literal["pool", "connect", "first_byte", "idle", "total"]
@@ -17,6 +18,10 @@ class UpstreamError(Exception):
     def __init__(self, why: str, *, sent: bool) -> None:
         super().__init__(why)
         self.sent = sent
+
+
+class CancelledUnsentError(asyncio.CancelledError):
+    """The caller was cancelled while it waited for a connection: the agent has seen nothing."""
 
 
 class UpstreamUnreachable(UpstreamError):  # noqa: N818  # the name says what happened
