@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway import errors
 from gateway.counters import CountersUnavailable
 from gateway.errors import Refusal, refusal_of
-from gateway.proxy.answers import refuse
+from gateway.proxy.answers import connection_line, refuse
 from gateway.proxy.authenticate import TooManyLookupsError
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.forward import (
@@ -187,10 +187,11 @@ class Proxy:
         if why_not is not None:
             refuse(call, errors.unavailable(why_not), ErrorStyle.PROBLEM, call_id)
             return
-        close = b"" if call.keep_alive else b"Connection: close\r\n"
+        if not call.payload.is_eof():
+            call.keep_alive = False
         call.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n%b\r\n%b"
-            % (close, b"" if call.message.method == "HEAD" else b"ok\n")
+            % (connection_line(call), b"" if call.message.method == "HEAD" else b"ok\n")
         )
 
 
