@@ -71,12 +71,10 @@ def owed(price: Price | None, rule: Rule, held: int, units: Sequence[int | None]
     """
     if price is None or rule is Rule.NOTHING:
         return Owed(0, "")
-    if rule is Rule.RESERVED:
-        return Owed(held, "")
-    if rule is Rule.MINIMUM:
-        return Owed(pricing.floor(price), "")
-    cost = pricing.final(price, units)
-    return Owed(cost.microcredits, UNITS_MISSING if cost.missing else "")
+    if rule is Rule.ACTUAL:
+        microcredits, missing = pricing.final(price, units)
+        return Owed(microcredits, UNITS_MISSING if missing else "")
+    return Owed(held if rule is Rule.RESERVED else pricing.floor(price), "")
 
 
 def units_text(price: Price, units: Sequence[int | None]) -> str:

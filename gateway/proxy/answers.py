@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _DROPPED = frozenset(
     {
         # Hop-by-hop (RFC 9110 section 7.6.1), and framing, which is ours.
-        b"connection",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-connection",
@@ -43,24 +42,41 @@ CLASSIFIED_NAMES_MAX = 2_048
 # What ends an event of a stream, in the three spellings of a line end.
 _BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 SSE_END_BYTES = 4
-_classified: dict[bytes, bool] = {}
+_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
+_DROP, _KEEP, _TYPE, _ENCODING, _CONNECTION = range(5)
+_SPECIAL = {
+    b"content-type": _TYPE,
+    b"content-encoding": _ENCODING,
+    b"connection": _CONNECTION,
+}
+_classified: dict[bytes, int] = {}
 
 
-def forwardable(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The agent's headers that may pass, as header lines; nothing that its `Connection` names."""
+def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, tuple[bytes, bytes]]:
+    """The agent's headers in one pass: the lines that may pass, and what kind of answer it is.
+
+    Nothing passes that its `Connection` names. The kind is (content type, content encoding).
+    """
     lines = []
+    content_type = content_encoding = b""
     named: frozenset[bytes] = frozenset()
     for name, value in headers:
-        keep = _classified.get(name)
-        if keep is None:
-            keep = _classify(name)
-        if keep:
-            lines.append(name + b": " + value + b"\r\n")
-        elif name.lower() == b"connection":
-            named |= {option.strip().lower() for option in value.split(b",")}
-    if named - {b"close", b"keep-alive"}:
+        kind = _classified.get(name)
+        if kind is None:
+            kind = _classify(name)
+        if kind:
+            if kind == _TYPE:
+                content_type = value
+            elif kind == _ENCODING:
+                content_encoding = value
+            elif kind == _CONNECTION:
+                if value not in _CONNECTION_OPTIONS:
+                    named |= {option.strip().lower() for option in value.split(b",")}
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+    if named:
         lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
-    return b"".join(lines)
+    return b"".join(lines), (content_type, content_encoding)
 
 
 def price_lines(call_id: str, receipt: Receipt) -> bytes:
@@ -142,8 +158,9 @@ def connection_line(call: Call) -> bytes:
     return b"" if call.keep_alive else b"Connection: close\r\n"
 
 
-def _classify(name: bytes) -> bool:
-    keep = name.lower() not in _DROPPED
+def _classify(name: bytes) -> int:
+    lower = name.lower()
+    kind = _SPECIAL.get(lower, _DROP if lower in _DROPPED else _KEEP)
     if len(_classified) < CLASSIFIED_NAMES_MAX:
-        _classified[name] = keep
-    return keep
+        _classified[name] = kind
+    return kind

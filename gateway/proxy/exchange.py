@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -43,11 +43,10 @@ if TYPE_CHECKING:
     from gateway.proxy.server import Call
     from gateway.proxy.settle import Hold, Receipt, Settler
     from gateway.upstream import Answer, UpstreamClient
-    from policies.meters import CallMeter, MeterPlan
+    from policies.meters import CallMeter
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_EVENT_STREAM = b"text/event-stream"
-_PLAIN = frozenset({b"", b"identity"})
+_COMPLETED = Ending.COMPLETED
 _LAST_CHUNK = b"0\r\n\r\n"
 CLIENT_CLOSED_STATUS = 499
 _UPLOAD_ERRORS = (ClientGoneError, BodyTooLargeError, BodyTimeoutError)
@@ -55,41 +54,34 @@ _UPLOAD_ERRORS = (ClientGoneError, BodyTooLargeError, BodyTimeoutError)
 log = logging.getLogger("tollkeeper.proxy")
 
 
+class Tools(NamedTuple):
+    """What every exchange of a worker uses."""
+
+    client: UpstreamClient
+    settler: Settler
+    body_timeout_s: float
+
+
 class Exchange:
     """Carries one hold to its settlement. Used once."""
 
     __slots__ = (
-        "body_timeout_s",
         "call",
-        "client",
-        "event_stream",
         "head",
         "hold",
         "meter",
-        "settler",
         "status",
         "tail",
+        "tools",
         "waited_for_client",
     )
 
-    def __init__(
-        self,
-        call: Call,
-        head: RequestHead,
-        hold: Hold,
-        *,
-        client: UpstreamClient,
-        settler: Settler,
-        body_timeout_s: float,
-    ) -> None:
+    def __init__(self, call: Call, head: RequestHead, hold: Hold, tools: Tools) -> None:
         self.call = call
         self.head = head
         self.hold = hold
-        self.client = client
-        self.settler = settler
-        self.body_timeout_s = body_timeout_s
+        self.tools = tools
         self.meter: CallMeter | None = None
-        self.event_stream = False
         self.status = CLIENT_CLOSED_STATUS
         self.tail = b""  # the end of what was passed on
         self.waited_for_client = False
@@ -98,7 +90,7 @@ class Exchange:
         """Forward and answer; `body` is None when it is still to be streamed from the client."""
         call = self.call
         if call.gone:
-            await self.settler.void(self.hold)
+            await self.tools.settler.void(self.hold)
             return
         call.interruptible = True
         try:
@@ -146,7 +138,7 @@ class Exchange:
         call, head, offer = self.call, self.head, self.hold.offer
         method = head.method
         if body is not None:
-            return self.client.send(
+            return self.tools.client.send(
                 offer.origin,
                 request_head(call, head, offer, self.hold.call_id, len(body)),
                 body,
@@ -155,10 +147,10 @@ class Exchange:
             )
         if head.expects_continue:
             call.write(CONTINUE)
-        return self.client.send(
+        return self.tools.client.send(
             offer.origin,
             request_head(call, head, offer, self.hold.call_id, head.content_length),
-            large_body(call, self.body_timeout_s, offer.route.body_max_bytes),
+            large_body(call, self.tools.body_timeout_s, offer.route.body_max_bytes),
             method=method.encode(),
             safe=False,
             chunked=head.content_length is None,
@@ -170,19 +162,23 @@ class Exchange:
         Settled first, then written at once, with the price in its head.
         """
         call, hold = self.call, self.hold
-        plan = self._meter_plan(answer)
+        status = answer.status
+        lines, kind_name = answers.read_headers(answer.headers)
+        kind = hold.offer.answer_kind(kind_name)
+        plan = kind.meter_plan
         units = plan.units_of(body, orjson.loads) if plan is not None else ()
-        receipt = await self.settler.settle(hold, _ending_of(answer.status), answer.status, units)
-        if self.event_stream and body:
+        ending = _COMPLETED if status < 400 else _ending_of(status)
+        receipt = await self.tools.settler.settle(hold, ending, status, units)
+        if kind.event_stream and body:
             body += answers.sse_receipt(receipt, body)
         if not call.payload.is_eof():
             call.keep_alive = False
         call.write(
             b"HTTP/1.1 %d %b\r\n%b%b%b%b%b\r\n%b"
             % (
-                answer.status,
+                status,
                 answer.reason,
-                answers.forwardable(answer.headers),
+                lines,
                 self._whole_framing(answer, body),
                 answers.price_lines(hold.call_id, receipt),
                 answers.rate_lines(hold.admitted),
@@ -196,10 +192,11 @@ class Exchange:
     async def _answer_stream(self, answer: Answer) -> None:
         """Pass an answer as it comes. Its last bytes wait for the settlement."""
         call = self.call
-        plan = self._meter_plan(answer)
-        if plan is not None:
-            self.meter = plan.open(orjson.loads)
-        chunked = self._begin_stream(answer)
+        lines, kind_name = answers.read_headers(answer.headers)
+        kind = self.hold.offer.answer_kind(kind_name)
+        if kind.meter_plan is not None:
+            self.meter = kind.meter_plan.open(orjson.loads)
+        chunked = self._begin_stream(answer, lines)
         try:
             chunk = await self._pass_on(answer, chunked=chunked)
         except UpstreamTimeout as exc:
@@ -224,7 +221,7 @@ class Exchange:
         call.interruptible = False
         receipt = await self._settle(_ending_of(answer.status))
         if chunked:
-            if self.event_stream:
+            if kind.event_stream:
                 chunk += answers.sse_receipt(receipt, self.tail + chunk)
             last = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
             call.write(last + _LAST_CHUNK)
@@ -246,9 +243,9 @@ class Exchange:
             self.tail = chunk[-answers.SSE_END_BYTES :]
             if call.connection.writing_paused:
                 self.waited_for_client = True
-                await call.drained(self.body_timeout_s)
+                await call.drained(self.tools.body_timeout_s)
 
-    def _begin_stream(self, answer: Answer) -> bool:
+    def _begin_stream(self, answer: Answer, lines: bytes) -> bool:
         """Write a stream's head; whether its body is to be chunked."""
         call, hold = self.call, self.hold
         chunked = answer.content_length is None and call.message.version >= (1, 1)
@@ -259,7 +256,7 @@ class Exchange:
             % (
                 answer.status,
                 answer.reason,
-                answers.forwardable(answer.headers),
+                lines,
                 b"Transfer-Encoding: chunked\r\n" if chunked else _framing(answer),
                 answers.reserve_lines(hold.call_id, hold.offer.ceiling, hold.admitted.remaining),
                 answers.rate_lines(hold.admitted),
@@ -274,20 +271,6 @@ class Exchange:
             return _framing(answer)
         return b"Content-Length: %d\r\n" % len(body)
 
-    def _meter_plan(self, answer: Answer) -> MeterPlan | None:
-        """Look at what kind of answer this is, and so how it is metered."""
-        content_type = content_encoding = b""
-        for name, value in answer.headers:
-            if len(name) == 12 and name.lower() == b"content-type":
-                content_type = value
-            elif len(name) == 16 and name.lower() == b"content-encoding":
-                content_encoding = value
-        self.event_stream = (
-            content_encoding in _PLAIN
-            and content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
-        )
-        return self.hold.offer.meter_plan(content_type, content_encoding)
-
     def _settle(self, ending: Ending) -> Awaitable[Receipt]:
         """Settle with the units seen so far."""
         if self.meter is not None:
@@ -295,7 +278,7 @@ class Exchange:
         else:
             price = self.hold.offer.route.price
             units = (None,) * len(price.meters) if price is not None else ()
-        return self.settler.settle(self.hold, ending, self.status, units)
+        return self.tools.settler.settle(self.hold, ending, self.status, units)
 
     async def _finish(self, ending: Ending) -> None:
         """Settle a call whose client gets nothing more."""
@@ -334,16 +317,16 @@ class Exchange:
         call.interruptible = False
         if call.gone:
             call.uncancel()
-            await self.settler.void(self.hold)
+            await self.tools.settler.void(self.hold)
             return
-        await asyncio.shield(asyncio.ensure_future(self.settler.void(self.hold)))
+        await asyncio.shield(asyncio.ensure_future(self.tools.settler.void(self.hold)))
         call.abort()
         raise asyncio.CancelledError
 
     async def _drained(self) -> None:
         """Let a slow client take the end of an answer that is settled already."""
         try:
-            await self.call.drained(self.body_timeout_s)
+            await self.call.drained(self.tools.body_timeout_s)
         except (ConnectionError, TimeoutError):
             self.call.abort()
 

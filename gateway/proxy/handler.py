@@ -13,7 +13,7 @@ from gateway.counters import CountersUnavailable
 from gateway.errors import Refusal, refusal_of
 from gateway.proxy.answers import connection_line, refuse
 from gateway.proxy.authenticate import TooManyLookupsError
-from gateway.proxy.exchange import Exchange
+from gateway.proxy.exchange import Exchange, Tools
 from gateway.proxy.forward import (
     SMALL_BODY_MAX_BYTES,
     BodyTimeoutError,
@@ -70,8 +70,7 @@ class Proxy:
         self.offers: Mapping[int, PlatformOffers] = {}
         self._authenticator = authenticator
         self._admission = admission
-        self._settler = settler
-        self._client = client
+        self._tools = Tools(client, settler, body_timeout_s)
         self._call_ids = call_ids
         self._body_timeout_s = body_timeout_s
         self._unready = unready
@@ -141,15 +140,8 @@ class Proxy:
             if not isinstance(latest, Admitted):
                 return refusal_of(latest, platform.upgrade_url)
             decision = latest
-        exchange = Exchange(
-            call,
-            head,
-            Hold(call_id, principal, offer, decision),
-            client=self._client,
-            settler=self._settler,
-            body_timeout_s=self._body_timeout_s,
-        )
-        await exchange.run(body)
+        hold = Hold(call_id, principal, offer, decision)
+        await Exchange(call, head, hold, self._tools).run(body)
         return None
 
     async def _look_up(self, credential: bytes) -> Principal | Refusal:

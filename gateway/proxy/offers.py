@@ -21,16 +21,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gateway.ledger import PlatformRoutes, PlatformRow
-    from policies.catalog import Route
+    from policies.catalog import Price, Route
 
 # Agents answer in a handful of content types; the bound is against one that makes them up.
-METER_PLANS_MAX = 256
+ANSWER_KINDS_MAX = 256
+_EVENT_STREAM = b"text/event-stream"
+_PLAIN = frozenset({b"", b"identity"})
+
+
+class AnswerKind:
+    """What is decided by an answer's content type and encoding: how it is metered and ended."""
+
+    __slots__ = ("event_stream", "meter_plan")
+
+    def __init__(self, price: Price | None, content_type: bytes, content_encoding: bytes) -> None:
+        # Whether lines can be added to it.
+        self.event_stream = (
+            content_encoding in _PLAIN
+            and content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
+        )
+        self.meter_plan = (
+            MeterPlan(price, content_type.decode("latin-1"), content_encoding.decode("latin-1"))
+            if price is not None and price.meters
+            else None
+        )
 
 
 class Offer:
     """One route, precomputed."""
 
     __slots__ = (
+        "answer_kinds",
         "base_path",
         "ceiling",
         "context_suffix",
@@ -38,7 +59,6 @@ class Offer:
         "injected",
         "injected_names",
         "lease_ms",
-        "meter_plans",
         "metered",
         "origin",
         "route",
@@ -57,7 +77,7 @@ class Offer:
         self.ceiling = ceiling(price) if price else 0
         self.floor = floor(price) if price else 0
         self.metered = price is not None and bool(price.meters)
-        self.meter_plans: dict[tuple[bytes, bytes], MeterPlan] = {}
+        self.answer_kinds: dict[tuple[bytes, bytes], AnswerKind] = {}
         self.lease_ms = route.timeouts.total_ms + lease_margin_ms
         self.context_suffix = b",%d,%d" % (route.id, price.version if price else 0)
         headers = [(name.encode("latin-1"), resolve_secret(value)) for name, value in route.headers]
@@ -68,20 +88,14 @@ class Offer:
         # Where what `/**` stands for begins, when the upstream has a path of its own.
         self.tail_segments = route.pattern.count("/") if route.pattern.endswith("/**") else None
 
-    def meter_plan(self, content_type: bytes, content_encoding: bytes) -> MeterPlan | None:
-        """How an answer of this kind is metered; None when the price has no meters."""
-        price = self.route.price
-        if price is None or not self.metered:
-            return None
-        kind = (content_type, content_encoding)
-        plan = self.meter_plans.get(kind)
-        if plan is None:
-            plan = MeterPlan(
-                price, content_type.decode("latin-1"), content_encoding.decode("latin-1")
-            )
-            if len(self.meter_plans) < METER_PLANS_MAX:
-                self.meter_plans[kind] = plan
-        return plan
+    def answer_kind(self, kind: tuple[bytes, bytes]) -> AnswerKind:
+        """How an answer of this content type and encoding is treated."""
+        known = self.answer_kinds.get(kind)
+        if known is None:
+            known = AnswerKind(self.route.price, *kind)
+            if len(self.answer_kinds) < ANSWER_KINDS_MAX:
+                self.answer_kinds[kind] = known
+        return known
 
     def upstream_path(self, path: str) -> bytes:
         """The path the agent is asked for: the call's own, unless the upstream has one.

@@ -68,10 +68,6 @@ class _End(NamedTuple):
     flags: str
     due: int
 
-    def result(self) -> bytes:
-        """As the settle script stores it."""
-        return result_blob(self.ending, self.status, self.units, self.flags).encode("ascii")
-
 
 class _Late(NamedTuple):
     """A settlement that Redis still has to be told of."""
@@ -106,20 +102,23 @@ class Settler:
 
         Exactly one settlement comes of it, however often parts of this are retried.
         """
-        route = hold.offer.route
+        call_id, principal, offer, _ = hold
+        route = offer.route
         price = route.price
         if price is None:
-            end = _End(ending, status, "", "", 0)
+            due, flags, metered = 0, "", ""
         else:
-            due, flags = owed(price, route.rules[ending], hold.offer.ceiling, units)
-            end = _End(ending, status, units_text(price, units), flags, due)
-        keys, result = hold.principal.keys, end.result()
+            due, flags = owed(price, route.rules[ending], offer.ceiling, units)
+            metered = units_text(price, units)
+        result = result_blob(ending, status, metered, flags).encode("ascii")
         try:
-            outcome = await self._counters.settle(keys, hold.call_id, end.due, result)
+            outcome = await self._counters.settle(principal.keys, call_id, due, result)
         except CountersUnavailable:
+            end = _End(ending, status, metered, flags, due)
             receipt = await self._straight_to_postgres(hold, end)
             self._tell_later(_Late(hold, receipt.charged_microcredits, result))
             return receipt
+        end = _End(ending, status, metered, flags, due)
         if type(outcome) is Settled:
             self._writer.add(_settlement(hold, end, outcome))
             return Receipt(outcome.charged, outcome.remaining)
