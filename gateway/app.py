@@ -23,6 +23,7 @@ from gateway.proxy.offers import build_offers
 from gateway.proxy.server import ProxyServer
 from gateway.proxy.settle import Settler
 from gateway.upstream import UpstreamClient
+from gateway.worker_pool import CUT_CALLS_S, FLUSH_DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig
 
 POSTGRES_CONNECTIONS_MAX = 4
-FLUSH_DEADLINE_S = 5.0
 SETTLE_MARGIN_MS = 30_000
 
 log = logging.getLogger("tollkeeper.worker")
@@ -54,7 +54,6 @@ class Worker:
         self.deadline_s = config.shutdown_deadline_s
         # A call may last its total time, and then wait once for a slow client.
         self._lease_margin_ms = int(config.body_timeout_s * 1000) + SETTLE_MARGIN_MS
-        self.stopping = False
         self._proxy = proxy
         self._counters = counters
         self._ledger = ledger
@@ -63,6 +62,7 @@ class Worker:
             proxy.handle,
             head_timeout_s=config.header_timeout_s,
             keepalive_timeout_s=config.keepalive_timeout_s,
+            body_timeout_s=config.body_timeout_s,
             connections_max=config.connections_max,
             header_bytes_max=config.header_bytes_max,
         )
@@ -92,9 +92,7 @@ class Worker:
 
         Idle connections close at once.
         """
-        self.stopping = True
-        self.server.pre_shutdown()
-        await self.server.shutdown(self.deadline_s)
+        await self.server.finish(self.deadline_s, settle_s=CUT_CALLS_S)
 
 
 @asynccontextmanager
@@ -127,6 +125,8 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             await writer.flush(FLUSH_DEADLINE_S)
 
         def unready() -> str | None:
+            if worker.server.stopping:
+                return "This worker is shutting down."
             if writer.full:
                 return "Too many settlements wait for the database."
             return None
@@ -145,12 +145,11 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         await ledger.listen(CATALOG_CHANNEL, worker.catalogue_changed)
         await stack.enter_async_context(_background(worker.follow_catalogue()))
         await stack.enter_async_context(_background(worker.server.sweep_late_heads()))
-        try:
-            yield worker
-        finally:
-            await worker.finish_calls()
-            await settler.drain(FLUSH_DEADLINE_S)
-            await writer.drain(FLUSH_DEADLINE_S)
+        # In reverse order, and each even if the one before failed.
+        stack.push_async_callback(writer.drain, FLUSH_DEADLINE_S)
+        stack.push_async_callback(settler.drain, FLUSH_DEADLINE_S)
+        stack.push_async_callback(worker.finish_calls)
+        yield worker
 
 
 @asynccontextmanager

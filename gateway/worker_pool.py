@@ -25,7 +25,11 @@ READY_DEADLINE_S = 30.0
 RESTART_DELAY_MIN_S = 0.1
 RESTART_DELAY_MAX_S = 5.0
 HEALTHY_AFTER_S = 10.0  # a worker that lived so long starts its successor's delay anew
-STOP_GRACE_S = 5.0  # beyond the worker's own deadline for running calls
+# What a worker may take to stop, beyond its own deadline for running calls. It keeps to these.
+CUT_CALLS_S = 3.0  # the calls that it cut then settle
+FLUSH_DEADLINE_S = 5.0  # each: Redis is told what it missed, and Postgres
+CLOSE_S = 2.0  # connections close, the process ends
+STOP_GRACE_S = CUT_CALLS_S + 2 * FLUSH_DEADLINE_S + CLOSE_S
 LINE_BYTES_MAX = 1 << 20
 
 log = logging.getLogger("tollkeeper.workers")
@@ -127,11 +131,16 @@ class WorkerPool:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RESTART_DELAY_MAX_S)
             worker.restarts += 1
-            worker.process = await self._start()
             try:
+                worker.process = await self._start()
                 await self._prepare(worker)
             except WorkerFailedError as error:
                 log.warning("%s", error)
+            except Exception:
+                # No memory, no process to be had, output that is no line: it may pass.
+                log.exception("worker %d could not be replaced: trying again", worker.index)
+                if worker.process is not None:
+                    _signal(worker.process, signal.SIGKILL)
 
     async def _start(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -167,7 +176,11 @@ class WorkerPool:
 
     def _tell_change(self) -> None:
         if self._changed is not None:
-            self._changed()
+            try:
+                self._changed()
+            except Exception:
+                # Such as a full disk. The workers do not depend on being known of.
+                log.exception("the workers that run now could not be made known")
 
     async def _drain(self, process: asyncio.subprocess.Process) -> int:
         """Waits for the end, reading whatever it still prints so that it never blocks on us."""

@@ -5,6 +5,12 @@ API keys included, into the body and the log (FACTS). `Connection` gives every h
 caps the connections, and answers malformed requests with a fixed text. `Call` is both ends of one
 request for aiohttp: it is built from the parsed head, and it is what the handler returns; the
 handler itself writes the bytes.
+
+How a connection ends, and what of its answers still leaves:
+
+    last answer written, or `close` while idle   all of it, if the client takes it in time
+    `force_close`: late head, keep-alive over    what the kernel has already
+    `reset`: an answer cut in its middle         nothing for sure; the client sees an error
 """
 
 from __future__ import annotations
@@ -12,10 +18,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import http_parser
-from aiohttp.web import Server
+from aiohttp.http_writer import HttpVersion11
+from aiohttp.web import RequestPayloadError, Server
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.errors import INTERNAL, Refusal, bad_request, reason, render
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
 HEAD_SWEEP_INTERVAL_S = 0.5
 HEADERS_MAX = 128
 LINGER_S = 2.0
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 log = logging.getLogger("tollkeeper.proxy")
 
@@ -53,7 +63,8 @@ class Call:
         self.message = message
         self.payload = payload
         self.connection = connection
-        self.keep_alive = not message.should_close
+        # HTTP/1.0 has to be told of a connection that stays open: it never does.
+        self.keep_alive = message.version == HttpVersion11 and not message.should_close
         self.answered = False
         self.gone = False
         self.interruptible = False
@@ -78,9 +89,7 @@ class Call:
     def abort(self) -> None:
         """Cut the connection so that the client can't take a partial answer for a whole one."""
         self.keep_alive = False
-        transport = self.connection.transport
-        if transport is not None:
-            transport.abort()
+        self.connection.reset()
 
     def uncancel(self) -> None:
         """Go on after an interruption that was the client's leaving."""
@@ -89,9 +98,14 @@ class Call:
             task.uncancel()
 
     def _cancel(self, exc: BaseException) -> None:
-        """Hear from aiohttp that the client has left, or that the worker's deadline has passed."""
-        self.gone = not isinstance(exc, asyncio.CancelledError)
-        self.payload.set_exception(exc)
+        """Hear from aiohttp that the client has left, or from `cut` that time is over.
+
+        `gone` also keeps a call from its agent that had not come so far when time was over.
+        """
+        client_left = not isinstance(exc, asyncio.CancelledError)
+        self.gone = self.gone or client_left or not self.interruptible
+        if not self.payload.is_eof():
+            self.payload.set_exception(exc)
         if self.interruptible:
             self.connection.interrupt()
 
@@ -103,16 +117,20 @@ class Connection(RequestHandler):
     a task, a writer and a response object for each request, a tenth of a call's cost here.
     """
 
-    __slots__ = ("forwarded_for", "head_since")
+    __slots__ = ("body_timeout_s", "closing", "forwarded_for", "head_since", "task")
 
-    def __init__(self, manager: ProxyServer, **options: Any) -> None:
+    def __init__(self, manager: ProxyServer, body_timeout_s: float, **options: Any) -> None:
         super().__init__(manager, **options)
+        self.body_timeout_s = body_timeout_s
+        self.closing = False  # no request is awaited any more
         self.head_since = 0.0  # loop time at which a head began to be awaited; 0: none is
         self.forwarded_for = b""
+        self.task: asyncio.Task[None] | None = None  # runs `start`; aiohttp forgets its own
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse connections over the bound; otherwise start waiting for a head."""
         super().connection_made(transport)
+        self.task = self._task_handler
         manager = cast("ProxyServer", self._manager)
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else "unix"
@@ -120,32 +138,39 @@ class Connection(RequestHandler):
         lines = f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\n"
         self.forwarded_for = lines.encode("ascii")
         self.head_since = self._loop.time()
-        if len(manager.connections) > manager.connections_max:
+        if manager.stopping:
+            self.force_close()
+        elif len(manager.connections) > manager.connections_max:
             log.warning("connection refused: %d are open", manager.connections_max)
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and note whether an unfinished head is left waiting."""
         super().data_received(data)
-        if self._messages or self._request_in_progress:
+        if self._request_in_progress:
             self.head_since = 0.0
+            if self._messages:
+                self._tell_broken_body()
+        elif self._messages:
+            self.head_since = 0.0
+            if len(self._messages) > 1:
+                self._tell_broken_body()
         elif not self.head_since:
             self.head_since = self._loop.time()
 
     async def start(self) -> None:
         """Serve this connection's requests in order, until it ends."""
-        manager = cast("ProxyServer", self._manager)
-        handle = manager.handle
+        handle = cast("ProxyServer", self._manager).handle
         try:
-            while not self._force_close:
-                if not self._messages:
-                    await self._next_message()
+            while await self._has_next():
                 message, payload = self._messages.popleft()
                 self._make_room()
                 if isinstance(message, _ErrInfo):
                     self._answer_malformed(message)
                     break
                 call = Call(message, payload, self)
+                if self.closing:
+                    call.keep_alive = False
                 self._current_request = cast("Any", call)
                 self._request_in_progress = True
                 try:
@@ -156,30 +181,75 @@ class Connection(RequestHandler):
                 finally:
                     self._current_request = None
                     self._request_in_progress = False
-                    if self._handler_waiter is not None:
-                        self._handler_waiter.set_result(None)
                 if not payload.is_eof():
                     call.keep_alive = False
                     await self._linger(payload)
-                if not call.keep_alive or self._close:
+                if not call.keep_alive:
+                    break
+                if self._paused and not await self._taken():
                     break
                 self._await_next_request()
+            await self._deliver()
         finally:
             self._task_handler = None
             if self.transport is not None:
-                self.transport.close()
+                self.transport.abort()
+
+    def close(self) -> None:
+        """Take no further request. The one that is here ends first, and so does its upload."""
+        self.closing = True
+        call = cast("Call | None", self._current_request)
+        if call is not None:
+            call.keep_alive = False
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def force_close(self) -> None:
+        """Close without waiting for a peer that does not take what was written long ago."""
+        self.closing = True
+        transport = self.transport
+        super().force_close()
+        if transport is not None:
+            transport.abort()
+
+    def reset(self) -> None:
+        """Close with an error that the client sees: by RST.
+
+        In HTTP/1.0 an orderly end of the connection would be the answer's end.
+        """
+        transport = self.transport
+        if transport is not None:
+            with contextlib.suppress(OSError):
+                transport.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
+                )
+            transport.abort()
+
+    def cut(self) -> None:
+        """End what still runs: the worker's deadline for calls has passed."""
+        call = cast("Call | None", self._current_request)
+        if call is not None:
+            call._cancel(asyncio.CancelledError())  # noqa: SLF001 - as aiohttp calls it
+        elif self.task is not None:
+            self.task.cancel()
 
     def interrupt(self) -> None:
         """Cancel what the running call waits for."""
         if self._task_handler is not None:
             self._task_handler.cancel()
 
-    async def _next_message(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    async def _has_next(self) -> bool:
+        """Wait for the next request; False when the connection is to end instead."""
+        if self._messages:
+            # Pipelined: without this a client could keep all others waiting.
+            await asyncio.sleep(0)
+        elif not self.closing:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return not self.closing or (bool(self._messages) and not self._force_close)
 
     def _make_room(self) -> None:
         """A pipelined request has left the queue: let the parser and the socket go on."""
@@ -187,6 +257,38 @@ class Connection(RequestHandler):
             self._parser.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
+
+    def _tell_broken_body(self) -> None:
+        """Tell the reader of a body whose framing broke. aiohttp's parser drops it silently."""
+        if not isinstance(self._messages[-1][0], _ErrInfo):
+            return
+        call = cast("Call | None", self._current_request)
+        if len(self._messages) > 1:
+            payload = self._messages[-2][1]
+        elif call is not None:
+            payload = call.payload
+        else:
+            return
+        if not payload.is_eof():
+            payload.set_exception(RequestPayloadError("the body's framing is broken"))
+
+    async def _taken(self) -> bool:
+        """Wait until a slow client has taken its answers; False when it does not."""
+        try:
+            async with asyncio.timeout(self.body_timeout_s):
+                await self._drain_helper()
+        except (ConnectionError, TimeoutError):
+            self.reset()
+            return False
+        return True
+
+    async def _deliver(self) -> None:
+        """Wait until the last answer has left: what is written can be lost by closing."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.set_write_buffer_limits(high=0)
+            if self._paused:
+                await self._taken()
 
     def _await_next_request(self) -> None:
         """Close the connection if no request comes for the keep-alive time."""
@@ -240,6 +342,7 @@ class ProxyServer(Server):
         *,
         head_timeout_s: float,
         keepalive_timeout_s: float,
+        body_timeout_s: float,
         connections_max: int,
         header_bytes_max: int,
     ) -> None:
@@ -257,11 +360,38 @@ class ProxyServer(Server):
         )
         self.handle = handle
         self.connections_max = connections_max
+        self.stopping = False
+        self._body_timeout_s = body_timeout_s
         self._head_timeout_s = head_timeout_s
 
     def __call__(self) -> Connection:
         """A protocol for the next accepted connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self._body_timeout_s, loop=self._loop, **self._kwargs)
+
+    async def finish(self, deadline_s: float, *, settle_s: float) -> None:
+        """End all calls: idle connections now, running calls at their end or at the deadline.
+
+        Calls that are cut at the deadline then have `settle_s` to settle. Connections that are
+        made meanwhile are closed.
+        """
+        self.stopping = True
+        connections = cast("list[Connection]", self.connections)
+        for connection in connections:
+            connection.close()
+        running = {connection.task for connection in connections if connection.task is not None}
+        if not running:
+            return
+        _, running = await asyncio.wait(running, timeout=deadline_s)
+        if not running:
+            return
+        log.warning("cutting %d connections: their calls did not end in time", len(running))
+        for connection in connections:
+            if connection.task in running:
+                connection.cut()
+        _, running = await asyncio.wait(running, timeout=settle_s)
+        for task in running:
+            log.error("a call could not be settled in time; its lease will end it")
+            task.cancel()
 
     async def sweep_late_heads(self) -> None:
         """Close connections whose head did not arrive in time; runs until cancelled."""
