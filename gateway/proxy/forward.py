@@ -11,6 +11,8 @@ from policies.meters import READABLE_ENCODINGS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from aiohttp.streams import StreamReader
+
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.offers import Offer
     from gateway.proxy.server import Call
@@ -97,38 +99,45 @@ def _readable_encodings(accepted: bytes) -> bytes:
 async def small_body(call: Call, timeout_s: float) -> bytes:
     """The whole body of a request that announced at most `SMALL_BODY_MAX_BYTES`.
 
+    All of it has to come within `timeout_s`.
+
     Raises: BodyTimeoutError, ClientGoneError.
     """
-    parts = [part async for part in _parts(call, timeout_s)]
+    parts = []
+    try:
+        async with asyncio.timeout(timeout_s):
+            while part := await _read(call.payload):
+                parts.append(part)
+    except TimeoutError:
+        raise BodyTimeoutError from None
     return b"".join(parts)
 
 
 async def large_body(call: Call, timeout_s: float, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body in parts as they come.
+    """The body in parts as they come, each within `timeout_s`.
 
     With back-pressure: nothing is read before the last part was taken.
 
     Raises: BodyTooLargeError, BodyTimeoutError, ClientGoneError.
     """
     total = 0
-    async for part in _parts(call, timeout_s):
+    while True:
+        try:
+            async with asyncio.timeout(timeout_s):
+                part = await _read(call.payload)
+        except TimeoutError:
+            raise BodyTimeoutError from None
+        if not part:
+            return
         total += len(part)
         if total > limit_bytes:
             raise BodyTooLargeError
         yield part
 
 
-async def _parts(call: Call, timeout_s: float) -> AsyncIterator[bytes]:
-    payload = call.payload
-    while True:
-        try:
-            async with asyncio.timeout(timeout_s):
-                part = await payload.readany()
-        except TimeoutError:
-            raise BodyTimeoutError from None
-        except Exception as exc:
-            # aiohttp reports a lost connection, and framing that breaks mid-body, in several types.
-            raise ClientGoneError from exc
-        if not part:
-            return
-        yield part
+async def _read(payload: StreamReader) -> bytes:
+    try:
+        return await payload.readany()
+    except Exception as exc:
+        # aiohttp reports a lost connection, and framing that breaks mid-body, in several types.
+        raise ClientGoneError from exc
