@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CREDENTIAL_PREFIX = b"tk_"
 # Most calls have one of a few targets. At most 8 KiB each.
 TARGETS_CACHED_MAX = 1_024
+LENGTH_DIGITS_MAX = 19  # as many as 2**63 has; int() refuses to read thousands
 _METHODS_REFUSED = frozenset({"CONNECT", "TRACE"})
 _BEARER = b"bearer "
 
@@ -84,7 +85,7 @@ class RequestHead(NamedTuple):
     accept_encoding: bytes | None
     content_length: int | None
     chunked: bool
-    expects_continue: bool
+    expects_continue: bool  # and a body is to come, in a version that knows of it
 
 
 def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912 - one pass
@@ -116,7 +117,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
                 return bad_request("Send exactly one Host header.")
             host = value
         elif kind == _LENGTH:
-            if length is not None or not value.isdigit():
+            if length is not None or not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
                 return bad_request("Send exactly one Content-Length, as a decimal number.")
             length = int(value)
         elif kind == _CODING:
@@ -138,6 +139,9 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
             return bad_request("Header names with '_' are refused: some readers take it for '-'.")
     if coding is not None and (length is not None or message.version < (1, 1)):
         return bad_request("Transfer-Encoding can't be sent with Content-Length or HTTP/1.0.")
+    if expects_continue:
+        # RFC 9110 section 10.1.1: from HTTP/1.0, or without a body, it means nothing.
+        expects_continue = message.version >= (1, 1) and bool(length or coding)
     if host is None:
         if message.version >= (1, 1):
             return bad_request("Send exactly one Host header.")
