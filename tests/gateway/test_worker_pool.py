@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -89,6 +90,60 @@ async def test_a_worker_that_keeps_dying_is_tried_again_with_growing_pauses(
                 await sleep(0.01)
         monkeypatch.undo()
     assert pauses[:7] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+
+
+async def test_a_worker_that_can_not_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = pool_of(2)
+    await started(pool)
+    start, failures = pool._start, iter((errno.EAGAIN, errno.ENOMEM))
+
+    async def failing() -> asyncio.subprocess.Process:
+        if failure := next(failures, None):
+            raise OSError(failure, os.strerror(failure))
+        return await start()
+
+    monkeypatch.setattr(pool, "_start", failing)
+    async with kept(pool):
+        doomed, other = pool.pids
+        os.kill(doomed, signal.SIGKILL)
+        await eventually(lambda: len(pool.pids) == 2 and doomed not in pool.pids)
+        assert other in pool.pids
+        assert pool.workers[0].restarts == 3
+        assert caplog.text.count("worker 0 could not be replaced") == 2
+
+
+async def test_a_worker_whose_output_is_no_line_is_killed_and_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_pool, "LINE_BYTES_MAX", 1_024)
+    pool = pool_of(1)
+    await started(pool)
+    good = pool._command
+    endless = "import sys; sys.stdout.write('x' * 4096); sys.stdout.flush(); sys.stdin.read()"
+    pool._command = (sys.executable, "-S", "-c", endless)
+    async with kept(pool):
+        doomed = pool.pids[0]
+        os.kill(doomed, signal.SIGKILL)
+        await eventually(lambda: pool.workers[0].restarts >= 2)
+        pool._command = good
+        await eventually(lambda: pool.pids and doomed not in pool.pids)
+
+
+async def test_workers_are_replaced_though_nobody_can_be_told() -> None:
+    pool = pool_of(1)
+    await started(pool)
+
+    def full_disk() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pool.on_change(full_disk)
+    async with kept(pool):
+        [doomed] = pool.pids
+        os.kill(doomed, signal.SIGKILL)
+        await eventually(lambda: pool.pids and doomed not in pool.pids)
+        assert pool.workers[0].restarts == 1
 
 
 async def test_a_worker_that_fails_at_the_start_is_one_clear_line() -> None:
