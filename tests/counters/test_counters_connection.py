@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gateway.counters import CommandRefused, Counters, CountersUnavailable
 from gateway.counters import connection as connection_module
-from gateway.counters.connection import Link
+from gateway.counters.connection import FLUSH_COMMANDS, Link
 from gateway.counters.errors import NotReady, Overloaded
 from gateway.counters.resp import pack
 from policies.decision import Admitted
@@ -53,7 +54,7 @@ async def test_callers_who_leave_do_not_shift_the_replies_of_others(account: Any
             assert tasks[number].result() == b"%d" % number
 
 
-async def test_commands_of_one_tick_leave_in_one_write(
+async def test_commands_of_one_tick_leave_in_few_writes_and_in_order(
     account: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire = wire_of(account.counters)
@@ -69,8 +70,13 @@ async def test_commands_of_one_tick_leave_in_one_write(
             transport.write(data)
 
     monkeypatch.setattr(wire, "_transport", Recording())
-    await asyncio.gather(*(account.counters.command("ECHO", number) for number in range(64)))
-    assert len(writes) == 1
+    count = 6 * FLUSH_COMMANDS
+    replies = await asyncio.gather(
+        *(account.counters.command("ECHO", 100 + number) for number in range(count))
+    )
+    assert len(writes) == 6
+    sent = [int(number) for number in re.findall(rb"ECHO\r\n\$3\r\n(\d+)", b"".join(writes))]
+    assert sent == [int(reply) for reply in replies] == list(range(100, 100 + count))
 
 
 async def test_a_large_reply_comes_whole(account: Any) -> None:
