@@ -158,6 +158,11 @@ class Connection(RequestHandler):
         elif not self.head_since:
             self.head_since = self._loop.time()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on reading if it was paused. aiohttp asks at the end of every body, paused or not."""
+        if resume_parser or self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     async def start(self) -> None:
         """Serve this connection's requests in order, until it ends."""
         handle = cast("ProxyServer", self._manager).handle
@@ -188,7 +193,13 @@ class Connection(RequestHandler):
                     break
                 if self._paused and not await self._taken():
                     break
-                self._await_next_request()
+                # Close the connection if no request comes for the keep-alive time.
+                self._keepalive = True
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                if self._keepalive_handle is None:
+                    self._keepalive_handle = self._loop.call_at(
+                        self._next_keepalive_close_time, self._process_keepalive
+                    )
             await self._deliver()
         finally:
             self._task_handler = None
@@ -289,14 +300,6 @@ class Connection(RequestHandler):
             transport.set_write_buffer_limits(high=0)
             if self._paused:
                 await self._taken()
-
-    def _await_next_request(self) -> None:
-        """Close the connection if no request comes for the keep-alive time."""
-        close_time = self._loop.time() + self._keepalive_timeout
-        self._keepalive = True
-        self._next_keepalive_close_time = close_time
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read what the client still sends, for a while: closing now could lose it our answer."""
