@@ -90,6 +90,26 @@ async def test_a_pipelined_upload_whose_framing_broke_while_it_waited_ends_its_c
         assert (await gateway.balance())[1] == 0
 
 
+async def test_an_upload_that_breaks_before_its_call_has_begun_ends_it(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        nasty_upstream(answering(OK)) as agent,
+        running_gateway(clean_redis_url, postgres_url, [open_route(agent.url)]) as gateway,
+    ):
+        reader, writer = await gateway.connect()
+        await eventually(lambda: gateway.worker.server.connections)
+        [connection] = gateway.worker.server.connections
+        await asyncio.sleep(0)
+        connection.data_received(gateway.head("POST /any/x HTTP/1.1", CHUNKED) + b"3\r\none\r\n")
+        connection.data_received(BROKEN_CHUNK)
+        await ended(reader)
+        writer.close()
+        await eventually(lambda: not gateway.worker.server.connections)
+        assert (await gateway.balance())[1] == 0
+
+
 @pytest.mark.parametrize("digits", [20, 5_000])
 async def test_a_length_of_too_many_digits_is_refused(
     clean_redis_url: str, postgres_url: str, digits: int

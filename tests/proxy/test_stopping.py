@@ -113,6 +113,24 @@ async def test_a_connection_closed_before_it_was_ever_waited_on_ends_at_once(
         writer.close()
 
 
+async def test_a_request_that_came_in_the_tick_of_the_stop_is_served_as_the_last(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        running_gateway(clean_redis_url, postgres_url, [NOWHERE]) as gateway,
+    ):
+        reader, writer = await gateway.connect()
+        await eventually(lambda: gateway.worker.server.connections)
+        [connection] = gateway.worker.server.connections
+        connection.data_received(gateway.head("GET /-/healthz HTTP/1.1"))
+        connection.close()
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nConnection: close\r\n" in answer
+        writer.close()
+
+
 async def test_a_call_that_outlasts_the_deadline_is_cut_and_settled(
     clean_redis_url: str, postgres_url: str
 ) -> None:
