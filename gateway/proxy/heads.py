@@ -96,8 +96,8 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
     target = read_target(message.path)
     if isinstance(target, Refusal):
         return target
-    credential = host = length = coding = accept_encoding = None
-    expects_continue = False
+    credential = host = length = coding = encoding = None
+    expects = False
     dropped: frozenset[bytes] | None = None
     lines: list[bytes] = []
     for name, value in message.raw_headers:
@@ -130,18 +130,18 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
         elif kind == _EXPECT:
             if value.lower() != b"100-continue":
                 return bad_request("The only Expect that is understood here is '100-continue'.")
-            expects_continue = True
+            expects = True
         elif kind == _ENCODING:
-            accept_encoding = value
+            encoding = value
         elif kind == _UPGRADE:
             return bad_request("Upgrading the protocol is not offered here.")
         elif kind == _REFUSE:
             return bad_request("Header names with '_' are refused: some readers take it for '-'.")
     if coding is not None and (length is not None or message.version < (1, 1)):
         return bad_request("Transfer-Encoding can't be sent with Content-Length or HTTP/1.0.")
-    if expects_continue:
+    if expects:
         # RFC 9110 section 10.1.1: from HTTP/1.0, or without a body, it means nothing.
-        expects_continue = message.version >= (1, 1) and bool(length or coding)
+        expects = message.version >= (1, 1) and bool(length or coding)
     if host is None:
         if message.version >= (1, 1):
             return bad_request("Send exactly one Host header.")
@@ -152,16 +152,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
         lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
     path, query = target
     return RequestHead(
-        method,
-        path,
-        query,
-        credential,
-        host,
-        lines,
-        accept_encoding,
-        length,
-        coding is not None,
-        expects_continue,
+        method, path, query, credential, host, lines, encoding, length, coding is not None, expects
     )
 
 
