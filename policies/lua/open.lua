@@ -10,7 +10,7 @@
 -- Result, always starting with {status, epoch, seq}:
 --   OK         open under this epoch with seq 0. Holds and leases of the older epoch are gone, and
 --              accounts of it count as not loaded. The outbox stays: its settlements happened
---   KEPT       somebody else has opened it since: what is live there must not be wiped a second time.
+--   KEPT       somebody else has opened it since: what is live must not be wiped a second time.
 --              With epoch 0 it is not open, but what was lost is not what the caller saw
 --
 -- Example: EVALSHA ... 3 tk:{s012}:meta tk:{s012}:holds tk:{s012}:leases 3 0   -> {'OK', 3, 0}
