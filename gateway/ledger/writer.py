@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from gateway.ledger.recorder import Recorded
     from policies.settlement import Settlement
 
-# A row costs about the same in batches of 500 as of 2 000, but while a batch is encoded, 1 µs per
-# row, the worker's calls wait.
-BATCH_ROWS_MAX = 1_000
+# A row costs little less in larger batches, but calls wait while one is encoded (1 µs a row) and,
+# where Postgres shares a core with Redis, while it is inserted: 300 instead of 1 000 rows took the
+# 99th percentile of a call under full load from 7.6 to 5.3 ms, at the same throughput.
+BATCH_ROWS_MAX = 300
 FLUSH_INTERVAL_MS = 50
 BACKLOG_ROWS_MAX = 1_000_000
 RETRY_PAUSE_MIN_S = 0.1
