@@ -47,15 +47,12 @@ class WorkerSettings:
 class Worker:
     """A running data plane: a server to listen with, and its orderly end."""
 
-    def __init__(
-        self, settings: WorkerSettings, proxy: Proxy, counters: Counters, ledger: Ledger
-    ) -> None:
+    def __init__(self, settings: WorkerSettings, proxy: Proxy, ledger: Ledger) -> None:
         config = settings.gateway
         self.deadline_s = config.shutdown_deadline_s
         # A call may last its total time, and then wait once for a slow client.
         self._lease_margin_ms = int(config.body_timeout_s * 1000) + SETTLE_MARGIN_MS
         self._proxy = proxy
-        self._counters = counters
         self._ledger = ledger
         self._changed = asyncio.Event()
         self.server = ProxyServer(
@@ -140,7 +137,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             body_timeout_s=config.body_timeout_s,
             unready=unready,
         )
-        worker = Worker(settings, proxy, counters, ledger)
+        worker = Worker(settings, proxy, ledger)
         await worker.load_catalogue()
         await ledger.listen(CATALOG_CHANNEL, worker.catalogue_changed)
         await stack.enter_async_context(_background(worker.follow_catalogue()))

@@ -102,9 +102,9 @@ class Exchange:
             else:
                 await self._answer_stream(answer)
         except CancelledUnsentError:
-            await self._abandoned()
+            await self._interrupted(sent=False)
         except asyncio.CancelledError:
-            await self._interrupted()
+            await self._interrupted(sent=True)
         except (*_UPLOAD_ERRORS, UpstreamError) as exc:
             await self._failed(exc)
         except Exception:
@@ -299,27 +299,20 @@ class Exchange:
         lines = answers.price_lines(self.hold.call_id, receipt)
         answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id, lines)
 
-    async def _interrupted(self) -> None:
-        """Settle what was seen: the client left, or the worker's deadline for calls has passed."""
-        call = self.call
-        call.interruptible = False
-        if call.gone:
-            call.uncancel()
-            await self._settle(Ending.CLIENT_DISCONNECT)
-            return
-        await asyncio.shield(asyncio.ensure_future(self._settle(Ending.UNKNOWN)))
-        call.abort()
-        raise asyncio.CancelledError
+    async def _interrupted(self, *, sent: bool) -> None:
+        """End the hold of a call whose client left, or that the worker's deadline has cut.
 
-    async def _abandoned(self) -> None:
-        """Undo a hold whose call was interrupted before the agent saw anything of it."""
+        It is settled for what was seen, and undone where the agent saw nothing of it.
+        """
         call = self.call
         call.interruptible = False
+        ending = Ending.CLIENT_DISCONNECT if call.gone else Ending.UNKNOWN
+        end = self._settle(ending) if sent else self.tools.settler.void(self.hold)
         if call.gone:
             call.uncancel()
-            await self.tools.settler.void(self.hold)
+            await end
             return
-        await asyncio.shield(asyncio.ensure_future(self.tools.settler.void(self.hold)))
+        await asyncio.shield(asyncio.ensure_future(end))
         call.abort()
         raise asyncio.CancelledError
 

@@ -110,15 +110,14 @@ class Settler:
         else:
             due, flags = owed(price, route.rules[ending], offer.ceiling, units)
             metered = units_text(price, units)
+        end = _End(ending, status, metered, flags, due)
         result = result_blob(ending, status, metered, flags).encode("ascii")
         try:
             outcome = await self._counters.settle(principal.keys, call_id, due, result)
         except CountersUnavailable:
-            end = _End(ending, status, metered, flags, due)
             receipt = await self._straight_to_postgres(hold, end)
             self._tell_later(_Late(hold, receipt.charged_microcredits, result))
             return receipt
-        end = _End(ending, status, metered, flags, due)
         if type(outcome) is Settled:
             self._writer.add(_settlement(hold, end, outcome))
             return Receipt(outcome.charged, outcome.remaining)
