@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Admitted(NamedTuple):
     """The call may run.
 
-    `remaining` is what another call could take now; the rpm values are 0 without a rate limit.
+    `remaining` is what another call could take now, negative in overage; the rpm values are 0
+    without a rate limit; `counted` names the counters of caps and concurrency that it is in.
     """
 
     call_id: str
@@ -30,6 +31,7 @@ class Admitted(NamedTuple):
     admitted_ms: int
     rpm_limit: int
     rpm_remaining: int
+    counted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +45,42 @@ class AccountSuspended:
 
 
 class RateLimited(NamedTuple):
-    """More calls than the plan's per minute."""
+    """More calls than allowed per second or minute; `source` is whose limit it is.
+
+    A source is "account", "key", "route" (of an account on a route) or "session".
+    """
 
     limit: int
     retry_after_ms: int
+    source: str
 
 
 class QuotaExceeded(NamedTuple):
-    """The calls of this calendar month (UTC) are used up; it ends in `retry_after_ms`."""
+    """The calls of this month or billing period are used up; it ends in `retry_after_ms`."""
 
     limit: int
     retry_after_ms: int
+    source: str
 
 
 class ConcurrencyLimited(NamedTuple):
-    """As many calls as the plan allows at once are running."""
+    """As many calls as allowed at once are running."""
 
     limit: int
+    source: str
+
+
+class SpendCapReached(NamedTuple):
+    """The call could spend more than a cap allows, counting what running calls hold.
+
+    `window` is day, month (UTC), total or session; `retry_after_ms` 0 where time does not help.
+    """
+
+    source: str
+    window: str
+    limit: int
+    spent: int
+    retry_after_ms: int
 
 
 class InsufficientCredits(NamedTuple):
@@ -86,9 +107,12 @@ class NotLoaded(NamedTuple):
 
 
 class ShardLost(NamedTuple):
-    """The shard is empty or of another epoch (STALE), or has lost writes (REGRESSED)."""
+    """The shard is empty or of another epoch (STALE), has lost writes (REGRESSED), or is CLOSED.
 
-    kind: Literal["STALE", "REGRESSED"]
+    Closed is what it is while it is rebuilt.
+    """
+
+    kind: Literal["STALE", "REGRESSED", "CLOSED"]
     epoch: int
     seq: int
 
@@ -103,6 +127,12 @@ class Settled(NamedTuple):
     outbox_id: str
     settled_ms: int
     admitted_ms: int
+
+
+class ExpiredFirst(NamedTuple):
+    """Too late to settle: the hold had run out, and this is the settlement that it ended with."""
+
+    settled: Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +156,15 @@ class LeaseRunning:
     """Too early to expire this hold."""
 
 
+class Withdrawn(NamedTuple):
+    """What was taken from lots apart from a call; `outbox_id` is "" when there was nothing."""
+
+    taken: int
+    remaining: int
+    postings: str
+    outbox_id: str
+
+
 Admission = (
     Admitted
     | KeyRefused
@@ -133,14 +172,17 @@ Admission = (
     | RateLimited
     | QuotaExceeded
     | ConcurrencyLimited
+    | SpendCapReached
     | InsufficientCredits
     | NotLoaded
     | ShardLost
     | AlreadySettled
 )
-Settling = Settled | HoldGone | ShardLost
+Settling = Settled | ExpiredFirst | HoldGone | ShardLost
 Voiding = Voided | HoldGone | AlreadySettled | ShardLost
-Expiring = Settled | LeaseRunning | HoldGone | ShardLost
+Expiring = Settled | Voided | LeaseRunning | HoldGone | ShardLost
+LateSettling = Settled | ExpiredFirst | NotLoaded | ShardLost
+Withdrawing = Withdrawn | NotLoaded | ShardLost
 
 
 def format_postings(postings: Iterable[Posting]) -> str:

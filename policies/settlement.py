@@ -1,8 +1,9 @@
 """The durable record of one call, and what an ending costs.
 
-A settlement is born in the settle script, travels through the shard's outbox stream, and ends as a
-row in Postgres. This file is the one place that knows both spellings: what goes into the script
-(`result_blob`) and what comes back out of the outbox (`parse_outbox`).
+A settlement is born in a script, travels through the shard's outbox stream, and ends as a row in
+Postgres. Other changes that take credits (a lot expires, is revoked, a call turns out to cost more)
+travel the same way. This file is the one place that knows both spellings: what goes into the
+scripts (`result_blob`) and what comes back out of the outbox (`parse_entry`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 
     from policies.catalog import Price
 
-# A meter read nothing, so its reserve_units were charged.
+# Words in a settlement's flags. A meter read nothing, so its reserve_units were charged; the hold
+# ran out before anybody said how the call ended; a lot of overage paid; it ran without a hold.
 UNITS_MISSING = "units_missing"
+EXPIRED = "expired"
+OVERAGE = "overage"
+TRUSTED = "trusted"
 
 
 class Posting(NamedTuple):
@@ -49,10 +54,61 @@ class Settlement(NamedTuple):
     status: int
     units: str  # "token=30" or "token=30;image=2"; empty when nothing was metered
     flags: str  # "" or comma-joined words such as "units_missing"
+    session: str  # "" or what the client named its X-Session-Id
     held_microcredits: int
     charged_microcredits: int
     uncollected_microcredits: int
     postings: tuple[Posting, ...]
+
+
+class LedgerChange(NamedTuple):
+    """What a script took from lots apart from settling a call: one row of `ledger_changes`.
+
+    `change_id` is 32 hex digits; that of a `late` change is its call's id. Postings are what was
+    taken, above 0.
+    """
+
+    change_id: str
+    shard: int
+    outbox_id: str
+    kind: str  # expire, revoke, adjust, late
+    platform_id: int
+    account_id: int
+    call_id: str  # "" when it is about no call
+    at_ms: int
+    postings: tuple[Posting, ...]
+
+
+class LateSettlement(NamedTuple):
+    """What a call owes that ended while Redis could not be asked: it is charged as soon as it can.
+
+    Kept in Postgres meanwhile. `owed_microcredits` is what the ending makes it pay; what is really
+    charged is decided in Redis, like every charge.
+    """
+
+    call_id: str
+    shard: int
+    platform_id: int
+    account_id: int
+    key_id: int
+    route_id: int
+    price_version: int
+    session: str
+    admitted_ms: int
+    ended_ms: int
+    ending: str
+    status: int
+    units: str
+    flags: str
+    held_microcredits: int
+    owed_microcredits: int
+
+    def context(self) -> str:
+        """Whose call it is, as holds and outbox carry it."""
+        return (
+            f"{self.platform_id},{self.account_id},{self.key_id},"
+            f"{self.route_id},{self.price_version},{self.session}"
+        )
 
 
 class Owed(NamedTuple):
@@ -95,7 +151,7 @@ def result_blob(ending: Ending, status: int, units: str, flags: str) -> str:
 
 
 def parse_postings(text: str) -> tuple[Posting, ...]:
-    """The postings in a script's "12:1000 15:3".
+    """The postings in a script's "12:1000 15:3 99o:7" (o: a lot of overage).
 
     Raises: ValueError when the text is anything else.
     """
@@ -104,44 +160,80 @@ def parse_postings(text: str) -> tuple[Posting, ...]:
     return tuple([_posting(pair) for pair in text.split()])
 
 
-def parse_outbox(shard: int, outbox_id: str, fields: Mapping[bytes, bytes]) -> Settlement:
-    """The settlement in an entry of a shard's outbox stream.
+def with_overage(flags: str, postings: str) -> str:
+    """The flags of a settlement whose script replied these postings."""
+    if "o:" not in postings:
+        return flags
+    return f"{flags},{OVERAGE}" if flags else OVERAGE
 
-    Fields: i call id, x context "platform,account,key,route,price version", m held, t admitted_ms,
-    n settled_ms, c charged, u uncollected, p postings, r the `result_blob`.
 
-    Raises: ValueError when a field is missing or is not what the settle script writes.
+def parse_entry(
+    shard: int, outbox_id: str, fields: Mapping[bytes, bytes]
+) -> Settlement | LedgerChange:
+    """What an entry of a shard's outbox stream says, in its one field.
+
+    `v` call id|context|held|admitted_ms|settled_ms|charged|uncollected|postings|result, with the
+    context "platform,account,key,route,price version,session" and the `result_blob`;
+    `c` change id|kind|platform,account|at_ms|call id|postings.
+
+    Raises: ValueError when it is not what the scripts write.
     """
     try:
-        context = fields[b"x"].split(b",")
-        platform_id, account_id, key_id, route_id, price_version = map(int, context)
-        ending, status, units, flags = fields[b"r"].decode().split(",", 3)
-        return Settlement(
-            call_id=fields[b"i"].decode(),
-            shard=shard,
-            outbox_id=outbox_id,
-            platform_id=platform_id,
-            account_id=account_id,
-            key_id=key_id,
-            route_id=route_id,
-            price_version=price_version,
-            admitted_ms=int(fields[b"t"]),
-            settled_ms=int(fields[b"n"]),
-            ending=Ending(ending).value,
-            status=int(status),
-            units=units,
-            flags=flags,
-            held_microcredits=int(fields[b"m"]),
-            charged_microcredits=int(fields[b"c"]),
-            uncollected_microcredits=int(fields[b"u"]),
-            postings=parse_postings(fields[b"p"].decode()),
-        )
-    except KeyError as missing:
-        raise ValueError(f"outbox entry {outbox_id} has no field {missing}") from None
+        if b"v" in fields:
+            return _settlement(shard, outbox_id, fields[b"v"].decode())
+        return _change(shard, outbox_id, fields[b"c"].decode())
+    except KeyError:
+        raise ValueError(f"outbox entry {outbox_id} has neither field v nor c") from None
     except ValueError as bad:
         raise ValueError(f"outbox entry {outbox_id} is malformed: {bad}") from None
 
 
+def _settlement(shard: int, outbox_id: str, text: str) -> Settlement:
+    call_id, context, held, admitted_ms, settled_ms, charged, uncollected, postings, result = (
+        text.split("|", 8)
+    )
+    *numbers, session = context.split(",", 5)
+    platform_id, account_id, key_id, route_id, price_version = map(int, numbers)
+    ending, status, units, flags = result.split(",", 3)
+    return Settlement(
+        call_id=call_id,
+        shard=shard,
+        outbox_id=outbox_id,
+        platform_id=platform_id,
+        account_id=account_id,
+        key_id=key_id,
+        route_id=route_id,
+        price_version=price_version,
+        admitted_ms=int(admitted_ms),
+        settled_ms=int(settled_ms),
+        ending=Ending(ending).value,
+        status=int(status),
+        units=units,
+        flags=with_overage(flags, postings),
+        session=session,
+        held_microcredits=int(held),
+        charged_microcredits=int(charged),
+        uncollected_microcredits=int(uncollected),
+        postings=parse_postings(postings),
+    )
+
+
+def _change(shard: int, outbox_id: str, text: str) -> LedgerChange:
+    change_id, kind, owner, at_ms, call_id, postings = text.split("|")
+    platform_id, account_id = map(int, owner.split(","))
+    return LedgerChange(
+        change_id=change_id,
+        shard=shard,
+        outbox_id=outbox_id,
+        kind=kind,
+        platform_id=platform_id,
+        account_id=account_id,
+        call_id=call_id,
+        at_ms=int(at_ms),
+        postings=parse_postings(postings),
+    )
+
+
 def _posting(pair: str) -> Posting:
     grant_id, _, microcredits = pair.partition(":")
-    return Posting(int(grant_id), int(microcredits))
+    return Posting(int(grant_id.removesuffix("o")), int(microcredits))
