@@ -42,6 +42,20 @@ class ErrorStyle(StrEnum):
     OPENAI = "openai"
 
 
+class QuotaWindow(StrEnum):
+    """The month that a plan's `requests_per_month` counts."""
+
+    CALENDAR = "calendar"  # UTC
+    BILLING = "billing"  # the account's period
+
+
+class RefundExpired(StrEnum):
+    """What a refund does with the part that lots paid which have expired since."""
+
+    GRANT = "grant"  # gives it back as a new lot
+    NOTHING = "nothing"
+
+
 DEFAULT_RULES: Mapping[Ending, Rule] = {
     Ending.COMPLETED: Rule.ACTUAL,
     Ending.CLIENT_ERROR: Rule.NOTHING,
@@ -99,6 +113,34 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How often calls may come and how many may run at once; 0: no limit.
+
+    `burst` is how many may come together under the rate per second or, where there is none, under
+    the rate per minute; 0: as many as the rate allows in its second or minute.
+    """
+
+    requests_per_second: int = 0
+    requests_per_minute: int = 0
+    burst: int = 0
+    requests_per_month: int = 0
+    concurrency: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Most that may be spent, in microcredits; 0: no cap. A running call counts what it holds.
+
+    Days and months are UTC's. A session is what calls name in `X-Session-Id`.
+    """
+
+    day: int = 0
+    month: int = 0
+    total: int = 0
+    session: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A method and path pattern, an upstream, a price (None: `free = true`)."""
 
@@ -115,6 +157,10 @@ class Route:
     body_max_bytes: int = 2**31
     connections_max: int = 512  # per worker
     tls_ca_file: str | None = None
+    limits: Limits = Limits()  # of each account on this route
+    caps: Caps = Caps()  # of each account on this route; it has none per session
+    # What an account may use on trust, per worker, while Redis is away. 0: calls are refused then.
+    trust_microcredits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +173,26 @@ class Plan:
     requests_per_minute: int = 0
     requests_per_month: int = 0
     concurrency: int = 0
+    requests_per_second: int = 0
+    burst: int = 0
+    quota_window: QuotaWindow = QuotaWindow.CALENDAR
+    caps: Caps = Caps()  # of the account; `session` holds for each of its sessions
+    overage_cap_microcredits: int = 0  # what a period may use beyond its grants; 0: nothing
+    rollover_microcredits_max: int | None = 0  # what a period's rest may leave; None: all of it
+    rollover_periods: int = 1  # how long it then lasts
+    low_credits_microcredits: int = 0  # the mark below which the account is told; 0: none
+    refund_expired: RefundExpired = RefundExpired.GRANT
+
+    @property
+    def limits(self) -> Limits:
+        """The plan's limits together."""
+        return Limits(
+            self.requests_per_second,
+            self.requests_per_minute,
+            self.burst,
+            self.requests_per_month,
+            self.concurrency,
+        )
 
 
 @dataclass(frozen=True, slots=True)
