@@ -51,6 +51,11 @@ def read_gateway(section: Section, folder: Path) -> GatewayConfig:
         backlog_rows_max=section.integer(
             "backlog_rows_max", _DEFAULT.backlog_rows_max, least=1_000, most=100_000_000
         ),
+        backlog_minutes_max=section.integer(
+            "backlog_minutes_max", _DEFAULT.backlog_minutes_max, least=1, most=10_080
+        ),
+        # Renewed every third of it: under 2 s a busy loop would lose holds of running calls.
+        lease_s=section.integer("lease_s", _DEFAULT.lease_s, least=2, most=3_600),
     )
     section.close()
     return config

@@ -7,19 +7,22 @@ import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.config.bounds import read_caps, read_limits
 from gateway.config.match import ANY_METHOD, parse_match, shape
 from gateway.config.prices import read_price
 from gateway.config.problems import did_you_mean
 from gateway.config.references import parse_reference
 from gateway.config.selling import parse_slug
-from policies.catalog import DEFAULT_RULES, Ending, ErrorStyle, Route, Rule, Timeouts
+from policies.catalog import DEFAULT_RULES, Caps, Ending, ErrorStyle, Route, Rule, Timeouts
+from policies.pricing import ceiling
+from policies.units import format_credits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from gateway.config.section import Section
-    from policies.catalog import Price
+    from policies.catalog import Limits, Price
 
 BODY_MAX_BYTES_MAX = 2**40
 CONNECTIONS_MAX_MAX = 65_535
@@ -78,12 +81,16 @@ def _note_clash(section: Section, route: Route, served: dict[tuple[str, str], st
 def _route(section: Section, folder: Path) -> Route:
     methods, pattern = section.parsed("match", parse_match, _NO_MATCH)
     upstream = section.parsed("upstream", _upstream, "")
+    before = section.problems_so_far()
+    price = _price(section)
+    priced = section.problems_so_far() == before
+    held = ceiling(price) if price is not None and priced else 0
     route = Route(
         name=section.parsed("name", parse_slug, ""),
         methods=methods,
         pattern=pattern,
         upstream=upstream,
-        price=_price(section),
+        price=price,
         timeouts=Timeouts(
             connect_ms=section.milliseconds("connect_timeout_s", _DEFAULT_TIMEOUTS.connect_ms),
             first_byte_ms=section.milliseconds(
@@ -102,6 +109,9 @@ def _route(section: Section, folder: Path) -> Route:
             "connections_max", _DEFAULTS.connections_max, least=1, most=CONNECTIONS_MAX_MAX
         ),
         tls_ca_file=_ca_file(section, upstream, folder),
+        limits=_limits(section.table("limits")),
+        caps=_caps(section, price, held),
+        trust_microcredits=_trust(section, held),
     )
     section.close()
     return route
@@ -116,6 +126,39 @@ def _price(section: Section) -> Price | None:
     if free:
         section.complain("free", "this route also has a price; keep one of the two")
     return read_price(section.table("price"))
+
+
+def _limits(section: Section) -> Limits:
+    limits = read_limits(section)
+    section.close()
+    return limits
+
+
+def _caps(route: Section, price: Price | None, held: int) -> Caps:
+    section = route.table("caps")
+    if "caps" in route and "free" in route and price is None:
+        route.complain("caps", "are of no use: this route is free")
+    caps = read_caps(section, sessions=False)
+    for window, cap in (("day", caps.day), ("month", caps.month), ("total", caps.total)):
+        if 0 < cap < held:
+            section.complain(window, _too_little(held))
+    return caps
+
+
+def _trust(route: Section, held: int) -> int:
+    """What may be used on trust while Redis is away; 0 for nothing."""
+    before = route.problems_so_far()
+    section = route.table("when_redis_is_down")
+    written = "when_redis_is_down" in route and route.problems_so_far() == before
+    allowed = section.amount("allow", default=None if written else "0")
+    section.close()
+    if 0 < allowed < held:
+        section.complain("allow", _too_little(held))
+    return allowed
+
+
+def _too_little(held: int) -> str:
+    return f'lets no call pass: one holds "{format_credits(held)}"'
 
 
 def _upstream(text: str) -> str:

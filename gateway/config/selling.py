@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from policies.catalog import Plan, Platform
+from gateway.config.bounds import read_caps, read_limits
+from policies.catalog import Plan, Platform, QuotaWindow, RefundExpired
+from policies.units import parse_credits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,9 +15,7 @@ if TYPE_CHECKING:
     from gateway.config.section import Section
 
 DEFAULT_SLUG = "demo"
-# One call each 60 microseconds: the limiter's clock counts whole microseconds.
-REQUESTS_PER_MINUTE_MAX = 1_000_000
-LIMIT_MAX = 1_000_000_000
+ROLLOVER_PERIODS_MAX = 120
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 _URL = re.compile(r"https?://[!-~]+")
 
@@ -53,17 +53,30 @@ def parse_slug(text: str) -> str:
 
 
 def _plan(section: Section) -> Plan:
+    slug = section.parsed("slug", parse_slug, "")
+    amount = section.amount("credits")
+    period = section.parsed("period", _period, "month", "month")
+    limits = read_limits(section)
+    rollover, rollover_periods = _rollover(section, amount)
     plan = Plan(
-        slug=section.parsed("slug", parse_slug, ""),
-        credits_microcredits=section.amount("credits"),
-        period=section.parsed("period", _period, "month", "month"),
-        requests_per_minute=section.integer(
-            "requests_per_minute", 0, least=0, most=REQUESTS_PER_MINUTE_MAX
-        ),
-        requests_per_month=section.integer("requests_per_month", 0, least=0, most=LIMIT_MAX),
-        concurrency=section.integer("concurrency", 0, least=0, most=LIMIT_MAX),
+        slug=slug,
+        credits_microcredits=amount,
+        period=period,
+        requests_per_minute=limits.requests_per_minute,
+        requests_per_month=limits.requests_per_month,
+        concurrency=limits.concurrency,
+        requests_per_second=limits.requests_per_second,
+        burst=limits.burst,
+        quota_window=section.choice("quota_window", QuotaWindow, QuotaWindow.CALENDAR),
+        caps=read_caps(section.table("caps"), sessions=True),
+        overage_cap_microcredits=_overage_cap(section),
+        rollover_microcredits_max=rollover,
+        rollover_periods=rollover_periods,
+        low_credits_microcredits=section.amount("low_credits"),
+        refund_expired=section.choice("refund_expired", RefundExpired, RefundExpired.GRANT),
     )
-    section.parsed("overage", _overage, "block", "block")
+    if "quota_window" in section and not limits.requests_per_month:
+        section.complain("quota_window", "is of no use without requests_per_month")
     section.close()
     return plan
 
@@ -74,12 +87,48 @@ def _period(text: str) -> str:
     return text
 
 
+def _overage_cap(section: Section) -> int:
+    """What a period may use beyond its grants; 0 where overage is blocked."""
+    overage = section.parsed("overage", _overage, "", "block")
+    before = section.problems_so_far()
+    cap = section.amount("overage_cap")
+    if overage == "block" and "overage_cap" in section:
+        section.complain("overage_cap", 'is of no use without overage = "bill"')
+    if overage == "bill" and "overage_cap" not in section:
+        section.complain("overage_cap", 'is missing: overage = "bill" needs a most, as in "500"')
+    elif overage == "bill" and cap == 0 and section.problems_so_far() == before:
+        section.complain("overage_cap", 'bills nothing; write overage = "block" for that')
+    return cap
+
+
 def _overage(text: str) -> str:
-    if text == "bill":
-        raise ValueError('"bill" is not part of this version; write "block" or leave it out')
-    if text != "block":
-        raise ValueError(f'"{text}" is unknown; there is "block"')
+    if text not in {"block", "bill"}:
+        raise ValueError(f'"{text}" is unknown; there is "block" and "bill"')
     return text
+
+
+def _rollover(section: Section, plan_microcredits: int) -> tuple[int | None, int]:
+    """What may be left to later periods (None: all of it), and for how many."""
+    nothing: int | None = 0
+    most = section.parsed("rollover", _rollover_most, nothing, "none")
+    periods = section.integer("rollover_periods", 1, least=1, most=ROLLOVER_PERIODS_MAX)
+    if most == 0 and "rollover_periods" in section:
+        section.complain("rollover_periods", 'is of no use without rollover = "all" or an amount')
+    if most != 0 and plan_microcredits == 0:
+        section.complain("rollover", "is of no use: the plan has no credits to leave")
+    return most, periods
+
+
+def _rollover_most(text: str) -> int | None:
+    if text in {"none", "all"}:
+        return None if text == "all" else 0
+    try:
+        amount = parse_credits(text)
+    except ValueError as error:
+        raise ValueError(f'{error}, nor "all" or "none"') from None
+    if amount == 0:
+        raise ValueError('leaves nothing; write "none" for that')
+    return amount
 
 
 def _url(text: str) -> str:

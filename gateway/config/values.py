@@ -34,6 +34,8 @@ class GatewayConfig:
     redis_deadline_ms: int = 250
     shutdown_deadline_s: float = 30
     backlog_rows_max: int = 1_000_000  # settlements a worker keeps while Postgres is away
+    backlog_minutes_max: int = 60  # how old the oldest of them may become
+    lease_s: int = 30  # how long a hold outlives its worker
 
 
 @dataclass(frozen=True, slots=True)

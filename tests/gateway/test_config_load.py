@@ -262,7 +262,7 @@ def test_an_address_is_a_host_and_a_port(text: str, expected: tuple[str, int]) -
         ('[[plans]]\ncredits = "1"', "plans[#1].slug", "is missing"),
         ('[[plans]]\nslug = "a"\ncredits = "-1"', "plans[a].credits", "not a plain decimal"),
         ('[[plans]]\nslug = "a"\nperiod = "year"', "plans[a].period", "not a period"),
-        ('[[plans]]\nslug = "a"\noverage = "bill"', "plans[a].overage", "not part of this version"),
+        ('[[plans]]\nslug = "a"\noverage = "free"', "plans[a].overage", 'there is "block" and'),
         ('[[plans]]\nslug = "a"\nconcurrency = -1', "plans[a].concurrency", "must be from 0"),
         ('[[plans]]\nslug = "a"\n[[plans]]\nslug = "a"', "plans[a].slug", "already the slug"),
         ("[plans]", "plans", "must be a list, not a table"),
