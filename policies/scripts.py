@@ -17,10 +17,15 @@ SCRIPTS = (
     "settle",
     "void",
     "expire",
+    "extend",
+    "late",
+    "withdraw",
+    "credit",
     "load",
-    "open",
     "amend",
-    "grant",
+    "close",
+    "restore",
+    "open",
     "inspect",
 )
 _NEEDS = "-- needs:"

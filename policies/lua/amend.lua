@@ -1,4 +1,4 @@
--- needs: lib/gate.lua lib/amended.lua
+-- needs: lib/gate.lua lib/facts.lua lib/amended.lua
 --
 -- Change facts of an account that move no credits: its status, its limits, its keys.
 --
@@ -6,38 +6,34 @@
 --       2 account
 -- ARGV  1 epoch seen (0: none)
 --       2 highest seq seen
---       3 ... field, value pairs out of: status ('active', 'suspended'), rpm, rpmonth, conc,
---         k:<key id> (0 active for ever, -1 revoked, else expires_ms)
+--       3 ... field, value pairs out of: status ('active', 'suspended'), rpm, rpmonth, conc, rules,
+--         k:<key id> (0 active for ever, -1 revoked, else expires_ms; perhaps a space and rules),
+--         counters '<scope>.<kind>', which are set only where the account has none
 -- Result, always starting with {status, epoch, seq}:
 --   OK
 --   LOAD       the account is not loaded, so that its next call reads Postgres; a worker that has
 --              read it already, but before this, is told to read it again
---   STALE, REGRESSED   as in admit
+--   STALE, REGRESSED, CLOSED   as in admit
 -- Run it after the change is committed in Postgres. Repeating it does no harm.
 --
 -- Example: EVALSHA ... 2 tk:{s012}:meta tk:{s012}:a:7 3 43 k:5 -1   -> {'OK', 3, 44}
 assert(#KEYS == 2 and #ARGV >= 4 and #ARGV % 2 == 0, 'amend takes 2 KEYS, 2 ARGV and pairs')
 assert(#ARGV <= 4096, 'too many changes at once')
-local limits, changes = {rpm = true, rpmonth = true, conc = true}, {}
+local changes, counters = {}, {}
 for i = 3, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
-  if field == 'status' then
-    assert(value == 'active' or value == 'suspended', 'no such status')
-  else
-    assert(limits[field] or string.find(field, '^k:%d+$'), 'amend does not change this field')
-    if limits[field] or value ~= '-1' then whole(value) end
-  end
-  changes[#changes + 1], changes[#changes + 2] = field, value
+  check_fact(field, value)
+  local place = is_counter(field) and counters or changes
+  place[#place + 1], place[#place + 2] = field, value
 end
 local call = redis.call
 local refusal, epoch, seq = gate(KEYS[1], ARGV[1], ARGV[2])
 if refusal then return refusal end
-seq = seq + 1
+seq = next_seq(KEYS[1], seq)
 if tonumber(call('HGET', KEYS[2], 'epoch')) ~= epoch then
   note_amended(KEYS[2], epoch, seq)
-  call('HSET', KEYS[1], 'seq', seq)
   return {'LOAD', epoch, seq}
 end
-call('HSET', KEYS[2], unpack(changes))
-call('HSET', KEYS[1], 'seq', seq)
+if #changes > 0 then call('HSET', KEYS[2], unpack(changes)) end
+for i = 1, #counters, 2 do call('HSETNX', KEYS[2], counters[i], counters[i + 1]) end
 return {'OK', epoch, seq}

@@ -1,10 +1,19 @@
--- settled_reply(text, epoch, seq): the reply of a settle that has happened before, from
--- 's|charged|uncollected|remaining|postings|outbox id|now_ms|admitted_ms'.
-local function settled_reply(text, epoch, seq)
-  local charged, uncollected, remaining, postings, outbox_id, now_ms, admitted_ms =
-    string.match(text, '^s|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|(%d+)|(%d+)$')
-  return {'OK', epoch, seq, tonumber(charged), tonumber(uncollected), tonumber(remaining), postings,
-    outbox_id, tonumber(now_ms), tonumber(admitted_ms)}
+-- A hold is 'h|account|admitted_ms|amount|due|units|counted|allocation|context' while its call
+-- runs. Once settled it is 's|outbox id', or 'x|outbox id' if it had run out, until the settlement
+-- is acknowledged; the entry of that id says the rest.
+local HOLD = '^h|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|([^|]*)|(.*)$'
+
+-- settled_reply(text, epoch, seq, now_ms): the reply of a settlement that has happened before.
+local function settled_reply(text, epoch, seq, now_ms)
+  local outbox_id = string.sub(text, 3)
+  local entry = redis.call('XRANGE', KEYS[5], outbox_id, outbox_id)[1]
+  if not entry then return {'GONE', epoch, seq} end
+  local admitted_ms, then_ms, charged, uncollected, postings = string.match(entry[2][2],
+    '^%x+|[^|]*|%d+|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|')
+  local order = redis.call('HGET', KEYS[2], 'lots') or ''
+  local remaining = remaining_of(read_lots(KEYS[2], order, '', now_ms))
+  return {string.sub(text, 1, 1) == 'x' and 'EXPIRED' or 'OK', epoch, seq, tonumber(charged),
+    tonumber(uncollected), remaining, postings, outbox_id, tonumber(then_ms), tonumber(admitted_ms)}
 end
 
 -- charge_lots(account key, burn-down order, allocation, owed, now_ms): the general case. Takes what
@@ -23,7 +32,7 @@ local function charge_lots(account_key, order, allocation, owed, now_ms)
     lot.settled = lot.settled + microcredits
     due = due - microcredits
   end
-  for id, part in string.gmatch(allocation, '(%d+):(%d+)') do
+  for id, part in string.gmatch(allocation, '(%d+)o?:(%d+)') do
     local lot = by_id[id]
     if lot then
       -- A lot holds less than the hold says only if the account was deleted and loaded in between.
@@ -47,29 +56,33 @@ local function charge_lots(account_key, order, allocation, owed, now_ms)
     writes[w + 3], writes[w + 4] = 'h:' .. lot.id, format('%d', lot.held)
     writes[w + 5], writes[w + 6] = 's:' .. lot.id, format('%d', lot.settled)
     if charges[lot.id] > 0 then
-      postings[#postings + 1] = format('%s:%d', lot.id, charges[lot.id])
+      postings[#postings + 1] = format('%s:%d', lot.token, charges[lot.id])
     end
   end
   return writes, table.concat(postings, ' '), due, remaining_of(lots)
 end
 
--- settle_hold(call id, text of a live hold, microcredits owed, result, epoch, seq, now_ms): ends
--- the hold, writes the outbox entry, replies. KEYS are those of settle.lua and expire.lua.
-local function settle_hold(call_id, text, owed, result, epoch, seq, now_ms)
+-- end_hold(call id, text of a live hold, microcredits owed, result, mark, epoch, seq, now_ms,
+-- closed, absent): ends the hold, writes the outbox entry, replies. The mark is 's', or 'x' for a
+-- hold that has run out. With `absent` there is no such hold in the shard: its text only tells whose
+-- call it was. KEYS are those of settle.lua.
+local function end_hold(call_id, text, owed, result, mark, epoch, seq, now_ms, closed, absent)
   local call, format = redis.call, string.format
-  local account_id, admitted_ms, held, allocation, context =
-    string.match(text, '^h|(%d+)|(%d+)|(%d+)|%d+|([^|]*)|(.*)$')
+  local account_id, admitted_ms, held, _, _, counted, allocation, context =
+    string.match(text, HOLD)
   assert(account_id == string.match(KEYS[2], ':a:(.+)'), 'the hold is of another account')
   local id, part = string.match(allocation, '^(%d+):(%d+)$')
-  id = id or '' -- of several lots or none
+  id = id or '' -- of several lots, of overage, or none
   local available_field, held_field, settled_field = 'a:' .. id, 'h:' .. id, 's:' .. id
   local account = call('HMGET', KEYS[2], 'running', 'lots', available_field, held_field,
     settled_field, 'e:' .. id, 'f:' .. id)
-  if not account[2] then return {'GONE', epoch, seq} end
+  local order = account[2]
+  if not order then return {'GONE', epoch, seq} end
 
   local writes, postings, uncollected, remaining
   part = tonumber(part)
-  if part and account[3] and owed <= part and part <= tonumber(account[4]) then
+  if part and account[3] and owed <= part and part <= tonumber(account[4])
+    and not string.find(order, 'o', 1, true) then
     -- One lot, which covers it: the common case, and half the work.
     local available = tonumber(account[3]) + part - owed
     writes = {
@@ -77,31 +90,54 @@ local function settle_hold(call_id, text, owed, result, epoch, seq, now_ms)
       settled_field, format('%d', account[5] + owed),
     }
     postings, uncollected = owed > 0 and format('%s:%d', id, owed) or '', 0
-    if account[2] == id then
+    if order == id then
       local expires_ms = tonumber(account[6])
       local spendable = tonumber(account[7]) <= now_ms and (expires_ms == 0 or now_ms < expires_ms)
       remaining = spendable and available or 0
     else
-      remaining = remaining_with(KEYS[2], account[2], now_ms, id, available)
+      remaining = remaining_with(KEYS[2], order, now_ms, id, available)
     end
   else
-    writes, postings, uncollected, remaining =
-      charge_lots(KEYS[2], account[2], allocation, owed, now_ms)
+    writes, postings, uncollected, remaining = charge_lots(KEYS[2], order, allocation, owed, now_ms)
   end
-  local charged_text, uncollected_text = format('%d', owed - uncollected), format('%d', uncollected)
-  local now_text = format('%d', now_ms)
+  local charged = owed - uncollected
 
   -- ZREM first: it is never refused for lack of memory, and Redis lets a script that has written go
   -- on at maxmemory, so that settling works there.
   call('ZREM', KEYS[4], call_id)
-  call('HSET', KEYS[2], 'running', format('%d', math.max(account[1] - 1, 0)), unpack(writes))
-  local outbox_id = call('XADD', KEYS[5], '*', 'i', call_id, 'x', context, 'm', held,
-    't', admitted_ms, 'n', now_text, 'c', charged_text, 'u', uncollected_text, 'p', postings,
-    'r', result)
-  call('HSET', KEYS[3], call_id, format('s|%s|%s|%d|%s|%s|%s|%s', charged_text, uncollected_text,
-    remaining, postings, outbox_id, now_text, admitted_ms))
-  seq = seq + 1
-  call('HSET', KEYS[1], 'seq', format('%d', seq))
-  return {'OK', epoch, seq, owed - uncollected, uncollected, remaining, postings, outbox_id, now_ms,
-    tonumber(admitted_ms)}
+  if counted ~= '' then uncount(KEYS[2], KEYS[6], counted, charged - tonumber(held), writes) end
+  local running = absent and account[1] or format('%d', math.max(account[1] - 1, 0))
+  call('HSET', KEYS[2], 'running', running, unpack(writes))
+  local outbox_id = call('XADD', KEYS[5], '*', 'v', format('%s|%s|%s|%s|%d|%d|%d|%s|%s', call_id,
+    context, held, admitted_ms, now_ms, charged, uncollected, postings, result))
+  call('HSET', KEYS[3], call_id, mark .. '|' .. outbox_id)
+  return {'OK', epoch, next_seq(KEYS[1], seq, closed), charged, uncollected, remaining, postings,
+    outbox_id, now_ms, tonumber(admitted_ms)}
+end
+
+-- undo_hold(call id, text of a live hold, session key or nil, now_ms): gives everything back;
+-- remaining, or nil when the account is gone. KEYS 2 to 4 are account, holds and leases.
+local function undo_hold(call_id, text, session_key, now_ms)
+  local call, format = redis.call, string.format
+  local account_id, _, held, _, _, counted, allocation = string.match(text, HOLD)
+  assert(account_id == string.match(KEYS[2], ':a:(.+)'), 'the hold is of another account')
+  local account = call('HMGET', KEYS[2], 'running', 'lots')
+  if not account[2] then return nil end
+  local lots, by_id = read_lots(KEYS[2], account[2], allocation, now_ms)
+  local writes = {'running', format('%d', math.max(account[1] - 1, 0))}
+  for id, part in string.gmatch(allocation, '(%d+)o?:(%d+)') do
+    local lot = by_id[id]
+    if lot then
+      part = math.min(tonumber(part), lot.held) -- see charge_lots
+      lot.available, lot.held = lot.available + part, lot.held - part
+      local w = #writes
+      writes[w + 1], writes[w + 2] = 'a:' .. id, format('%d', lot.available)
+      writes[w + 3], writes[w + 4] = 'h:' .. id, format('%d', lot.held)
+    end
+  end
+  call('ZREM', KEYS[4], call_id) -- first: see end_hold
+  if counted ~= '' then uncount(KEYS[2], session_key, counted, -tonumber(held), writes) end
+  call('HSET', KEYS[2], unpack(writes))
+  call('HDEL', KEYS[3], call_id)
+  return remaining_of(lots)
 end
