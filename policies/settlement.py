@@ -133,6 +133,19 @@ def owed(price: Price | None, rule: Rule, held: int, units: Sequence[int | None]
     return Owed(held if rule is Rule.RESERVED else pricing.floor(price), "")
 
 
+def due_if_lost(price: Price | None, rule: Rule, held: int, units: Sequence[int | None]) -> int:
+    """Microcredits of a call that was sent on and whose end nobody saw: at most what was `held`.
+
+    `rule` is that of the ending `unknown`; `units` are those seen until then. None counts as
+    nothing, not as the reserve: here it is ourselves who stopped reading.
+    """
+    if price is None or rule is Rule.NOTHING:
+        return 0
+    if rule is Rule.RESERVED:
+        return held
+    return min(held, pricing.final(price, [count or 0 for count in units]).microcredits)
+
+
 def units_text(price: Price, units: Sequence[int | None]) -> str:
     """The units that were read, as a settlement keeps them: "token=30;image=2"."""
     text = ""
