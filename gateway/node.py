@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from gateway.config import parse_listen
 from gateway.control.app import build_app, serving
-from gateway.control.node import WorkerState
+from gateway.control.metrics import Metrics
+from gateway.control.node import Waiting, WorkerState
 from gateway.counters import Counters, CountersMisconfigured, CountersUnavailable
 from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
@@ -65,6 +66,10 @@ class RunningNode:
         """Whether Postgres answered just now."""
         return await _answers(self.ledger.find_platform(self.platform))
 
+    async def waiting(self) -> Waiting:
+        """What waits to be written or charged."""
+        return Waiting(None, None)
+
 
 @contextlib.asynccontextmanager
 async def running_node(
@@ -90,8 +95,10 @@ async def running_node(
             await _check_deployment(ledger, counters)
             report = await apply_config(ledger, counters, config)
         node = RunningNode(config, report.platform_id, pool, ledger, counters)
+        metrics = Metrics()
         try:
-            await stack.enter_async_context(serving(build_app(node, admin_token), host, port))
+            app = build_app(node, admin_token, metrics, host=host)
+            await stack.enter_async_context(serving(app, host, port))
         except OSError as error:  # somebody took the port since it was found free
             raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
         await stack.enter_async_context(_running_jobs(ledger, counters, gateway.shards))

@@ -6,16 +6,19 @@ It is put together here and knows only what it is given; the proxy serves on whe
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from gateway.control.health import add_health
+from gateway.control.metrics import add_metrics
 from gateway.control.status import add_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from gateway.control.metrics import Metrics
     from gateway.control.node import Node
 
 HEADER_BYTES_MAX = 16_384
@@ -24,11 +27,18 @@ KEEPALIVE_TIMEOUT_S = 75.0
 SHUTDOWN_TIMEOUT_S = 2.0
 
 
-def build_app(node: Node, admin_token: str | None) -> web.Application:
-    """The application. Without an admin token its administrative part answers 401 to everybody."""
+def build_app(
+    node: Node, admin_token: str | None, metrics: Metrics, *, host: str
+) -> web.Application:
+    """The application that listens on `host`.
+
+    Without an admin token its administrative part answers 401 to everybody. Where it listens only
+    on loopback, `/metrics` needs none.
+    """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     add_health(app, node)
     add_status(app, node, admin_token)
+    add_metrics(app, node, metrics, admin_token, is_open=_is_loopback(host))
     return app
 
 
@@ -49,3 +59,11 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[N
         yield
     finally:
         await runner.cleanup()
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address. Names other than "localhost" may change."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -19,6 +19,14 @@ class WorkerState:
     restarts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How much is on its way between Redis and Postgres; None where that could not be asked."""
+
+    late_settlements: int | None
+    outbox_entries: int | None
+
+
 class Node(Protocol):
     """The running node, as the supervisor knows it."""
 
@@ -37,4 +45,8 @@ class Node(Protocol):
 
     async def postgres_answers(self) -> bool:
         """Whether Postgres answered just now, within a second."""
+        ...
+
+    async def waiting(self) -> Waiting:
+        """What waits to be written or charged, asked within a second."""
         ...

@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 
 from gateway.control.app import BODY_BYTES_MAX, build_app, serving
-from gateway.control.node import WorkerState
+from gateway.control.metrics import Metrics
+from gateway.control.node import Waiting, WorkerState
 from gateway.embedded.ports import free_port
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class SomeNode:
     async def postgres_answers(self) -> bool:
         return self.postgres
 
+    async def waiting(self) -> Waiting:
+        return Waiting(3 if self.postgres else None, 7 if self.redis else None)
+
 
 class Client:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
@@ -49,11 +53,22 @@ class Client:
         async with self._session.get(self._url + path, headers=headers) as answer:
             return answer.status, await answer.json(content_type=None), answer.headers
 
+    async def figures(self, **headers: str) -> tuple[int, str]:
+        async with self._session.get(f"{self._url}/metrics", headers=headers) as answer:
+            return answer.status, await answer.text()
+
 
 @contextlib.asynccontextmanager
-async def served(node: SomeNode, token: str | None = TOKEN) -> AsyncIterator[Client]:
+async def served(
+    node: SomeNode,
+    token: str | None = TOKEN,
+    *,
+    metrics: Metrics | None = None,
+    host: str = "127.0.0.1",
+) -> AsyncIterator[Client]:
+    """Serves on loopback as it would when the config says to listen on `host`."""
     port = free_port()
-    app = build_app(node, token)
+    app = build_app(node, token, metrics or Metrics(), host=host)
     async with serving(app, "127.0.0.1", port), aiohttp.ClientSession() as session:
         yield Client(session, f"http://127.0.0.1:{port}")
 
@@ -110,5 +125,64 @@ async def test_401_status_for_everybody_when_no_admin_token_is_set() -> None:
             assert (await client.get("/v1/status", Authorization=sent))[0] == 401
 
 
+async def test_200_metrics_count_what_the_jobs_did_and_what_waits() -> None:
+    metrics = Metrics()
+    metrics.reconciled(40)
+    metrics.reconciled(2)
+    metrics.expired_holds(5)
+    metrics.rebuilt()
+    metrics.drift({"redis_lot_sum": 2})
+    async with served(SomeNode(), metrics=metrics) as client:
+        status, figures = await client.figures()
+        lines = figures.splitlines()
+    assert status == 200
+    assert {line for line in lines if not line.startswith("#") and "_created" not in line} == {
+        'tollkeeper_drift_findings{check="redis_lot_sum"} 2.0',
+        "tollkeeper_reconciled_accounts_total 42.0",
+        "tollkeeper_expired_holds_total 5.0",
+        "tollkeeper_rebuilds_total 1.0",
+        "tollkeeper_late_settlements 3.0",
+        "tollkeeper_outbox_entries 7.0",
+    }
+
+
+async def test_200_metrics_say_nothing_of_what_could_not_be_asked() -> None:
+    async with served(SomeNode(redis=False, postgres=False)) as client:
+        status, figures = await client.figures()
+    assert status == 200
+    assert "\ntollkeeper_outbox_entries" not in figures
+    assert "\ntollkeeper_late_settlements" not in figures
+
+
+def test_drift_that_is_gone_goes_back_to_nought() -> None:
+    metrics = Metrics()
+    metrics.drift({"redis_lot_sum": 2, "lease_missing": 1})
+    metrics.drift({"lease_missing": 4})
+    figures = metrics.text().decode()
+    assert 'tollkeeper_drift_findings{check="redis_lot_sum"} 0.0' in figures
+    assert 'tollkeeper_drift_findings{check="lease_missing"} 4.0' in figures
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.0.1"])
+async def test_200_metrics_for_everybody_on_loopback(host: str) -> None:
+    async with served(SomeNode(), token=None, host=host) as client:
+        assert (await client.figures())[0] == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "gateway.example"])
+async def test_401_metrics_need_the_admin_token_where_others_can_reach_them(host: str) -> None:
+    async with served(SomeNode(), host=host) as client:
+        for sent in ("", "Bearer wrong", TOKEN):
+            status, figures = await client.figures(Authorization=sent)
+            assert (status, "tollkeeper_" in figures) == (401, False)
+        assert (await client.figures(Authorization=f"Bearer {TOKEN}"))[0] == 200
+
+
+async def test_401_metrics_for_everybody_elsewhere_when_no_admin_token_is_set() -> None:
+    async with served(SomeNode(), token=None, host="0.0.0.0") as client:
+        assert (await client.figures(Authorization="Bearer None"))[0] == 401
+
+
 def test_bodies_are_bounded() -> None:
-    assert build_app(SomeNode(), TOKEN)._client_max_size == BODY_BYTES_MAX
+    app = build_app(SomeNode(), TOKEN, Metrics(), host="127.0.0.1")
+    assert app._client_max_size == BODY_BYTES_MAX
