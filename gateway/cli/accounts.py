@@ -1,21 +1,12 @@
 """`tollkeeper accounts`: customers of the platform."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.cli.keys import COLUMNS as KEY_COLUMNS
 from gateway.cli.keys import key_document, new_key_document, print_new_key
-from gateway.cli.options import (
-    DATA_DIR_DEFAULT,
-    AccountArgument,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    example,
-    new_app,
-)
+from gateway.cli.options import AccountArgument, Common, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, print_table, say
 from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk, read_key_maker
@@ -53,8 +44,9 @@ GRANT_COLUMNS = (
 )
 
 
-@app.command(epilog=example("tollkeeper accounts create alice --plan free --credits 50 --key"))
+@command(app, "tollkeeper accounts create alice --plan free --credits 50 --key")
 def create(
+    common: Common,
     name: AccountArgument,
     plan: Annotated[str, typer.Option("--plan", help="The plan whose limits apply.")] = "",
     amount: Annotated[
@@ -62,9 +54,6 @@ def create(
         typer.Option("--credits", metavar="N", help="To begin with; without it, the plan's."),
     ] = "",
     key: Annotated[bool, typer.Option("--key", help="Create a key too, and print it.")] = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Create an account."""
 
@@ -73,8 +62,8 @@ def create(
         from gateway.operations.keys import create_key
 
         microcredits = parse_amount_or_zero(amount) if amount else None
-        async with open_desk(config, data_dir) as desk:
-            maker = read_key_maker(desk.config, data_dir) if key else None
+        async with open_desk(common.config, common.data_dir) as desk:
+            maker = read_key_maker(desk.config, common.data_dir) if key else None
             made = await create_account(
                 desk.ledger, desk.platform_id, name, plan=plan or None, microcredits=microcredits
             )
@@ -84,7 +73,7 @@ def create(
 
     made, new_key = run(work())
     granted = format_credits(made.granted_microcredits)
-    if as_json:
+    if common.as_json:
         document = {"account": _account_document(made.account) | {"granted": granted}}
         print_json(document | ({"key": new_key_document(new_key)} if new_key else {}))
         return
@@ -93,16 +82,12 @@ def create(
         print_new_key(new_key, as_json=False)
 
 
-@app.command("list", epilog=example("tollkeeper accounts list --json"))
-def list_(
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
-) -> None:
+@command(app, "tollkeeper accounts list --json", name="list")
+def list_(common: Common) -> None:
     """List accounts with their credits as Postgres has them, a moment behind."""
 
     async def work() -> "tuple[list[AccountRow], dict[int, BalanceRow]]":
-        async with open_books(config, data_dir) as books:
+        async with open_books(common.config, common.data_dir) as books:
             return (
                 await books.ledger.accounts(books.platform_id),
                 await books.ledger.balances(books.platform_id),
@@ -114,22 +99,22 @@ def list_(
         for account in accounts
         if account.account_id in balances
     ]
-    print_rows("accounts", COLUMNS, rows, as_json=as_json, empty="There are no accounts yet.")
+    print_rows(
+        "accounts", COLUMNS, rows, as_json=common.as_json, empty="There are no accounts yet."
+    )
 
 
-@app.command(epilog=example("tollkeeper accounts show alice"))
+@command(app, "tollkeeper accounts show alice")
 def show(
+    common: Common,
     name: AccountArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Show an account, its grants and keys, and what it has at this moment."""
 
     async def work() -> "AccountReport":
         from gateway.operations.accounts import show_account
 
-        async with open_desk(config, data_dir) as desk:
+        async with open_desk(common.config, common.data_dir) as desk:
             return await show_account(desk.ledger, desk.counters, desk.platform_id, name)
 
     report = run(work())
@@ -137,7 +122,7 @@ def show(
     grants = [grant_document(grant) for grant in report.grants]
     keys = [key_document(key) for key in report.keys]
     live = _live_document(report)
-    if as_json:
+    if common.as_json:
         print_json({"account": account, "live": live, "grants": grants, "keys": keys})
         return
     plan = account["plan"] or "no plan"
@@ -156,34 +141,28 @@ def show(
         print_table(KEY_COLUMNS, keys)
 
 
-@app.command(epilog=example("tollkeeper accounts suspend alice"))
+@command(app, "tollkeeper accounts suspend alice")
 def suspend(
+    common: Common,
     name: AccountArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Refuse an account's calls from now on; those running end as usual."""
-    _set_status(name, "suspended", config, data_dir, as_json=as_json)
+    _set_status(common, name, "suspended")
 
 
-@app.command(epilog=example("tollkeeper accounts resume alice"))
+@command(app, "tollkeeper accounts resume alice")
 def resume(
+    common: Common,
     name: AccountArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Let a suspended account call again."""
-    _set_status(name, "active", config, data_dir, as_json=as_json)
+    _set_status(common, name, "active")
 
 
-@app.command(epilog=example("tollkeeper accounts sync alice"))
+@command(app, "tollkeeper accounts sync alice")
 def sync(
+    common: Common,
     name: AccountArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Tell Redis what Postgres says of an account, after a command that could not."""
 
@@ -191,13 +170,13 @@ def sync(
         from gateway.operations.accounts import find_account
         from gateway.operations.publish import publish_account
 
-        async with open_desk(config, data_dir) as desk:
+        async with open_desk(common.config, common.data_dir) as desk:
             account = await find_account(desk.ledger, desk.platform_id, name)
             await publish_account(desk.ledger, desk.counters, account.account_id, name)
             return account
 
     account = run(work())
-    if as_json:
+    if common.as_json:
         print_json({"account": _account_document(account)})
     else:
         say(f"Redis follows Postgres for account {account.name}.")
@@ -222,19 +201,17 @@ def grant_document(grant: "GrantRow") -> dict[str, Any]:
     }
 
 
-def _set_status(
-    name: str, status: str, config: Path | None, data_dir: Path, *, as_json: bool
-) -> None:
+def _set_status(common: Common, name: str, status: str) -> None:
     async def work() -> "AccountRow":
         from gateway.operations.accounts import find_account, set_status
 
-        async with open_desk(config, data_dir) as desk:
+        async with open_desk(common.config, common.data_dir) as desk:
             account = await find_account(desk.ledger, desk.platform_id, name)
             await set_status(desk.ledger, desk.counters, account, status)
             return account._replace(status=status)
 
     account = run(work())
-    if as_json:
+    if common.as_json:
         print_json({"account": _account_document(account)})
     else:
         say(f"Account {account.name} is {account.status}.")

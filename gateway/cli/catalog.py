@@ -5,14 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.options import (
-    DATA_DIR_DEFAULT,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    example,
-    new_app,
-)
+from gateway.cli.options import Common, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, progress, say
 from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk
@@ -57,38 +50,36 @@ CHANGES = (
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(epilog=example("tollkeeper apply --config config.toml --dry-run"))(apply)
+    command(app, "tollkeeper apply --config config.toml --dry-run")(apply)
     app.add_typer(routes, name="routes")
     app.add_typer(plans, name="plans")
 
 
 def apply(
+    common: Common,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would change.")
     ] = False,
     sync: Annotated[
         bool, typer.Option("--sync", help="Tell Redis of every account, not only of changes.")
     ] = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Offer what the config says from now on, on every worker."""
 
     async def work() -> "CatalogReport":
         from gateway.operations.catalog import apply_config, preview_config
 
-        async with open_desk(config, data_dir, new_platform=True) as desk:
+        async with open_desk(common.config, common.data_dir, new_platform=True) as desk:
             if dry_run:
                 return await preview_config(desk.ledger, desk.config)
-            with progress("Telling accounts", shown=not as_json) as report:
+            with progress("Telling accounts", shown=not common.as_json) as report:
                 return await apply_config(
                     desk.ledger, desk.counters, desk.config, sync=sync, progress=report
                 )
 
     report = run(work())
     changes = {field: list(getattr(report, field)) for field, _, _ in CHANGES}
-    if as_json:
+    if common.as_json:
         print_json({"applied": not dry_run, **changes})
         return
     lines = [
@@ -104,36 +95,30 @@ def apply(
         say(f"  {line}")
 
 
-@routes.command("list", epilog=example("tollkeeper routes list"))
-def list_routes(
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
-) -> None:
+@command(routes, "tollkeeper routes list", name="list")
+def list_routes(common: Common) -> None:
     """List routes as the database has them, those out of service too."""
 
     async def work() -> "list[StoredRoute]":
-        async with open_books(config, data_dir) as books:
+        async with open_books(common.config, common.data_dir) as books:
             return await books.ledger.routes(books.platform_id)
 
     rows = [_route_document(stored) for stored in run(work())]
-    print_rows("routes", ROUTE_COLUMNS, rows, as_json=as_json, empty="There are no routes yet.")
+    print_rows(
+        "routes", ROUTE_COLUMNS, rows, as_json=common.as_json, empty="There are no routes yet."
+    )
 
 
-@plans.command("list", epilog=example("tollkeeper plans list"))
-def list_plans(
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
-) -> None:
+@command(plans, "tollkeeper plans list", name="list")
+def list_plans(common: Common) -> None:
     """List plans as the database has them."""
 
     async def work() -> "list[Plan]":
-        async with open_books(config, data_dir) as books:
+        async with open_books(common.config, common.data_dir) as books:
             return await books.ledger.plans(books.platform_id)
 
     rows = [_plan_document(plan) for plan in run(work())]
-    print_rows("plans", PLAN_COLUMNS, rows, as_json=as_json, empty="There are no plans yet.")
+    print_rows("plans", PLAN_COLUMNS, rows, as_json=common.as_json, empty="There are no plans yet.")
 
 
 def _route_document(stored: "StoredRoute") -> dict[str, Any]:

@@ -5,15 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.accounts import GRANT_COLUMNS, grant_document
-from gateway.cli.options import (
-    DATA_DIR_DEFAULT,
-    AccountArgument,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    example,
-    new_app,
-)
+from gateway.cli.options import AccountArgument, Common, ExpiresOption, NoteOption, command, new_app
 from gateway.cli.output import print_json, print_rows, say
 from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk
@@ -28,24 +20,20 @@ if TYPE_CHECKING:
 app = new_app("Credits for accounts: add, list.")
 
 
-@app.command(epilog=example("tollkeeper grants add alice 500 --expires 90d --note 'Goodwill'"))
+@command(app, "tollkeeper grants add alice 500 --expires 90d --note 'Goodwill'")
 def add(
+    common: Common,
     account: AccountArgument,
     amount: Annotated[str, typer.Argument(metavar="CREDITS", help='How many, such as "12.5".')],
     source: Annotated[
         str, typer.Option("--source", help="plan, pack, trial, coupon, manual or rollover.")
     ] = "manual",
-    expires: Annotated[
-        str, typer.Option("--expires", metavar="WHEN", help='As in "30d" or "2026-12-31".')
-    ] = "",
+    expires: ExpiresOption = "",
     effective: Annotated[
         str, typer.Option("--effective", metavar="WHEN", help="From when on; by default now.")
     ] = "",
     priority: Annotated[int, typer.Option("--priority", help="Lower ones pay first.")] = 0,
-    note: Annotated[str, typer.Option("--note", help="Why; for other operators.")] = "",
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
+    note: NoteOption = "",
 ) -> None:
     """Give credits to an account. Each call of this command gives again."""
 
@@ -56,7 +44,7 @@ def add(
         microcredits, now = parse_amount(amount), now_ms()
         effective_ms = parse_moment_ms(effective, now) if effective else 0
         expires_ms = parse_moment_ms(expires, now) if expires else 0
-        async with open_desk(config, data_dir) as desk:
+        async with open_desk(common.config, common.data_dir) as desk:
             owner = await find_account(desk.ledger, desk.platform_id, account)
             grant_id = await add_grant(
                 desk.ledger,
@@ -73,28 +61,28 @@ def add(
             return next(grant for grant in grants if grant.grant_id == grant_id)
 
     grant = run(work())
-    if as_json:
+    if common.as_json:
         print_json({"grant": grant_document(grant)})
     else:
         credits_ = format_credits(grant.amount_microcredits)
         say(f"Account {account} has {credits_} credits more (grant {grant.grant_id}).")
 
 
-@app.command("list", epilog=example("tollkeeper grants list alice"))
+@command(app, "tollkeeper grants list alice", name="list")
 def list_(
+    common: Common,
     account: AccountArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """List an account's grants in the order in which they pay, spent ones too."""
 
     async def work() -> "list[GrantRow]":
         from gateway.operations.accounts import find_account
 
-        async with open_books(config, data_dir) as books:
+        async with open_books(common.config, common.data_dir) as books:
             owner = await find_account(books.ledger, books.platform_id, account)
             return await books.ledger.grants(owner.account_id)
 
     rows = [grant_document(grant) for grant in run(work())]
-    print_rows("grants", GRANT_COLUMNS, rows, as_json=as_json, empty="There are no grants yet.")
+    print_rows(
+        "grants", GRANT_COLUMNS, rows, as_json=common.as_json, empty="There are no grants yet."
+    )

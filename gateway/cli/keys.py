@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.options import (
-    DATA_DIR_DEFAULT,
     AccountArgument,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    example,
+    Common,
+    ExpiresOption,
+    KeyArgument,
+    OneAccountArgument,
+    command,
     new_app,
 )
 from gateway.cli.output import Column, print_json, print_rows, say
@@ -35,21 +35,13 @@ COLUMNS = (
     Column("CREATED", "created_at"),
 )
 
-KeyArgument = Annotated[
-    str, typer.Argument(metavar="KEY", help='The key\'s number, or its prefix as in "keys list".')
-]
 
-
-@app.command(epilog=example("tollkeeper keys create alice --name ci --expires 90d"))
+@command(app, "tollkeeper keys create alice --name ci --expires 90d")
 def create(
+    common: Common,
     account: AccountArgument,
     name: Annotated[str, typer.Option("--name", help="What the key is for.")] = "default",
-    expires: Annotated[
-        str, typer.Option("--expires", metavar="WHEN", help='As in "30d" or "2026-12-31".')
-    ] = "",
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
+    expires: ExpiresOption = "",
 ) -> None:
     """Create a key for an account and print it, once."""
 
@@ -58,31 +50,27 @@ def create(
         from gateway.operations.keys import create_key
 
         expires_ms = parse_moment_ms(expires, now_ms()) if expires else 0
-        async with open_desk(config, data_dir) as desk:
-            maker = read_key_maker(desk.config, data_dir)
+        async with open_desk(common.config, common.data_dir) as desk:
+            maker = read_key_maker(desk.config, common.data_dir)
             owner = await find_account(desk.ledger, desk.platform_id, account)
             return await create_key(
                 desk.ledger, desk.counters, owner, maker, name=name, expires_ms=expires_ms
             )
 
-    print_new_key(run(work()), as_json=as_json)
+    print_new_key(run(work()), as_json=common.as_json)
 
 
-@app.command("list", epilog=example("tollkeeper keys list alice"))
+@command(app, "tollkeeper keys list alice", name="list")
 def list_(
-    account: Annotated[
-        str, typer.Argument(metavar="ACCOUNT", help="Only the keys of this account.")
-    ] = "",
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
+    common: Common,
+    account: OneAccountArgument = "",
 ) -> None:
     """List keys by what recognises them; their secrets are not known to anybody."""
 
     async def work() -> "list[KeyListRow]":
         from gateway.operations.accounts import find_account
 
-        async with open_books(config, data_dir) as books:
+        async with open_books(common.config, common.data_dir) as books:
             owner = None
             if account:
                 found = await find_account(books.ledger, books.platform_id, account)
@@ -90,43 +78,39 @@ def list_(
             return await books.ledger.keys(books.platform_id, owner)
 
     rows = [key_document(key) for key in run(work())]
-    print_rows("keys", COLUMNS, rows, as_json=as_json, empty="There are no keys yet.")
+    print_rows("keys", COLUMNS, rows, as_json=common.as_json, empty="There are no keys yet.")
 
 
-@app.command(epilog=example("tollkeeper keys revoke 12"))
+@command(app, "tollkeeper keys revoke 12")
 def revoke(
+    common: Common,
     key: KeyArgument,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """End a key for ever: its very next call is refused."""
 
     async def work() -> "KeyListRow":
         from gateway.operations.keys import find_key, revoke_key
 
-        async with open_desk(config, data_dir) as desk:
+        async with open_desk(common.config, common.data_dir) as desk:
             found = await find_key(desk.ledger, desk.platform_id, key)
             await revoke_key(desk.ledger, desk.counters, desk.platform_id, found)
             return found
 
     found = run(work())
-    if as_json:
+    if common.as_json:
         print_json({"key": key_document(found) | {"status": "revoked"}})
     else:
         say(f"Key {found.key_id} of {found.account_name} is revoked.")
 
 
-@app.command(epilog=example("tollkeeper keys rotate 12 --overlap 24h"))
+@command(app, "tollkeeper keys rotate 12 --overlap 24h")
 def rotate(
+    common: Common,
     key: KeyArgument,
     overlap: Annotated[
         str,
         typer.Option("--overlap", metavar="TIME", help='How long the old key still works: "24h".'),
     ] = "",
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Create a key in place of another, which is revoked at once or after an overlap."""
 
@@ -135,15 +119,15 @@ def rotate(
         from gateway.operations.keys import find_key, rotate_key
 
         old_expires_ms = parse_moment_ms(overlap, now_ms()) if overlap else 0
-        async with open_desk(config, data_dir) as desk:
-            maker = read_key_maker(desk.config, data_dir)
+        async with open_desk(common.config, common.data_dir) as desk:
+            maker = read_key_maker(desk.config, common.data_dir)
             old = await find_key(desk.ledger, desk.platform_id, key)
             owner = await find_account(desk.ledger, desk.platform_id, old.account_name)
             return await rotate_key(
                 desk.ledger, desk.counters, owner, old, maker, old_expires_ms=old_expires_ms
             )
 
-    print_new_key(run(work()), as_json=as_json)
+    print_new_key(run(work()), as_json=common.as_json)
 
 
 def print_new_key(new: "NewKey", *, as_json: bool) -> None:

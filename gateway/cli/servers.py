@@ -5,13 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import (
-    DATA_DIR_DEFAULT,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    example,
-)
+from gateway.cli.options import Common, ConfigOption, JsonOption, command, example
 from gateway.cli.output import print_json, say
 from gateway.cli.run import run
 from gateway.cli.session import CONFIG_DEFAULT, clear_failures, find_servers, read_config
@@ -23,12 +17,13 @@ PORT_MAX = 65_535
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(epilog=example("tollkeeper dev --port 8080"))(dev)
+    command(app, "tollkeeper dev --port 8080")(dev)
     app.command(epilog=example("tollkeeper serve --config /etc/tollkeeper.toml"))(serve)
-    app.command(epilog=example("tollkeeper migrate --config /etc/tollkeeper.toml"))(migrate)
+    command(app, "tollkeeper migrate --config /etc/tollkeeper.toml")(migrate)
 
 
 def dev(
+    common: Common,
     port: Annotated[
         int | None,
         typer.Option("--port", min=0, max=PORT_MAX, help="Of the proxy; 0 for any free one."),
@@ -41,20 +36,17 @@ def dev(
         str,
         typer.Option("--credits", metavar="N", help="For account demo, at the first start."),
     ] = "1000",
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Run everything on this machine, with a sample agent to call."""
     from gateway.supervisor import DevOptions, run_dev
 
     options = DevOptions(
-        config=config or CONFIG_DEFAULT,
-        data_dir=data_dir,
+        config=common.config or CONFIG_DEFAULT,
+        data_dir=common.data_dir,
         port=port,
         control_port=control_port,
         demo_microcredits=_amount(amount),
-        as_json=as_json,
+        as_json=common.as_json,
     )
     raise typer.Exit(run_dev(options))
 
@@ -69,14 +61,10 @@ def serve(
     raise typer.Exit(run_serve(ServeOptions(config or CONFIG_DEFAULT, as_json=as_json)))
 
 
-def migrate(
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
-) -> None:
+def migrate(common: Common) -> None:
     """Bring the database's tables to this version. Repeating it does no harm."""
-    applied = run(_migrate(config, data_dir))
-    if as_json:
+    applied = run(_migrate(common.config, common.data_dir))
+    if common.as_json:
         print_json({"applied": applied})
     elif applied:
         say(f"Applied {', '.join(applied)}.")

@@ -4,13 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.options import (
-    DATA_DIR_DEFAULT,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    example,
-)
+from gateway.cli.options import Common, OneAccountArgument, command
 from gateway.cli.output import Column, print_json, print_table, say
 from gateway.cli.run import run
 from gateway.cli.session import open_books
@@ -41,13 +35,12 @@ COLUMNS = (
 
 def register(app: typer.Typer) -> None:
     """Add this command to the command line."""
-    app.command(epilog=example("tollkeeper usage alice --since 7d --by day --by route"))(usage)
+    command(app, "tollkeeper usage alice --since 7d --by day --by route")(usage)
 
 
 def usage(
-    account: Annotated[
-        str, typer.Argument(metavar="ACCOUNT", help="Only this account's usage.")
-    ] = "",
+    common: Common,
+    account: OneAccountArgument = "",
     since: Annotated[
         str, typer.Option("--since", metavar="WHEN", help='From when: "24h", "2026-12-01".')
     ] = "30d",
@@ -60,9 +53,6 @@ def usage(
             "--by", help="account, route, key, hour, day or month. Give several to combine."
         ),
     ] = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Report calls and credits charged.
 
@@ -77,7 +67,7 @@ def usage(
         now = now_ms()
         since_ms = parse_moment_ms(since, now, past=True)
         until_ms = parse_moment_ms(until, now, past=True) if until else now + HOUR_MS
-        async with open_books(config, data_dir) as books:
+        async with open_books(common.config, common.data_dir) as books:
             owner = None
             if account:
                 found = await find_account(books.ledger, books.platform_id, account)
@@ -99,7 +89,7 @@ def usage(
         "charged": format_credits(sum(row.charged_microcredits for row in found)),
         "uncollected": format_credits(sum(row.uncollected_microcredits for row in found)),
     }
-    if as_json:
+    if common.as_json:
         print_json({"usage": rows, "total": total})
         return
     if not rows:
