@@ -10,14 +10,13 @@ from gateway.upstream.pool import Pool
 from gateway.upstream.upload import Upload, promised_length
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
     from gateway.upstream.answer import Answer
     from gateway.upstream.origin import Origin
     from gateway.upstream.protocol import Connection
-    from policies.catalog import Timeouts
 
 # The precision of every deadline: it fires at the first tick after it ran out.
 TICK_S = 0.04
@@ -49,7 +48,7 @@ class UpstreamClient:
     ) -> None:
         await self.close()
 
-    async def send(
+    async def send(  # noqa: C901 - the way of every call: a helper would be a frame each time
         self,
         origin: Origin,
         head: bytes,
@@ -59,6 +58,7 @@ class UpstreamClient:
         safe: bool,
         chunked: bool = False,
         expect_continue: Callable[[], object] | None = None,
+        sending: Callable[[], Awaitable[None]] | None = None,
     ) -> Answer:
         """The answer to one request, as soon as its head is here.
 
@@ -67,10 +67,12 @@ class UpstreamClient:
         it is, and must be as long as the head says. With `expect_continue` the body waits for 100
         (Continue), or CONTINUE_WAIT_S, and the callback is called when it starts; a final answer
         before that stops it. A request is written once: only when the socket of a pooled
-        connection refuses its first byte is a `safe` one sent again, on a new connection.
+        connection refuses its first byte is a `safe` one sent again, on a new connection. `sending`
+        is awaited once, before the first byte and when there is a connection for it; if it raises,
+        nothing is sent.
 
         Raises: UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, UpstreamTruncated, or what
-        `body` raises; ValueError when a body in pieces is not as long as promised.
+        `sending` or `body` raises; ValueError when a body in pieces is not as long as promised.
         """
         small = (
             expect_continue is None
@@ -88,7 +90,17 @@ class UpstreamClient:
         connection = pool.take(started)
         again = safe and connection is not None
         if connection is None:
-            connection = await _acquired(pool, timeouts, started)
+            connection = await _unsent(pool.acquire(timeouts, started))
+        if sending is not None:
+            try:
+                await sending()
+            except BaseException as failure:
+                _give_back(pool, connection, failure)
+                raise
+            if connection.transport.is_closing():  # meanwhile
+                connection.close()
+                again = False
+                connection = await _unsent(pool.renew(timeouts, started))
         while True:
             waiter = connection.begin(method == b"HEAD", timeouts, started)
             transport = connection.transport
@@ -101,14 +113,9 @@ class UpstreamClient:
                 connection.start_upload(Upload(connection, body, length, expect_continue))
             if not transport.is_closing():
                 break
-            # The socket refused the first write on the spot: not a byte went out.
-            error = UpstreamBroken("closed before the request", sent=False)
-            connection.fail(error)
-            waiter.exception()  # seen
-            if not again:
-                raise error
+            _refused(connection, waiter, again=again)
             again = False
-            connection = await pool.renew(timeouts, started)
+            connection = await _unsent(pool.renew(timeouts, started))
         try:
             return await waiter
         except BaseException:
@@ -152,8 +159,28 @@ class UpstreamClient:
             self._timer = self._loop.call_later(TICK_S if soon else IDLE_TICK_S, self._tick)
 
 
-async def _acquired(pool: Pool, timeouts: Timeouts, started: float) -> Connection:
+async def _unsent(connecting: Awaitable[Connection]) -> Connection:
     try:
-        return await pool.acquire(timeouts, started)
+        return await connecting
     except asyncio.CancelledError:
         raise CancelledUnsentError from None
+
+
+def _give_back(pool: Pool, connection: Connection, failure: BaseException) -> None:
+    """A connection is left unused, because of a failure before the first byte."""
+    if not connection.closed:
+        pool.release(connection)
+    if isinstance(failure, asyncio.CancelledError):
+        raise CancelledUnsentError from None
+
+
+def _refused(connection: Connection, waiter: asyncio.Future[Answer], *, again: bool) -> None:
+    """The socket refused the first write on the spot: not a byte went out.
+
+    Raises: UpstreamBroken unless it may be written again.
+    """
+    error = UpstreamBroken("closed before the request", sent=False)
+    connection.fail(error)
+    waiter.exception()  # seen
+    if not again:
+        raise error
