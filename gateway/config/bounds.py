@@ -1,4 +1,4 @@
-"""What plans and routes share: limits and caps, and which of them can't go together."""
+"""What plans, routes and keys share: limits and caps, and which of them can't go together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from policies.catalog import Caps, Limits
 from policies.units import format_credits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gateway.config.section import Section
 
 # The limiter's clock counts whole microseconds, and its sums stay below 2^53 of them.
@@ -32,8 +34,8 @@ def read_limits(section: Section) -> Limits:
         requests_per_month=section.integer("requests_per_month", 0, least=0, most=LIMIT_MAX),
         concurrency=section.integer("concurrency", 0, least=0, most=LIMIT_MAX),
     )
-    if limits.burst and not (limits.requests_per_second or limits.requests_per_minute):
-        section.complain("burst", "is of no use without requests_per_second or requests_per_minute")
+    for key, message in contradictions(limits, Caps()):
+        section.complain(key, message)
     return limits
 
 
@@ -45,10 +47,17 @@ def read_caps(section: Section, *, sessions: bool) -> Caps:
     elif "session" in section:
         section.complain("session", "is for a plan or a key: sessions pass several routes")
     section.close()
+    caps = Caps(**amounts)
+    for key, message in contradictions(Limits(), caps):
+        section.complain(key, message)
+    return caps
+
+
+def contradictions(limits: Limits, caps: Caps) -> Iterator[tuple[str, str]]:
+    """What can't be meant: the field, and why."""
+    if limits.burst and not (limits.requests_per_second or limits.requests_per_minute):
+        yield "burst", "is of no use without requests_per_second or requests_per_minute"
     for short, long in _WITHIN:
-        narrow, wide = amounts.get(short, 0), amounts.get(long, 0)
+        narrow, wide = getattr(caps, short), getattr(caps, long)
         if wide and narrow > wide:
-            section.complain(
-                short, f'is above {long}, "{format_credits(wide)}", and would never be reached'
-            )
-    return Caps(**amounts)
+            yield short, f'is above {long}, "{format_credits(wide)}", and would never be reached'
