@@ -71,6 +71,16 @@ KEEPALIVE = [
 LOGIN_REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
 
 
+class _Unheard:
+    """Stands in the queue of answers for a command whose answer nobody waits for."""
+
+    def done(self) -> bool:
+        return True
+
+
+_UNHEARD = cast("asyncio.Future[Any]", _Unheard())
+
+
 class Wire(asyncio.Protocol):
     """One socket, from connected to lost. Error replies are values, like all replies."""
 
@@ -109,6 +119,18 @@ class Wire(asyncio.Protocol):
         if len(outgoing) >= FLUSH_COMMANDS:
             self._flush()
         return future
+
+    def post(self, command: bytes) -> None:
+        """Send a packed command, all others before it, in this tick; its answer is not heard.
+
+        Raises: as `submit`.
+        """
+        waiting = self._waiting
+        if len(waiting) >= self._link.in_flight_max:
+            raise Overloaded(f"{len(waiting)} calls are waiting for Redis already")
+        self._outgoing.append(command)
+        waiting.append(_UNHEARD)
+        self._flush()
 
     def _flush(self) -> None:
         outgoing = self._outgoing
@@ -244,6 +266,7 @@ class Link:
         self.in_flight_max = in_flight_max
         self._scripts = tuple(scripts)
         self.submit: Callable[[bytes], asyncio.Future[Any]] = self._not_ready
+        self.post: Callable[[bytes], object] = self._not_ready
         self._wire: Wire | None = None
         self._ready = asyncio.Event()
         self._queued = 0
@@ -268,7 +291,7 @@ class Link:
 
     async def close(self) -> None:
         """Cut the connection and make no new one."""
-        self.submit = self._not_ready
+        self.submit = self.post = self._not_ready
         self._ready.clear()
         keeper, self._keeper = self._keeper, None
         wire, self._wire = self._wire, None
@@ -307,7 +330,7 @@ class Link:
     def stalled(self, wire: Wire) -> None:
         """The wire's oldest answer is late: send nothing more."""
         if wire is self._wire:
-            self.submit = self._not_ready
+            self.submit = self.post = self._not_ready
             self._ready.clear()
             self.problem = "it does not answer in time"
 
@@ -315,6 +338,7 @@ class Link:
         """The wire has answered again."""
         if wire is self._wire:
             self.submit = wire.submit
+            self.post = wire.post
             self._ready.set()
 
     def lost(self, wire: Wire, reason: Exception | None) -> None:
@@ -322,7 +346,7 @@ class Link:
         if wire is not self._wire:
             return
         self._wire = None
-        self.submit = self._not_ready
+        self.submit = self.post = self._not_ready
         self._ready.clear()
         self.problem = f"the connection was lost ({reason or 'closed by the server'})"
         log.warning("Redis at %s: %s", self.endpoint, self.problem)

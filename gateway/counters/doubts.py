@@ -27,17 +27,17 @@ PAUSE_S = 0.1
 class Doubts:
     """At most DOUBTS_MAX call ids to void, and the task that does it while there are any."""
 
-    def __init__(self, void: Callable[[AccountKeys, str], Awaitable[object]]) -> None:
+    def __init__(self, void: Callable[[AccountKeys, str, str], Awaitable[object]]) -> None:
         self._void = void
-        self._calls: dict[str, AccountKeys] = {}
+        self._calls: dict[str, tuple[AccountKeys, str]] = {}
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    def add(self, keys: AccountKeys, call_id: str) -> None:
+    def add(self, keys: AccountKeys, call_id: str, session: str = "") -> None:
         """Void this call as soon as Redis answers. Beyond DOUBTS_MAX its lease has to end it."""
         if self._closed or len(self._calls) >= DOUBTS_MAX:
             return
-        self._calls[call_id] = keys
+        self._calls[call_id] = (keys, session)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._clear())
 
@@ -52,9 +52,9 @@ class Doubts:
     async def _clear(self) -> None:
         try:
             while self._calls:
-                call_id, keys = next(iter(self._calls.items()))
+                call_id, (keys, session) = next(iter(self._calls.items()))
                 try:
-                    await self._void(keys, call_id)
+                    await self._void(keys, call_id, session)
                 except CountersUnavailable:
                     await asyncio.sleep(PAUSE_S)
                 else:

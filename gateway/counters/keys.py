@@ -6,8 +6,10 @@ Cluster:
     tk:{s012}:meta       hash    epoch, seq
     tk:{s012}:a:<id>     hash    one account: limits, keys, lots
     tk:{s012}:holds      hash    call id -> packed hold
-    tk:{s012}:leases     zset    call id by deadline
-    tk:{s012}:outbox     stream  settlements on their way to Postgres
+    tk:{s012}:leases     zset    call id by 2 * deadline_ms + stage
+    tk:{s012}:outbox     stream  settlements and other changes on their way to Postgres
+    tk:{s012}:x:<id>:<session>   hash  what a session of an account spent
+    tk:{s012}:old, :oldleases, :reports   of a shard that is being rebuilt
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ class Shard:
         "link",
         "meta",
         "number",
+        "old",
+        "oldleases",
         "outbox",
+        "reports",
         "seq",
         "tag",
     )
@@ -54,6 +59,9 @@ class Shard:
         self.holds = f"{self.tag}:holds"
         self.leases = f"{self.tag}:leases"
         self.outbox = f"{self.tag}:outbox"
+        self.old = f"{self.tag}:old"
+        self.oldleases = f"{self.tag}:oldleases"
+        self.reports = f"{self.tag}:reports"
         self.epoch = 0
         self.epoch_packed = bulk(0)
         self.seq = 0
@@ -71,7 +79,7 @@ class Shard:
 class AccountKeys:
     """The keys of one account's scripts, packed once; callers cache it with the account."""
 
-    __slots__ = ("account_id", "five", "four", "name", "shard", "state", "two")
+    __slots__ = ("account_id", "five", "four", "leases", "name", "shard", "state", "two")
 
     def __init__(self, account_id: int, state: Shard) -> None:
         self.account_id = account_id
@@ -81,3 +89,8 @@ class AccountKeys:
         self.two = bulks((state.meta, self.name))
         self.four = bulks((state.meta, self.name, state.holds, state.leases))
         self.five = self.four + bulk(state.outbox)
+        self.leases = bulk(state.leases)
+
+    def session(self, session: str) -> str:
+        """The key of what one session of this account spent."""
+        return f"{self.state.tag}:x:{self.account_id}:{session}"

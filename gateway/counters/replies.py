@@ -19,15 +19,17 @@ from policies.decision import (
     QuotaExceeded,
     RateLimited,
     ShardLost,
+    SpendCapReached,
 )
 
 if TYPE_CHECKING:
     from gateway.counters.keys import Shard
     from policies.decision import Admission
 
-LOST: dict[bytes, Literal["STALE", "REGRESSED"]] = {
+LOST: dict[bytes, Literal["STALE", "REGRESSED", "CLOSED"]] = {
     b"STALE": "STALE",
     b"REGRESSED": "REGRESSED",
+    b"CLOSED": "CLOSED",
 }
 
 
@@ -50,6 +52,7 @@ class ServerFacts(NamedTuple):
     maxmemory_bytes: int
     maxmemory_policy: str
     aof_enabled: bool
+    role: str
 
 
 def denial(reply: list[Any], state: Shard, needed: int) -> Admission:
@@ -58,17 +61,20 @@ def denial(reply: list[Any], state: Shard, needed: int) -> Admission:
     if status == b"CREDITS":
         decision: Admission = InsufficientCredits(needed, reply[3], reply[4])
     elif status == b"RATE":
-        decision = RateLimited(reply[3], reply[4])
+        decision = RateLimited(reply[3], reply[4], reply[5].decode())
     elif status == b"QUOTA":
-        decision = QuotaExceeded(reply[3], reply[4])
+        decision = QuotaExceeded(reply[3], reply[4], reply[5].decode())
     elif status == b"CONCURRENCY":
-        decision = ConcurrencyLimited(reply[3])
+        decision = ConcurrencyLimited(reply[3], reply[4].decode())
+    elif status == b"CAP":
+        _, _, _, source, window, limit, spent, retry_after_ms = reply
+        decision = SpendCapReached(source.decode(), window.decode(), limit, spent, retry_after_ms)
     elif status == b"KEY":
         decision = KeyRefused()
     elif status == b"SUSPENDED":
         decision = AccountSuspended()
     elif status == b"LOAD":
-        decision = NotLoaded(reply[1], reply[2])
+        decision = not_loaded(reply)
     elif status == b"SETTLED":
         decision = AlreadySettled()
     else:
@@ -77,10 +83,15 @@ def denial(reply: list[Any], state: Shard, needed: int) -> Admission:
     return decision
 
 
-def lost(reply: list[Any]) -> ShardLost:
-    """A STALE or REGRESSED reply.
+def not_loaded(reply: list[Any]) -> NotLoaded:
+    """A LOAD reply: read the account from Postgres."""
+    return NotLoaded(reply[1], reply[2])
 
-    Raises: CommandRefused when it is neither: script and gateway are of different versions.
+
+def lost(reply: list[Any]) -> ShardLost:
+    """A STALE, REGRESSED or CLOSED reply.
+
+    Raises: CommandRefused when it is none of them: script and gateway are of different versions.
     """
     status, epoch, seq = reply[:3]
     if status not in LOST:
@@ -103,6 +114,7 @@ def server_facts(info: bytes) -> ServerFacts:
         int(facts["maxmemory"]),
         facts["maxmemory_policy"],
         facts["aof_enabled"] == "1",
+        facts["role"],
     )
 
 

@@ -24,7 +24,7 @@ CUTS_SURVIVED_MAX = 1
 
 
 async def send_again(
-    link: Link, script: Script, arguments: int, tail: bytes, outcome: object
+    link: Link, script: Script, head: bytes, tail: bytes, outcome: object
 ) -> list[Any]:
     """The reply of an idempotent script whose first sending had another `outcome` than a reply.
 
@@ -35,14 +35,13 @@ async def send_again(
     | NOSCRIPT: it has not run       | send the script's text once for all, then again     |
     | DeadlinePassed, other answers  | give up                                             |
 
-    All of it within the deadline of the first sending. `tail` is the command behind its head: keys
-    and arguments.
+    All of it within the deadline of the first sending. The command is `head` and `tail`.
 
     Raises: Unanswered when it may have run, else another CountersUnavailable.
     """
     now_s = asyncio.get_running_loop().time()
     started_s = outcome.sent_s if isinstance(outcome, Unanswered) else now_s
-    command = script.head(arguments) + tail
+    command = head + tail
     uncertain = isinstance(outcome, Unanswered)
     cuts = 0
     missing = False

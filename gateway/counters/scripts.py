@@ -8,15 +8,21 @@ from importlib.resources import files
 from gateway.counters.resp import bulk
 from policies.scripts import SCRIPTS, compose
 
+# Without a session, whose key comes after these.
 KEYS_COUNT = {
     "admit": 4,
     "settle": 5,
     "void": 4,
     "expire": 5,
+    "extend": 3,
+    "late": 5,
+    "withdraw": 4,
+    "credit": 2,
     "load": 2,
-    "open": 3,
     "amend": 2,
-    "grant": 2,
+    "close": 6,
+    "restore": 4,
+    "open": 4,
     "inspect": 3,
 }
 
@@ -33,10 +39,11 @@ class Script:
         # Redis names scripts by SHA-1; nothing here relies on it being hard to collide.
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def head(self, arguments: int) -> bytes:
+    def head(self, arguments: int, more_keys: int = 0) -> bytes:
         """The command up to its keys. A server that does not know the script answers NOSCRIPT."""
-        parts = 3 + self.keys_count + arguments
-        return b"*%d\r\n%b%b%b" % (parts, bulk("EVALSHA"), bulk(self.sha), bulk(self.keys_count))
+        keys = self.keys_count + more_keys
+        parts = 3 + keys + arguments
+        return b"*%d\r\n%b%b%b" % (parts, bulk("EVALSHA"), bulk(self.sha), bulk(keys))
 
 
 def read_scripts() -> dict[str, Script]:

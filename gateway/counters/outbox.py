@@ -1,0 +1,97 @@
+"""What is on its way out of a shard: the outbox, and leases that are over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gateway.counters.base import Base, refuse_errors
+from gateway.counters.resp import pack
+from policies.settlement import LedgerChange
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from policies.settlement import Settlement
+
+# Settlements acknowledged by one command: bounds how long Redis is busy with it.
+ACKNOWLEDGE_BATCH = 500
+
+
+class Overdue(NamedTuple):
+    """A hold whose lease is over: whose call it is, and its session or ""."""
+
+    call_id: str
+    account_id: int
+    session: str
+
+
+class Outbox(Base):
+    """For the writer, the sweeper and the reaper."""
+
+    async def acknowledge(self, carried: Sequence[Settlement | LedgerChange]) -> None:
+        """Forget what is in Postgres: outbox entries, and what a repeated script would reply.
+
+        Holds go before entries: if only half of it happens, the sweeper finds the entry and repeats
+        it.
+        """
+        by_shard: dict[int, list[tuple[str, str]]] = {}
+        for one in carried:
+            name = one.change_id if type(one) is LedgerChange else one[0]
+            by_shard.setdefault(one.shard, []).append((name, one.outbox_id or ""))
+        asked: list[asyncio.Future[Any]] = []
+        for number, of_shard in by_shard.items():
+            state = self._shards[number]
+            for start in range(0, len(of_shard), ACKNOWLEDGE_BATCH):
+                names, entries = zip(*of_shard[start : start + ACKNOWLEDGE_BATCH], strict=True)
+                asked.append(state.link.submit(pack("HDEL", state.holds, *names)))
+                asked.append(state.link.submit(pack("XDEL", state.outbox, *entries)))
+        for reply in await asyncio.gather(*asked):
+            refuse_errors(reply)
+
+    async def outbox_page(
+        self, shard: int, older_than_ms: int, limit: int, after: str | None = None
+    ) -> list[tuple[str, dict[bytes, bytes]]]:
+        """Up to `limit` outbox entries (id, fields), oldest first, of `older_than_ms` and more.
+
+        `after` is the last id of the page before. With 0 ms every entry counts, also one from a
+        server whose clock was ahead.
+        """
+        state = self._shards[shard]
+        newest = "+"
+        if older_than_ms > 0:
+            newest = str(max(await self._now_ms(state) - older_than_ms, 0))
+        first = "-" if after is None else f"({after}"
+        entries = await self._ask(state.link, "XRANGE", state.outbox, first, newest, "COUNT", limit)
+        return [
+            (entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+            for entry_id, flat in entries
+        ]
+
+    async def outbox_length(self, shard: int) -> int:
+        """How many entries wait."""
+        state = self._shards[shard]
+        return int(await self._ask(state.link, "XLEN", state.outbox))
+
+    async def overdue(self, shard: int, limit: int) -> list[Overdue]:
+        """Up to `limit` holds whose lease is over by Redis' own clock."""
+        state = self._shards[shard]
+        # A lease is kept as 2 * deadline + stage, so this is every deadline up to now.
+        latest = 2 * await self._now_ms(state) + 1
+        calls = await self._ask(
+            state.link, "ZRANGEBYSCORE", state.leases, "-inf", latest, "LIMIT", 0, limit
+        )
+        if not calls:
+            return []
+        texts = await self._ask(state.link, "HMGET", state.holds, *calls)
+        live, orphans = [], []
+        for call, text in zip(calls, texts, strict=True):
+            if text is not None and text.startswith(b"h|"):
+                account_id, context = text.split(b"|", 8)[1::7]
+                session = context.rpartition(b",")[2].decode()
+                live.append(Overdue(call.decode(), int(account_id), session))
+            else:
+                orphans.append(call)
+        if orphans:  # ended between the two reads, so its lease is gone or useless
+            await self._ask(state.link, "ZREM", state.leases, *orphans)
+        return live
