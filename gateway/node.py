@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from gateway.config import parse_listen
@@ -26,7 +26,7 @@ from gateway.operations.catalog import apply_config
 from gateway.operations.errors import OperationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 
     from gateway.config import Config
     from gateway.worker_pool import WorkerPool
@@ -101,14 +101,29 @@ async def running_node(
             await stack.enter_async_context(serving(app, host, port))
         except OSError as error:  # somebody took the port since it was found free
             raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
-        await stack.enter_async_context(_running_jobs(ledger, counters, gateway.shards))
+        await stack.enter_async_context(_running(_jobs(ledger, counters, gateway.shards)))
         yield node
 
 
+class Job(Protocol):
+    """Something that happens by itself, again and again."""
+
+    async def run(self) -> NoReturn:
+        """Do it until cancelled. Rounds may fail; see `gateway.jobs.rounds`."""
+
+
+def _jobs(ledger: Ledger, counters: Counters, shards: int) -> list[Job]:
+    """Everything that happens by itself on a node. A new job is one line here."""
+    return [
+        Reaper(counters, shards),
+        Sweeper(counters, ledger, shards),
+        Partitions(ledger),
+    ]
+
+
 @contextlib.asynccontextmanager
-async def _running_jobs(ledger: Ledger, counters: Counters, shards: int) -> AsyncIterator[None]:
+async def _running(jobs: Iterable[Job]) -> AsyncIterator[None]:
     """Jobs run beside the calls and are stopped between two steps, each of which is idempotent."""
-    jobs = (Reaper(counters, shards), Sweeper(counters, ledger, shards), Partitions(ledger))
     tasks = [asyncio.create_task(job.run()) for job in jobs]
     try:
         yield
