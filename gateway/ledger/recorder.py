@@ -139,9 +139,7 @@ def encode(rows: Sequence[Settlement]) -> tuple[str, ...]:
             extra = [(row, posting) for row in rows for posting in row.postings[1:]]
             columns = list(zip(*rows, *(row for row, _ in extra), strict=True))
             pairs += [posting for _, posting in extra]
-        call_ids, _, _, *numbers, ending, status, units, flags, held, charged, uncollected, _ = (
-            columns
-        )
+        call_ids, _, _, *numbers, ending, status, units, flags, session = columns[:-4]
         return (
             _texts(call_ids),
             *map(_integers, numbers),
@@ -149,7 +147,8 @@ def encode(rows: Sequence[Settlement]) -> tuple[str, ...]:
             _integers(status),
             _texts(units),
             _texts(flags),
-            *map(_integers, (held, charged, uncollected, *zip(*pairs, strict=True))),
+            _texts(session),
+            *map(_integers, (*columns[-4:-1], *zip(*pairs, strict=True))),
         )
     except (TypeError, ValueError) as error:
         raise LedgerRejected(f"not a settlement: {error}") from error

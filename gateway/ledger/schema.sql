@@ -15,9 +15,11 @@ CREATE TABLE settings (
     value text NOT NULL
 );
 
+-- seq: the highest that a worker has seen of the shard's epoch; tells an older Redis from this one.
 CREATE TABLE shards (
     shard integer PRIMARY KEY CHECK (shard >= 0),
-    epoch bigint NOT NULL CHECK (epoch > 0)
+    epoch bigint NOT NULL CHECK (epoch > 0),
+    seq bigint NOT NULL DEFAULT 0 CHECK (seq >= 0)
 );
 
 CREATE TABLE platforms (
@@ -37,6 +39,8 @@ CREATE TABLE plans (
     UNIQUE (platform_id, slug)
 );
 
+-- A period runs from start to just before end; both are whole months of the plan after the anchor,
+-- so that a period that began on the 31st ends on the 28th once and on the 31st again.
 CREATE TABLE accounts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     platform_id bigint NOT NULL REFERENCES platforms,
@@ -44,9 +48,18 @@ CREATE TABLE accounts (
     plan_id bigint REFERENCES plans,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
     created_at timestamptz NOT NULL DEFAULT now(),
+    period_anchor_at timestamptz,
+    period_start_at timestamptz,
+    period_end_at timestamptz,
+    low_credits boolean NOT NULL DEFAULT false,
+    CONSTRAINT accounts_period CHECK (
+        num_nulls(period_anchor_at, period_start_at, period_end_at) IN (0, 3)
+        AND period_end_at > period_start_at
+    ),
     UNIQUE (platform_id, name)
 );
 CREATE INDEX accounts_plan ON accounts (plan_id);
+CREATE INDEX accounts_period_end ON accounts (period_end_at) WHERE period_end_at IS NOT NULL;
 
 -- The secret itself is nowhere: only its keyed digest, and what people need to recognise a key.
 CREATE TABLE api_keys (
@@ -61,7 +74,8 @@ CREATE TABLE api_keys (
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'revoked')),
     expires_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    spec jsonb NOT NULL DEFAULT '{}'
 );
 CREATE INDEX api_keys_account ON api_keys (account_id);
 
@@ -86,14 +100,18 @@ CREATE TABLE price_versions (
 CREATE INDEX price_versions_route ON price_versions (route_id);
 ALTER TABLE routes ADD FOREIGN KEY (price_version_id) REFERENCES price_versions;
 
--- settled, expired and revoked are sums over ledger_entries, kept by the transaction that writes
--- the entries. Updated once per batch: room in the page keeps those updates off the index.
+-- settled, expired, revoked and credited are sums over ledger_entries, kept by the transaction that
+-- writes the entries. Updated once per batch: room in the page keeps those updates off the indexes;
+-- "closed" (past its end, and nothing left) is set once, and is the only one of these columns in
+-- one. The business key is what a lot was given for, once: "plan:<account>:<period start>".
 CREATE TABLE grants (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     platform_id bigint NOT NULL REFERENCES platforms,
     account_id bigint NOT NULL REFERENCES accounts,
     source text NOT NULL
-        CHECK (source IN ('plan', 'pack', 'trial', 'coupon', 'manual', 'rollover')),
+        CHECK (source IN (
+            'plan', 'pack', 'trial', 'coupon', 'manual', 'rollover', 'overage', 'refund'
+        )),
     amount_microcredits microcredits NOT NULL,
     effective_at timestamptz NOT NULL,
     expires_at timestamptz CHECK (expires_at > effective_at),
@@ -102,12 +120,21 @@ CREATE TABLE grants (
     expired_microcredits microcredits NOT NULL DEFAULT 0,
     revoked_microcredits microcredits NOT NULL DEFAULT 0,
     note text NOT NULL DEFAULT '',
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    credited_microcredits microcredits NOT NULL DEFAULT 0,
+    revoked_at timestamptz,
+    business_key text UNIQUE,
+    rollovers integer NOT NULL DEFAULT 0 CHECK (rollovers >= 0),
+    closed boolean NOT NULL DEFAULT false,
+    CONSTRAINT grants_total CHECK (
+        amount_microcredits + credited_microcredits <= 9007199254740991
+    )
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX grants_account ON grants (account_id);
+CREATE INDEX grants_ending ON grants (expires_at) WHERE expires_at IS NOT NULL AND NOT closed;
 
--- No foreign keys and one index: each would cost every call. The order of the columns is the
--- driver's (writer).
+-- No foreign keys and one index: each would cost every call (only those of a session pay for the
+-- second). The order of the columns is the driver's (writer).
 CREATE TABLE settlements (
     call_id uuid NOT NULL PRIMARY KEY,
     platform_id bigint NOT NULL,
@@ -123,21 +150,42 @@ CREATE TABLE settlements (
     flags text NOT NULL,
     held_microcredits microcredits NOT NULL,
     charged_microcredits microcredits NOT NULL,
-    uncollected_microcredits microcredits NOT NULL
+    uncollected_microcredits microcredits NOT NULL,
+    session text NOT NULL DEFAULT ''
 ) PARTITION BY RANGE (call_id);
 CREATE TABLE settlements_default PARTITION OF settlements DEFAULT;
+CREATE INDEX settlements_session ON settlements (account_id, session) WHERE session <> '';
 
--- Signed as the grant sees it: what adds to it is positive, a settled call negative.
+-- Everything that moved credits of a lot apart from its grant and from settling calls.
+CREATE TABLE ledger_changes (
+    id uuid PRIMARY KEY,
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('expire', 'revoke', 'adjust', 'late', 'refund')),
+    call_id uuid,
+    note text NOT NULL DEFAULT '',
+    created_at timestamptz NOT NULL
+);
+-- A call is refunded once, and corrected once.
+CREATE UNIQUE INDEX ledger_changes_call ON ledger_changes (call_id, kind)
+    WHERE kind IN ('late', 'refund');
+CREATE INDEX ledger_changes_expired ON ledger_changes (created_at) WHERE kind = 'expire';
+
+-- Signed as the grant sees it: what adds to it is positive, a settled call negative. Entries have
+-- the time of what made them: a call's settled_at, a change's created_at.
 CREATE TABLE ledger_entries (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     platform_id bigint NOT NULL,
     account_id bigint NOT NULL,
     grant_id bigint NOT NULL,
     call_id uuid,
-    kind text NOT NULL CHECK (kind IN ('settle', 'grant', 'expire', 'revoke', 'adjust')),
+    kind text NOT NULL CHECK (
+        kind IN ('settle', 'grant', 'expire', 'revoke', 'adjust', 'refund', 'late')
+    ),
     microcredits bigint NOT NULL
         CHECK (microcredits BETWEEN -9007199254740991 AND 9007199254740991),
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    change_id uuid
 );
 -- The audit asks for what was settled since a moment; rows come nearly in order, so a block range
 -- index is enough.
@@ -160,6 +208,40 @@ CREATE TABLE usage_hourly (
     PRIMARY KEY (platform_id, account_id, hour, route_id, key_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
+-- How calls ended that Redis could not be told of. A row goes when Redis has charged its call.
+CREATE TABLE late_settlements (
+    call_id uuid PRIMARY KEY,
+    shard integer NOT NULL,
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    key_id bigint NOT NULL,
+    route_id bigint NOT NULL,
+    price_version bigint NOT NULL,
+    session text NOT NULL,
+    admitted_at timestamptz NOT NULL,
+    ended_at timestamptz NOT NULL,
+    ending text NOT NULL,
+    status smallint NOT NULL,
+    units text NOT NULL,
+    flags text NOT NULL,
+    held_microcredits microcredits NOT NULL,
+    owed_microcredits microcredits NOT NULL
+);
+CREATE INDEX late_settlements_shard ON late_settlements (shard, account_id);
+
+-- What somebody should be told of, once: the business key names the crossing.
+CREATE TABLE account_events (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    platform_id bigint NOT NULL REFERENCES platforms,
+    account_id bigint NOT NULL REFERENCES accounts,
+    kind text NOT NULL CHECK (kind IN ('threshold', 'low_credits')),
+    business_key text NOT NULL UNIQUE,
+    detail jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    delivered_at timestamptz
+);
+CREATE INDEX account_events_account ON account_events (account_id);
+
 -- Append-only, whoever asks. Row triggers on UPDATE and DELETE cost an INSERT nothing and reach
 -- every partition.
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -174,6 +256,10 @@ CREATE TRIGGER settlements_no_truncate BEFORE TRUNCATE ON settlements
 CREATE TRIGGER ledger_entries_append_only BEFORE UPDATE OR DELETE ON ledger_entries
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER ledger_entries_no_truncate BEFORE TRUNCATE ON ledger_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER ledger_changes_append_only BEFORE UPDATE OR DELETE ON ledger_changes
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER ledger_changes_no_truncate BEFORE TRUNCATE ON ledger_changes
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER price_versions_immutable BEFORE UPDATE OR DELETE ON price_versions
     FOR EACH ROW EXECUTE FUNCTION refuse_change();

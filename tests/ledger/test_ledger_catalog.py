@@ -9,6 +9,8 @@ import pytest
 
 from gateway.ledger import CATALOG_CHANNEL, Ledger
 from gateway.ledger.specs import (
+    key_from_spec,
+    key_to_spec,
     plan_from_spec,
     plan_to_spec,
     price_from_spec,
@@ -18,12 +20,16 @@ from gateway.ledger.specs import (
 )
 from policies.catalog import (
     DEFAULT_RULES,
+    Caps,
     Ending,
     ErrorStyle,
+    Limits,
     MeterSpec,
     Plan,
     Platform,
     Price,
+    QuotaWindow,
+    RefundExpired,
     Route,
     Rule,
     Source,
@@ -52,9 +58,21 @@ CHAT = Route(
     body_max_bytes=77,
     connections_max=5,
     tls_ca_file="/ca.pem",
+    limits=Limits(1, 2, 3, 4, 5),
+    caps=Caps(1, 2, 2**53 - 1),
+    trust_microcredits=6,
 )
 FREE = Route(name="free", methods=(), pattern="/free", upstream="http://a:1", price=None)
-PRO = Plan("pro", 2**53 - 1, "year", 1, 2, 3)
+PRO = Plan(
+    *("pro", 2**53 - 1, "year", 1, 2, 3, 4, 5),
+    quota_window=QuotaWindow.BILLING,
+    caps=Caps(1, 2, 3, 2**53 - 1),
+    overage_cap_microcredits=6,
+    rollover_microcredits_max=None,
+    rollover_periods=7,
+    low_credits_microcredits=8,
+    refund_expired=RefundExpired.NOTHING,
+)
 
 
 def test_every_field_survives_postgres() -> None:
@@ -71,6 +89,20 @@ def test_every_field_survives_postgres() -> None:
     assert stored == replace(CHAT, id=9, price=replace(PRICE, version=4))
     assert price_from_spec(price_to_spec(PRICE), 0) == PRICE
     assert plan_from_spec("pro", plan_to_spec(PRO)) == PRO
+
+
+def test_what_an_earlier_version_stored_has_the_defaults() -> None:
+    old_plan = dict(list(plan_to_spec(Plan("pro", 5)).items())[:2])
+    for name in ("requests_per_minute", "requests_per_month", "concurrency"):
+        old_plan[name] = 7
+    assert plan_from_spec("pro", old_plan) == Plan("pro", 5, "month", 7, 7, 7)
+    route = route_to_spec(FREE)
+    for name in ("limits", "caps", "trust_microcredits"):
+        del route[name]
+    assert route_from_spec(route, 0, price=None, price_version=0) == FREE
+    assert key_from_spec({}) == (Limits(), Caps())
+    mine = Limits(1, 2, 3, 4, 5), Caps(6, 7, 8, 9)
+    assert key_from_spec(key_to_spec(*mine)) == mine
 
 
 async def test_what_was_applied_is_what_the_proxy_gets(ledger: Ledger) -> None:

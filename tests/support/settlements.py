@@ -37,6 +37,7 @@ def settlement(postings: tuple[tuple[int, int], ...] = (), **changes: Any) -> Se
         status=200,
         units="token=30",
         flags="",
+        session="",
         held_microcredits=charged + 10,
         charged_microcredits=charged,
         uncollected_microcredits=0,

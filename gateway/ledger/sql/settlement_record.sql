@@ -18,13 +18,13 @@ WITH batch AS MATERIALIZED (
         $1::text::uuid[], $2::text::bigint[], $3::text::bigint[], $4::text::bigint[],
         $5::text::bigint[], $6::text::bigint[], $7::text::bigint[], $8::text::bigint[],
         $9::text::text[], $10::text::smallint[], $11::text::text[], $12::text::text[],
-        $13::text::bigint[], $14::text::bigint[], $15::text::bigint[],
-        $16::text::bigint[], $17::text::bigint[]
+        $13::text::text[], $14::text::bigint[], $15::text::bigint[], $16::text::bigint[],
+        $17::text::bigint[], $18::text::bigint[]
     ) AS batch (
         call_id, platform_id, account_id, key_id,
         route_id, price_version, admitted_ms, settled_ms,
         ending, status, units, flags,
-        held, charged, uncollected,
+        session, held, charged, uncollected,
         grant_id, posted
     )
 ), inserted AS (
@@ -32,7 +32,7 @@ WITH batch AS MATERIALIZED (
     SELECT
         call_id, platform_id, account_id, key_id, route_id,
         price_version, from_ms(admitted_ms), from_ms(settled_ms), ending, status,
-        units, flags, held, charged, uncollected
+        units, flags, held, charged, uncollected, session
     FROM batch
     ORDER BY call_id
     ON CONFLICT (call_id) DO NOTHING
