@@ -68,6 +68,12 @@ class Outbox(Base):
             for entry_id, flat in entries
         ]
 
+    async def outbox_entry(self, shard: int, outbox_id: str) -> dict[bytes, bytes] | None:
+        """One entry's fields; None when it is acknowledged."""
+        state = self._shards[shard]
+        entries = await self._ask(state.link, "XRANGE", state.outbox, outbox_id, outbox_id)
+        return dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)) if entries else None
+
     async def outbox_length(self, shard: int) -> int:
         """How many entries wait."""
         state = self._shards[shard]

@@ -86,6 +86,14 @@ class Rebuilding(Base):
         state = self._shards[shard]
         return await self._holds(state, state.old, state.oldleases)
 
+    async def drop_holds(self, shard: int, call_ids: Sequence[str]) -> None:
+        """Forget holds of calls whose settlements are in Postgres, where nothing is due of them."""
+        state = self._shards[shard]
+        for start in range(0, len(call_ids), RESTORE_BATCH):
+            part = call_ids[start : start + RESTORE_BATCH]
+            await self._ask(state.link, "ZREM", state.leases, *part)
+            await self._ask(state.link, "HDEL", state.holds, *part)
+
     async def open_shard(self, shard: int, epoch: int) -> bool:
         """Open a shard that is closed under this epoch; False: it is not."""
         state = self._shards[shard]
