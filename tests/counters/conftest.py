@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from gateway.counters import Counters
 from tests.support.faulty_redis import FaultyWire, OwnRedis
+from tests.support.shards import state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ SHARDS = 64
 ACCOUNT = 7
 KEY = b"5"
 CREDITS = 1_000_000
-CONTEXT = b"1,7,5,2,9"
+CONTEXT = b"1,7,5,2,9,"
 # Where no deadline is meant to pass, a busy machine must not make one pass.
 PATIENT_MS = 10_000
 
@@ -33,10 +34,11 @@ class Account:
         self.keys: AccountKeys = counters.keys(ACCOUNT)
 
     async def seed(self, **changes: str | int) -> None:
-        fields: dict[str, str | int] = {"status": "active", "rpm": 0, "rpmonth": 0, "conc": 0}
-        fields |= {"lots": "12", "a:12": CREDITS, "s:12": 0, "e:12": 0, "f:12": 0, "k:5": 0}
-        await self.counters.open_shard(self.keys.shard, 1)
-        assert await self.counters.load(self.keys, fields | changes)
+        shard = self.keys.shard
+        if await self.counters.close_shard(shard, 1, 0):
+            await self.counters.open_shard(shard, 1)
+        self.counters.adopt(shard, 1)
+        assert await self.counters.load(self.keys, state(CREDITS) | changes)
 
     def admit(self, call_id: str, amount: int = 1000, *, lease_ms: int = 60_000):  # noqa: ANN201 -- as admit
         return self.counters.admit(self.keys, call_id, KEY, amount, lease_ms, 100, CONTEXT)

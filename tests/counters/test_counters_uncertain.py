@@ -11,6 +11,7 @@ import uvloop
 
 from gateway.counters import Counters, CountersUnavailable
 from policies.decision import Admitted, HoldGone, NotLoaded, Settled, ShardLost
+from tests.support.shards import outbox_of, state
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ def new_id() -> str:
 
 
 async def outbox_calls(account: Any) -> list[str]:
-    page = await account.counters.outbox_page(account.keys.shard, 0, 100_000)
-    return [fields[b"i"].decode() for _, fields in page]
+    return [row.call_id for row in await outbox_of(account.counters, account.keys.shard)]
 
 
 async def test_an_admit_whose_reply_was_lost_holds_once(
@@ -69,8 +69,7 @@ async def test_a_script_is_sent_twice_at_most_and_then_given_back(
 
 
 async def test_a_forced_load_is_never_sent_twice(wired_account: Any, wire: FaultyWire) -> None:
-    fields = {"status": "active", "rpm": 0, "rpmonth": 0, "conc": 0, "lots": "77"}
-    fields |= {"a:77": 5, "s:77": 0, "e:77": 0, "f:77": 0}
+    fields = state(5, lots="77")
     wire.lose_reply_to, wire.losses = b"a:77", 2
     with pytest.raises(CountersUnavailable):
         await wired_account.counters.load(wired_account.keys, fields, force=True)
@@ -87,8 +86,8 @@ async def test_an_admit_that_passed_its_deadline_holds_nothing_afterwards(
 
     async def given_back() -> bool:
         snapshot = await own_account.counters.inspect(own_account.keys)
-        # seq: the load, the admit, its void
-        return bool(snapshot.seq == 3 and not snapshot.holds)
+        # seq: opened, the load, the admit, its void
+        return bool(snapshot.seq == 4 and not snapshot.holds)
 
     assert await eventually(given_back, unless=(CountersUnavailable,))
     assert await own_account.lot() == (CREDITS, 0, 0)
@@ -105,7 +104,7 @@ async def test_an_admit_that_its_caller_left_holds_nothing_afterwards(account: A
 
     async def given_back() -> bool:
         snapshot = await account.counters.inspect(account.keys)
-        return bool(snapshot.seq == 41 and not snapshot.holds)
+        return bool(snapshot.seq == 42 and not snapshot.holds)
 
     assert await eventually(given_back)
     assert await account.lot() == (CREDITS, 0, 0)
@@ -166,9 +165,10 @@ async def test_lost_data_is_noticed_by_the_next_call(account: Any, call_id: str)
     assert await account.settle(call_id) == ShardLost("REGRESSED", 1, 1)
     await counters.command("FLUSHALL")
     assert await account.settle(call_id) == ShardLost("STALE", 0, 0)
-    assert await counters.open_shard(shard, 2) == (2, 0)
+    assert await counters.close_shard(shard, 2, 0)
+    assert await counters.open_shard(shard, 2)
     assert await account.settle(call_id) == HoldGone()
-    assert await account.admit(new_id()) == NotLoaded(2, 0)
+    assert await account.admit(new_id()) == NotLoaded(2, 1)
 
 
 async def test_a_shard_that_another_process_opened_again_is_adopted(
@@ -176,13 +176,14 @@ async def test_a_shard_that_another_process_opened_again_is_adopted(
 ) -> None:
     shard = account.keys.shard
     async with Counters(clean_redis_url, shards=64) as other:
-        await other.open_shard(shard, 3, 1)
+        await other.close_shard(shard, 3, 1)
+        await other.open_shard(shard, 3)
     lost = await account.admit(call_id)
-    assert lost == ShardLost("STALE", 3, 0)
+    assert lost == ShardLost("STALE", 3, 1)
     account.counters.adopt(shard, lost.epoch)
-    assert await account.admit(call_id) == NotLoaded(3, 0)
+    assert await account.admit(call_id) == NotLoaded(3, 1)
     account.counters.adopt(shard, 2)
-    assert await account.admit(call_id) == NotLoaded(3, 0)
+    assert await account.admit(call_id) == NotLoaded(3, 1)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
@@ -191,9 +192,9 @@ async def test_credits_are_conserved_while_connections_are_cut_under_load(
 ) -> None:
     """Also on the event loop of production, which a thread of its own runs here."""
     ended = await asyncio.to_thread(lambda: run(cut_under_load(own_redis, own_account)))
-    page = await own_account.counters.outbox_page(own_account.keys.shard, 0, 100_000)
-    charged = {fields[b"i"].decode(): int(fields[b"c"]) for _, fields in page}
-    assert len(charged) == len(page)
+    rows = await outbox_of(own_account.counters, own_account.keys.shard)
+    charged = {row.call_id: row.charged_microcredits for row in rows}
+    assert len(charged) == len(rows)
     assert ended <= charged.keys()
 
     async def quiet() -> bool:

@@ -14,7 +14,7 @@ from gateway.operations.accounts import create_account
 from gateway.operations.keys import KeyMaker, create_key
 from policies.catalog import Plan, Platform
 from policies.decision import Admitted, NotLoaded, Settled, ShardLost
-from policies.settlement import parse_outbox
+from policies.settlement import parse_entry
 from tests.support.settlements import new_call_id
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Caller:
         self.account = account
         self.key_id = key_id
         self.keys = keys
-        self.context = b"%d,%d,%d,%d,%d" % (
+        self.context = b"%d,%d,%d,%d,%d," % (
             account.platform_id,
             account.account_id,
             key_id,
@@ -91,7 +91,9 @@ class Deployment:
         """Open a shard for the first time, once."""
         async with self._opening:
             if not self.counters.knows(shard):
-                await self.counters.open_shard(shard, await self.ledger.next_epoch(shard))
+                epoch = await self.ledger.next_epoch(shard)
+                await self.counters.close_shard(shard, epoch, 0)
+                await self.counters.open_shard(shard, epoch)
 
     async def hold(self, caller: Caller, amount: int = CREDIT, *, lease_ms: int = 60_000) -> str:
         """The id of a call that is running."""
@@ -115,7 +117,7 @@ class Deployment:
         carried = 0
         for shard in range(SHARDS):
             entries = await self.counters.outbox_page(shard, 0, 1_000)
-            settlements = [parse_outbox(shard, entry_id, fields) for entry_id, fields in entries]
+            settlements = [parse_entry(shard, entry_id, fields) for entry_id, fields in entries]
             if settlements:
                 await self.ledger.record_settlements(settlements)
                 await self.counters.acknowledge(settlements)
