@@ -1,6 +1,6 @@
--- What rules (see policies/limits.py for their grammar) count, and how a hold's end corrects it.
--- `counted` of a hold names the counters that it is in: 'K5.cd@<window end ms>' and 'A.ct@0' (caps:
--- what was spent or is held), 'K5.cc' (running calls), 'S.A' and 'S.K5' (caps of its session).
+-- What lib/limits.lua has counted a call in, and how the call's end corrects that. `counted` of a
+-- hold names the counters that it is in: 'K5.cd@<window end ms>' and 'A.ct@0' (caps: what was spent
+-- or is held), 'K5.cc' (running calls), 'S.A' and 'S.K5' (caps of its session).
 
 -- uncount(account key, session key or nil, counted, delta, writes): takes a call that ends out of
 -- what it was counted in. delta is what it was charged less what it held, so 0 or below but for a
