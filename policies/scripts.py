@@ -1,8 +1,9 @@
 """How a Lua script is put together from its file and the preludes it needs.
 
-The first line of a script is `-- needs: lib/gate.lua lib/clock.lua`: these files go before it, in
-that order. Tests put another clock in the place of `lib/clock.lua` and leave every other byte as it
-is in production.
+A line `-- needs: lib/gate.lua lib/clock.lua` in a script stands for these files, in that order; the
+first line of each script is one. A second one, further down, brings what only the general case
+needs: what a script defines costs each run that gets there. Tests put another clock in the place of
+`lib/clock.lua` and leave every other byte as it is in production.
 """
 
 from __future__ import annotations
@@ -39,8 +40,12 @@ def compose(name: str, read: Callable[[str], str]) -> str:
     Raises: ValueError when the script does not begin with its `-- needs:` line.
     """
     body = read(f"{name}.lua")
-    first_line = body.split("\n", 1)[0]
-    if not first_line.startswith(_NEEDS):
+    if not body.startswith(_NEEDS):
         raise ValueError(f'{name}.lua must begin with a line "{_NEEDS} lib/…"')
-    preludes = first_line.removeprefix(_NEEDS).split()
-    return "\n".join([*(read(prelude) for prelude in preludes), body])
+    parts = []
+    for line in body.splitlines():
+        if line.startswith(_NEEDS):
+            parts += [read(prelude) for prelude in line.removeprefix(_NEEDS).split()]
+        else:
+            parts.append(line)
+    return "\n".join(parts)

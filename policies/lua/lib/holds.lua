@@ -16,8 +16,7 @@ local function settled_reply(text, epoch, seq, now_ms)
     tonumber(uncollected), remaining, postings, outbox_id, tonumber(then_ms), tonumber(admitted_ms)}
 end
 
--- charge_lots(account key, burn-down order, allocation, owed, now_ms): the general case. Takes what
--- is owed from the hold's own lots in order and gives the rest of each back to its lot, expired or
+-- charge_lots(account key, burn-down order, allocation, owed, now_ms): takes what is owed from the hold's own lots in order and gives the rest of each back to its lot, expired or
 -- not; what is owed beyond the hold comes from valid lots in burn-down order, as far as it goes.
 -- Returns: fields to write, postings, what could not be collected, remaining.
 local function charge_lots(account_key, order, allocation, owed, now_ms)
@@ -71,35 +70,10 @@ local function end_hold(call_id, text, owed, result, mark, epoch, seq, now_ms, c
   local account_id, admitted_ms, held, _, _, counted, allocation, context =
     string.match(text, HOLD)
   assert(account_id == string.match(KEYS[2], ':a:(.+)'), 'the hold is of another account')
-  local id, part = string.match(allocation, '^(%d+):(%d+)$')
-  id = id or '' -- of several lots, of overage, or none
-  local available_field, held_field, settled_field = 'a:' .. id, 'h:' .. id, 's:' .. id
-  local account = call('HMGET', KEYS[2], 'running', 'lots', available_field, held_field,
-    settled_field, 'e:' .. id, 'f:' .. id)
-  local order = account[2]
-  if not order then return {'GONE', epoch, seq} end
-
-  local writes, postings, uncollected, remaining
-  part = tonumber(part)
-  if part and account[3] and owed <= part and part <= tonumber(account[4])
-    and not string.find(order, 'o', 1, true) then
-    -- One lot, which covers it: the common case, and half the work.
-    local available = tonumber(account[3]) + part - owed
-    writes = {
-      available_field, format('%d', available), held_field, format('%d', account[4] - part),
-      settled_field, format('%d', account[5] + owed),
-    }
-    postings, uncollected = owed > 0 and format('%s:%d', id, owed) or '', 0
-    if order == id then
-      local expires_ms = tonumber(account[6])
-      local spendable = tonumber(account[7]) <= now_ms and (expires_ms == 0 or now_ms < expires_ms)
-      remaining = spendable and available or 0
-    else
-      remaining = remaining_with(KEYS[2], order, now_ms, id, available)
-    end
-  else
-    writes, postings, uncollected, remaining = charge_lots(KEYS[2], order, allocation, owed, now_ms)
-  end
+  local account = call('HMGET', KEYS[2], 'running', 'lots')
+  if not account[2] then return {'GONE', epoch, seq} end
+  local writes, postings, uncollected, remaining =
+    charge_lots(KEYS[2], account[2], allocation, owed, now_ms)
   local charged = owed - uncollected
 
   -- ZREM first: it is never refused for lack of memory, and Redis lets a script that has written go

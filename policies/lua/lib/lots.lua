@@ -52,22 +52,3 @@ local function remaining_of(lots)
   end
   return remaining
 end
-
--- remaining_with(account key, burn-down order without overage, now_ms, grant id, available): the
--- same once this grant has so much available. Half the work of reading the lots.
-local function remaining_with(account_key, order, now_ms, grant_id, available)
-  local fields = {}
-  for id in string.gmatch(order, '%d+') do
-    local n = #fields
-    fields[n + 1], fields[n + 2], fields[n + 3] = 'a:' .. id, 'e:' .. id, 'f:' .. id
-  end
-  local own, remaining = 'a:' .. grant_id, 0
-  local values = #fields > 0 and redis.call('HMGET', account_key, unpack(fields)) or {}
-  for n = 1, #fields, 3 do
-    local expires_ms = tonumber(values[n + 1])
-    if tonumber(values[n + 2]) <= now_ms and (expires_ms == 0 or now_ms < expires_ms) then
-      remaining = remaining + (fields[n] == own and available or tonumber(values[n]))
-    end
-  end
-  return remaining
-end
