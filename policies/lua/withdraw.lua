@@ -43,6 +43,8 @@ local lots, by_id = read_lots(KEYS[2], account[2], lot_id .. ':', now_ms)
 
 local stored = call('HGET', KEYS[3], ARGV[3])
 if stored then
+  -- A change may go by its call's id: not before that call's own settlement is acknowledged.
+  assert(string.sub(stored, 1, 2) == 'c|', 'a call of this id is on its way to Postgres')
   local outbox_id = string.sub(stored, 3)
   local entry = call('XRANGE', KEYS[4], outbox_id, outbox_id)[1]
   local postings = entry and string.match(entry[2][2], '|([^|]*)$') or ''
