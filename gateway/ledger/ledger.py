@@ -1,7 +1,8 @@
 """The ledger: Postgres as the gateway sees it, one object with typed methods.
 
 What can be asked stands in directory.py (a call's way), catalog.py (config), accounts.py (people),
-desk.py (commands), books.py (calls and audit); recorder.py writes settlements.
+desk.py (commands), books.py (calls and audit), reconciling.py (against Redis); recorder.py writes
+settlements.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from gateway.ledger.catalog import Catalog
 from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
+from gateway.ledger.reconciling import Reconciling
 from gateway.ledger.recorder import Recorded, Recorder
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from policies.settlement import Settlement
 
 
-class Ledger(Directory, Catalog, Accounts, Books, Desk):
+class Ledger(Directory, Catalog, Accounts, Books, Reconciling, Desk):
     """One Postgres. An async context manager; `migrate` must have run on the database.
 
     Raises, from any method: LedgerUnavailable when Postgres can't be asked, LedgerRejected when it

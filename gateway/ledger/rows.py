@@ -101,28 +101,6 @@ class SettlementRow(NamedTuple):
     uncollected_microcredits: int
 
 
-class GrantBooksRow(NamedTuple):
-    """The sums of a lot."""
-
-    grant_id: int
-    account_id: int
-    amount_microcredits: int
-    settled_microcredits: int
-    expired_microcredits: int
-    revoked_microcredits: int
-    expires_ms: int
-
-
-class CallBooksRow(NamedTuple):
-    """What Postgres has of a call that Redis knows."""
-
-    call_id: str
-    account_id: int
-    charged_microcredits: int
-    uncollected_microcredits: int
-    settled_ms: int
-
-
 class GrantDrift(NamedTuple):
     """A lot whose sums are not those of its ledger entries, or that paid more than it had."""
 

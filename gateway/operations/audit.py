@@ -3,41 +3,30 @@
 Each part reads one instant, so running calls disturb nothing:
 
 1. Shard by shard, a picture of Redis against the books in Postgres (`audit_compare` says why this
-   comes out even although the two are read one after the other).
+   comes out even although the two are read one after the other), as often as it takes to be
+   certain (`audit_look`).
 2. Postgres by itself: grants against ledger entries, settlements against ledger entries, roll-ups
    against settlements, one statement each.
 
-What a shard is found guilty of must still be there on every later look: an operator's command may
-be between Postgres and Redis, and a settlement that Redis missed is told to it within seconds.
+Reconciliation (`reconcile`) does the first part for ever.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.operations.audit_compare import Books, compare_shard
+from gateway.operations.audit_look import LOOKS_MAX, Suspect, confirm, in_batches, look, suspicion
 from gateway.operations.findings import CONSERVATION, NO_OVERSELL, ONCE, Finding
 from gateway.operations.moments import format_moment
-from gateway.operations.picture import take_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from gateway.counters import AccountKeys, Counters
+    from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.desk import AuditAccountRow
     from gateway.ledger.rows import CallDrift, GrantDrift, UsageDrift
-    from gateway.operations.audit_compare import ShardPicture
-
-# Accounts read by one script: bounds how long Redis is busy with it.
-BATCH_ACCOUNTS_MAX = 200
-# Suspects are looked at again this often; together longer than telling Redis late takes (5 s).
-LOOKS_MAX = 7
-LOOK_PAUSE_S = 1.0
-
-Suspicion = tuple[str, int, str]
+    from gateway.operations.audit_look import Findings
 
 
 class AuditReport(NamedTuple):
@@ -68,70 +57,36 @@ async def audit(
         for row in await ledger.audit_accounts()
         if account_id in (None, row.account_id)
     }
-    batches = list(_batches([counters.keys(number) for number in accounts]))
-    findings: dict[Suspicion, Finding] = {}
-    done = 0
-    suspects: list[tuple[Sequence[AccountKeys], dict[Suspicion, Finding]]] = []
-    for batch in batches:
-        if found := await _look(ledger, counters, batch):
-            suspects.append((batch, found))
-        done += len(batch)
-        progress(done, len(accounts))
-    for _ in range(looks_max - 1):
-        if not suspects:
-            break
-        await asyncio.sleep(LOOK_PAUSE_S)
-        again = [
-            (batch, _still(before, await _look(ledger, counters, batch)))
-            for batch, before in suspects
-        ]
-        suspects = [(batch, found) for batch, found in again if found]
-    for _, found in suspects:
-        findings.update(found)
+    findings = await compare_accounts(
+        ledger, counters, accounts, looks_max=looks_max, progress=progress
+    )
     for finding in await _audit_books(ledger):
-        findings[_suspicion(finding)] = finding
-    chosen = [finding for finding in findings.values() if account_id in (None, finding.account_id)]
-    return AuditReport(accounts, sorted(chosen, key=_order))
+        findings[suspicion(finding)] = finding
+    return AuditReport(accounts, chosen_of(findings.values(), account_id))
 
 
-def _batches(accounts: Sequence[AccountKeys]) -> Iterator[Sequence[AccountKeys]]:
-    """Accounts of one shard each, in bounded numbers."""
-    by_shard: defaultdict[int, list[AccountKeys]] = defaultdict(list)
-    for keys in accounts:
-        by_shard[keys.shard].append(keys)
-    for _, of_shard in sorted(by_shard.items()):
-        for start in range(0, len(of_shard), BATCH_ACCOUNTS_MAX):
-            yield of_shard[start : start + BATCH_ACCOUNTS_MAX]
+async def compare_accounts(
+    ledger: Ledger,
+    counters: Counters,
+    account_ids: Collection[int],
+    *,
+    looks_max: int = LOOKS_MAX,
+    progress: Callable[[int, int], None] = _unwatched,
+) -> Findings:
+    """Hold Redis against Postgres for these accounts: what is certain after the last look."""
+    suspects = []
+    done = 0
+    for batch in in_batches(counters.keys(number) for number in account_ids):
+        suspects.append(Suspect(batch, await look(ledger, counters, batch)))
+        done += len(batch)
+        progress(done, len(account_ids))
+    return await confirm(ledger, counters, suspects, looks_max=looks_max)
 
 
-async def _look(
-    ledger: Ledger, counters: Counters, batch: Sequence[AccountKeys]
-) -> dict[Suspicion, Finding]:
-    picture = await take_picture(counters, batch)
-    books = await _read_books(ledger, picture)
-    return {_suspicion(finding): finding for finding in compare_shard(picture, books)}
-
-
-async def _read_books(ledger: Ledger, picture: ShardPicture) -> Books:
-    settled = {settlement.call_id for settlement in picture.outbox}
-    settled.update(call_id for call_id, text in picture.holds.items() if text.startswith("s|"))
-    running = [call_id for call_id, text in picture.holds.items() if text.startswith("h|")]
-    # A call acknowledged before the picture can't have been settled in its very millisecond: it
-    # has been committed in Postgres in between. So that millisecond belongs to "late" as a whole.
-    since_ms = picture.now_ms - 1
-    books = await ledger.audit_picture(list(picture.accounts), sorted(settled), since_ms)
-    calls = {row.call_id: row for row in books.calls}
-    if running:
-        # Asked apart: a call that ran at the picture and is settled now is late, not known.
-        late_calls = (await ledger.audit_picture([], running, since_ms)).calls
-        calls.update({row.call_id: row for row in late_calls})
-    return Books({row.grant_id: row for row in books.grants}, calls, books.late)
-
-
-def _still(
-    before: dict[Suspicion, Finding], now: dict[Suspicion, Finding]
-) -> dict[Suspicion, Finding]:
-    return {suspicion: finding for suspicion, finding in now.items() if suspicion in before}
+def chosen_of(findings: Iterable[Finding], account_id: int | None) -> list[Finding]:
+    """Findings of one account, or all (None), in the order in which people read them."""
+    chosen = (finding for finding in findings if account_id in (None, finding.account_id))
+    return sorted(chosen, key=_order)
 
 
 async def _audit_books(ledger: Ledger) -> list[Finding]:
@@ -208,10 +163,6 @@ def _about_hour(hour: UsageDrift) -> Finding:
             is_amount=False,
         )
     return finding
-
-
-def _suspicion(finding: Finding) -> Suspicion:
-    return finding.check, finding.account_id, finding.subject
 
 
 def _order(finding: Finding) -> tuple[str, int, str, str]:

@@ -67,22 +67,3 @@ async def test_the_audit_finds_a_grant_that_paid_more_than_it_had(ledger: Ledger
     )
     (drift,) = await ledger.audit_grants()
     assert (drift.grant_id, drift.settled_microcredits, drift.settled_by_ledger) == (grant, 5, 5)
-
-
-async def test_a_picture_tells_apart_what_came_after_a_moment(ledger: Ledger) -> None:
-    platform_id, account_id, (grant, other) = await account_with_grants(ledger, 1_000, 1_000)
-    mine = {"platform_id": platform_id, "account_id": account_id}
-    old, known, late = (settlement(((grant, due),), **mine) for due in (1, 10, 100))
-    moment_ms = old.settled_ms
-    known, late = (call._replace(settled_ms=moment_ms + 1) for call in (known, late))
-    await ledger.record_settlements([old, known, late])
-    unknown = settlement().call_id
-
-    picture = await ledger.audit_picture([account_id], [known.call_id, unknown], moment_ms)
-
-    assert {row.grant_id: row.settled_microcredits for row in picture.grants} == {
-        grant: 111,
-        other: 0,
-    }
-    assert picture.calls == [(known.call_id, account_id, 10, 0, known.settled_ms)]
-    assert picture.late == {grant: 100}

@@ -1,0 +1,2 @@
+-- How much waits for Redis.
+SELECT count(*) FROM late_settlements

@@ -1,0 +1,15 @@
+-- Lots of many accounts, spent ones included, to hold against Redis. A revoked lot ends when it was
+-- revoked, as Redis was told.
+SELECT
+    id AS grant_id,
+    account_id,
+    source,
+    amount_microcredits,
+    credited_microcredits,
+    settled_microcredits,
+    expired_microcredits,
+    revoked_microcredits,
+    to_ms(effective_at) AS effective_ms,
+    coalesce(to_ms(least(expires_at, revoked_at)), 0) AS expires_ms
+FROM grants
+WHERE account_id = ANY ($1::bigint[])
