@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 CONNECTIONS_MAX = 4
+# Of the connections outside the pool, how many are kept for the next who needs one.
+SPARE_CONNECTIONS_MAX = 2
 COMMAND_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 RELISTEN_PAUSE_S = 1.0
@@ -40,25 +42,36 @@ class Session:
     """One place to ask queries: the pool, or one connection inside a transaction."""
 
     def __init__(
-        self, runner: asyncpg.Pool[Record] | asyncpg.Connection[Record], queries: dict[str, str]
+        self,
+        runner: asyncpg.Pool[Record] | asyncpg.Connection[Record],
+        queries: dict[str, str],
+        timeout_s: float | None = None,
     ) -> None:
+        """`timeout_s` of each query; None: that of the connection."""
         self._runner = runner
         self._queries = queries
+        self._timeout_s = timeout_s
 
     async def all(self, query: str, *arguments: object) -> list[Record]:
         """Every row."""
         with translated():
-            return await self._runner.fetch(self._queries[query], *arguments)
+            return await self._runner.fetch(
+                self._queries[query], *arguments, timeout=self._timeout_s
+            )
 
     async def one(self, query: str, *arguments: object) -> Record | None:
         """The first row, if there is one."""
         with translated():
-            return await self._runner.fetchrow(self._queries[query], *arguments)
+            return await self._runner.fetchrow(
+                self._queries[query], *arguments, timeout=self._timeout_s
+            )
 
     async def value(self, query: str, *arguments: object) -> Any:
         """The first column of the first row, or None."""
         with translated():
-            return await self._runner.fetchval(self._queries[query], *arguments)
+            return await self._runner.fetchval(
+                self._queries[query], *arguments, timeout=self._timeout_s
+            )
 
 
 class Database:
@@ -76,6 +89,7 @@ class Database:
         self._command_timeout_s = command_timeout_s
         self._queries = load_queries()
         self._listeners: list[asyncio.Task[None]] = []
+        self._spare: list[asyncpg.Connection[Record]] = []
 
     async def __aenter__(self) -> Self:
         with translated():
@@ -95,6 +109,8 @@ class Database:
         for task in self._listeners:
             task.cancel()
         await asyncio.gather(*self._listeners, return_exceptions=True)
+        while self._spare:
+            self._spare.pop().terminate()
         try:
             await asyncio.wait_for(self._pool.close(), CONNECT_TIMEOUT_S)
         except TimeoutError:
@@ -112,23 +128,65 @@ class Database:
             ):
                 yield Session(connection, self._queries)  # type: ignore[arg-type] # a proxy of one
 
+    @asynccontextmanager
+    async def transaction_apart(
+        self, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> AsyncIterator[Session]:
+        """A transaction whose holder asks other things meanwhile, on a connection outside the pool.
+
+        In the pool, as many holders as it has connections would wait for each other for ever.
+        """
+        with translated():
+            connection = await self._apart()
+            try:
+                async with connection.transaction():
+                    yield Session(connection, self._queries, timeout_s)
+            except BaseException:
+                connection.terminate()
+                raise
+        if len(self._spare) < SPARE_CONNECTIONS_MAX:
+            self._spare.append(connection)
+        else:
+            connection.terminate()
+
+    async def _apart(self) -> asyncpg.Connection[Record]:
+        while self._spare:
+            connection = self._spare.pop()
+            if not connection.is_closed():
+                return connection
+        return await asyncpg.connect(
+            self._url, timeout=CONNECT_TIMEOUT_S, server_settings=SESSION_SETTINGS
+        )
+
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
         """Call back with the payload of each notification from now on, until the ledger is closed.
 
         Also called, with "", whenever listening begins, first and after a lost connection: what
         was notified before is not known then.
         """
-        self._listeners.append(asyncio.create_task(self._keep_listening(channel, callback)))
+        self._keep_listening(channel, callback)
 
-    async def _keep_listening(self, channel: str, callback: Callable[[str], None]) -> None:
+    def _keep_listening(
+        self, channel: str, callback: Callable[[str], None], *first: object
+    ) -> None:
+        """As `listen`; `first` is a query, and its arguments, that each new connection is asked."""
+        self._listeners.append(
+            asyncio.create_task(self._listen_for_ever(channel, callback, *first))
+        )
+
+    async def _listen_for_ever(
+        self, channel: str, callback: Callable[[str], None], *first: object
+    ) -> None:
         while True:
             try:
-                await self._listen_once(channel, callback)
+                await self._listen_once(channel, callback, *first)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.warning("not listening to %s: %s", channel, error)
             await asyncio.sleep(RELISTEN_PAUSE_S)
 
-    async def _listen_once(self, channel: str, callback: Callable[[str], None]) -> None:
+    async def _listen_once(
+        self, channel: str, callback: Callable[[str], None], *first: object
+    ) -> None:
         connection = await asyncpg.connect(
             self._url, timeout=CONNECT_TIMEOUT_S, server_settings=SESSION_SETTINGS
         )
@@ -136,6 +194,11 @@ class Database:
         try:
             connection.add_termination_listener(lambda _: ended.set())
             await connection.add_listener(channel, lambda *event: callback(str(event[3])))
+            if first:
+                query, *arguments = first
+                await connection.fetchval(
+                    self._queries[str(query)], *arguments, timeout=CONNECT_TIMEOUT_S
+                )
             callback("")
             await ended.wait()
         finally:

@@ -10,7 +10,7 @@ from gateway.ledger.specs import route_from_spec
 
 
 class Directory(Database):
-    """Keys, accounts, routes and epochs, as the proxy needs them."""
+    """Keys, accounts and routes, as the proxy needs them."""
 
     async def find_key(self, digest: bytes) -> KeyRow | None:
         """The key of this digest, revoked and expired ones included."""
@@ -62,10 +62,6 @@ class Directory(Database):
             )
             for platform in platforms
         ]
-
-    async def next_epoch(self, shard: int) -> int:
-        """A number greater than any epoch this shard ever had."""
-        return int(await self._session.value("shard_epoch_next", shard))
 
     async def fix_setting(self, name: str, value: str) -> str:
         """Fix a fact of this deployment at its first start; answers the value in force."""

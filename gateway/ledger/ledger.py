@@ -1,8 +1,8 @@
 """The ledger: Postgres as the gateway sees it, one object with typed methods.
 
 What can be asked stands in directory.py (a call's way), catalog.py (config), accounts.py (people),
-desk.py (commands), books.py (calls and audit), reconciling.py (against Redis); recorder.py writes
-settlements.
+desk.py (commands), books.py (calls and audit), reconciling.py (against Redis), changes.py (what
+moves credits apart from calls), late.py and shards.py (recovery); recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 from gateway.ledger.accounts import Accounts
 from gateway.ledger.books import Books
 from gateway.ledger.catalog import Catalog
+from gateway.ledger.changes import Changes
 from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
+from gateway.ledger.late import LateSettlements
 from gateway.ledger.reconciling import Reconciling
 from gateway.ledger.recorder import Recorded, Recorder
+from gateway.ledger.shards import Shards
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from policies.settlement import Settlement
 
 
-class Ledger(Directory, Catalog, Accounts, Books, Reconciling, Desk):
+class Ledger(
+    Directory, Catalog, Accounts, Changes, LateSettlements, Shards, Books, Reconciling, Desk
+):
     """One Postgres. An async context manager; `migrate` must have run on the database.
 
     Raises, from any method: LedgerUnavailable when Postgres can't be asked, LedgerRejected when it

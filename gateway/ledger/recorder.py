@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -18,9 +18,11 @@ from gateway.ledger.errors import LedgerRejected, LedgerUnavailable, translated
 from policies.settlement import Posting, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from asyncpg import Record
+
+R = TypeVar("R", bound=tuple[object, ...])
 
 RECORD_TIMEOUT_S = 30.0
 # One plan for all batches, small or large: grants are found by their index, never by reading the
@@ -68,7 +70,7 @@ class Recorder:
         if len({row[0] for row in rows}) != len(rows):
             rows = list({row[0]: row for row in reversed(rows)}.values())
         async with self._one_at_a_time:
-            inserted, refused = await self._record(rows)
+            inserted, refused = await in_halves(rows, self._send, "call")
         if not refused:
             return Recorded(inserted, settlements, ())
         refused_ids = {row.call_id for row in refused}
@@ -81,22 +83,8 @@ class Recorder:
         if connection is not None:
             connection.terminate()
 
-    async def _record(self, rows: list[Settlement]) -> tuple[int, list[Settlement]]:
-        if not rows:
-            return 0, []
-        try:
-            return await self._send(encode(rows)), []
-        except LedgerRejected as error:
-            if len(rows) == 1:
-                log.error(  # noqa: TRY400 -- the text says it all
-                    "call %s can't be recorded, Postgres refuses it: %s", rows[0].call_id, error
-                )
-                return 0, rows
-        half = len(rows) // 2
-        first, second = await self._record(rows[:half]), await self._record(rows[half:])
-        return first[0] + second[0], first[1] + second[1]
-
-    async def _send(self, columns: tuple[str, ...]) -> int:
+    async def _send(self, rows: Sequence[Settlement]) -> int:
+        columns = encode(rows)
         try:
             with translated():
                 connection = self._connection
@@ -125,6 +113,30 @@ class Recorder:
             max_cacheable_statement_size=0,
             server_settings=RECORDER_SETTINGS,
         )
+
+
+async def in_halves(
+    rows: Sequence[R], send: Callable[[Sequence[R]], Awaitable[int]], noun: str
+) -> tuple[int, list[R]]:
+    """Send rows; find those that Postgres refuses by halving, log them and leave them out.
+
+    `send` answers how many were new; a row's first field is its id. Answers the sum, and the
+    refused.
+    """
+    if not rows:
+        return 0, []
+    try:
+        return await send(rows), []
+    except LedgerRejected as error:
+        if len(rows) == 1:
+            log.error(  # noqa: TRY400 -- the text says it all
+                "%s %s can't be recorded, Postgres refuses it: %s", noun, rows[0][0], error
+            )
+            return 0, [rows[0]]
+    half = len(rows) // 2
+    first = await in_halves(rows[:half], send, noun)
+    second = await in_halves(rows[half:], send, noun)
+    return first[0] + second[0], first[1] + second[1]
 
 
 def encode(rows: Sequence[Settlement]) -> tuple[str, ...]:
