@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.ledger.database import Database, rows
 from gateway.ledger.rows import (
     CallDrift,
+    ChangeDrift,
     GrantDrift,
     SettlementRow,
     UsageDrift,
@@ -23,6 +24,13 @@ class Books(Database):
     async def audit_grants(self) -> list[GrantDrift]:
         """Lots that disagree with the ledger or paid more than they had; at most AUDIT_ROWS_MAX."""
         return rows(GrantDrift, await self._session.all("audit_grants", AUDIT_ROWS_MAX))
+
+    async def audit_changes(self) -> list[ChangeDrift]:
+        """Changes that disagree with the ledger, and calls that got too much back.
+
+        At most AUDIT_ROWS_MAX.
+        """
+        return rows(ChangeDrift, await self._session.all("audit_changes", AUDIT_ROWS_MAX))
 
     async def audit_calls(self) -> list[CallDrift]:
         """Calls whose settlement and ledger entries disagree; at most AUDIT_ROWS_MAX."""

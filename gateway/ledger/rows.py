@@ -107,13 +107,28 @@ class GrantDrift(NamedTuple):
     grant_id: int
     account_id: int
     amount_microcredits: int
+    credited_microcredits: int
     settled_microcredits: int
     expired_microcredits: int
     revoked_microcredits: int
     granted_by_ledger: int
+    credited_by_ledger: int
     settled_by_ledger: int
     expired_by_ledger: int
     revoked_by_ledger: int
+
+
+class ChangeDrift(NamedTuple):
+    """A change and its ledger entries that are not alike, or a call that got more than it paid.
+
+    `wrong`: "unrecorded" (entries without a change), "unlike" (a change without its entries, or
+    with others), "returned" (`id` is the call's).
+    """
+
+    id: str
+    account_id: int
+    wrong: str
+    microcredits: int
 
 
 class CallDrift(NamedTuple):

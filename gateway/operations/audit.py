@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.desk import AuditAccountRow
-    from gateway.ledger.rows import CallDrift, GrantDrift, UsageDrift
+    from gateway.ledger.rows import CallDrift, ChangeDrift, GrantDrift, UsageDrift
     from gateway.operations.audit_look import Findings
 
 
@@ -92,6 +92,7 @@ def chosen_of(findings: Iterable[Finding], account_id: int | None) -> list[Findi
 async def _audit_books(ledger: Ledger) -> list[Finding]:
     """I1, I2 and I3 within Postgres."""
     findings = [finding for grant in await ledger.audit_grants() for finding in _about_grant(grant)]
+    findings += [_about_change(change) for change in await ledger.audit_changes()]
     findings += [_about_call(call) for call in await ledger.audit_calls()]
     findings += [_about_hour(hour) for hour in await ledger.audit_usage()]
     return findings
@@ -101,6 +102,7 @@ def _about_grant(grant: GrantDrift) -> Iterator[Finding]:
     finding = Finding(CONSERVATION, "", grant.account_id, f"grant {grant.grant_id}", 0, 0, "")
     pairs = (
         ("granted", grant.granted_by_ledger, grant.amount_microcredits),
+        ("credited", grant.credited_by_ledger, grant.credited_microcredits),
         ("settled", grant.settled_by_ledger, grant.settled_microcredits),
         ("expired", grant.expired_by_ledger, grant.expired_microcredits),
         ("revoked", grant.revoked_by_ledger, grant.revoked_microcredits),
@@ -114,14 +116,33 @@ def _about_grant(grant: GrantDrift) -> Iterator[Finding]:
                 meaning=f"what the grant counts as {word} is not the sum of its ledger entries",
             )
     used = grant.settled_microcredits + grant.expired_microcredits + grant.revoked_microcredits
-    if used > grant.amount_microcredits:
+    given = grant.amount_microcredits + grant.credited_microcredits
+    if used > given:
         yield finding._replace(
             invariant=NO_OVERSELL,
             check="ledger_oversold",
-            expected=grant.amount_microcredits,
+            expected=given,
             found=used,
             meaning="more was taken from the grant than it had",
         )
+
+
+def _about_change(change: ChangeDrift) -> Finding:
+    meanings = {
+        "unrecorded": "the ledger moved credits for a change that there is not",
+        "unlike": "the change's ledger entries are missing, or of another account or kind",
+        "returned": "the call was given back more than it paid",
+    }
+    subject = "call" if change.wrong == "returned" else "change"
+    return Finding(
+        NO_OVERSELL if change.wrong == "returned" else CONSERVATION,
+        check=f"ledger_change_{change.wrong}",
+        account_id=change.account_id,
+        subject=f"{subject} {change.id}",
+        expected=0,
+        found=change.microcredits,
+        meaning=meanings[change.wrong],
+    )
 
 
 def _about_call(call: CallDrift) -> Finding:
