@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.cli import accounts, audit, catalog, grants, keys, servers, usage
+from gateway.cli import accounts, audit, catalog, grants, keys, reconcile, servers, usage
 from gateway.cli.options import new_app
 
 app = new_app("Tollkeeper: a metering gateway in front of agent APIs.")
@@ -13,3 +13,4 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(grants.app, name="grants")
 usage.register(app)
 audit.register(app)
+reconcile.register(app)

@@ -4,19 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.options import (
-    DATA_DIR_DEFAULT,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    example,
-)
+from gateway.cli.options import Common, command
 from gateway.cli.output import Column, print_json, print_table, progress, say
 from gateway.cli.run import FAILED, run
 from gateway.cli.session import open_desk
 from policies.units import format_credits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.ledger.desk import AuditAccountRow
     from gateway.operations.audit import AuditReport
     from gateway.operations.findings import Finding
 
@@ -33,16 +30,14 @@ COLUMNS = (
 
 def register(app: typer.Typer) -> None:
     """Add this command to the command line."""
-    app.command(epilog=example("tollkeeper audit --json"))(audit)
+    command(app, "tollkeeper audit --json")(audit)
 
 
 def audit(
+    common: Common,
     account: Annotated[
         str, typer.Argument(metavar="ACCOUNT", help="Only this account of the platform.")
     ] = "",
-    config: ConfigOption = None,
-    data_dir: DataDirOption = DATA_DIR_DEFAULT,
-    as_json: JsonOption = False,
 ) -> None:
     """Check that every credit is accounted for.
 
@@ -56,17 +51,17 @@ def audit(
         from gateway.operations.accounts import find_account
         from gateway.operations.audit import audit as check
 
-        async with open_desk(config, data_dir) as desk:
+        async with open_desk(common.config, common.data_dir) as desk:
             chosen = None
             if account:
                 found = await find_account(desk.ledger, desk.platform_id, account)
                 chosen = found.account_id
-            with progress("Auditing accounts", shown=not as_json) as report:
+            with progress("Auditing accounts", shown=not common.as_json) as report:
                 return await check(desk.ledger, desk.counters, account_id=chosen, progress=report)
 
     report = run(work())
-    rows = [_document(finding, report) for finding in report.findings]
-    if as_json:
+    rows = [finding_document(finding, report.accounts) for finding in report.findings]
+    if common.as_json:
         print_json({"clean": not rows, "accounts": len(report.accounts), "findings": rows})
     elif rows:
         print_table(COLUMNS, rows)
@@ -77,8 +72,11 @@ def audit(
         raise typer.Exit(FAILED)
 
 
-def _document(finding: "Finding", report: "AuditReport") -> dict[str, Any]:
-    account = report.accounts.get(finding.account_id)
+def finding_document(
+    finding: "Finding", accounts: "Mapping[int, AuditAccountRow]"
+) -> dict[str, Any]:
+    """A disagreement, for programs and as a row of COLUMNS."""
+    account = accounts.get(finding.account_id)
     return {
         "invariant": finding.invariant,
         "check": finding.check,
