@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench lock help
+.PHONY: run test check bench faults lock help
 
 run: $(VENV)/embedded.stamp ## Start everything on this machine and print a key with a call to paste
 	@exec $(BIN)/tollkeeper dev $(ARGS)
@@ -26,6 +26,9 @@ check: $(VENV)/dev.stamp ## Check style, format, types and who imports whom
 
 bench: $(VENV)/embedded.stamp ## Measure the gateway against a plain proxy on this machine
 	@$(BIN)/python loadtests/bench.py $(ARGS)
+
+faults: $(VENV)/dev.stamp ## Hurt every component at every step, kill each 200 times, judge every call
+	@$(BIN)/python tests/faults/run.py $(ARGS)
 
 lock: $(VENV)/dev.stamp ## Choose dependencies anew from pyproject.toml and write requirements/
 	@$(PIP) install uv

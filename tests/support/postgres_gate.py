@@ -42,7 +42,11 @@ class PostgresGate:
         if self.closed:
             writer.transport.abort()
             return
-        server_reader, server_writer = await asyncio.open_connection(*self._address)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self._address)
+        except OSError:  # Postgres is away
+            writer.transport.abort()
+            return
         self._writers |= {writer, server_writer}
         asked = asyncio.Event()
         try:
