@@ -1,4 +1,4 @@
-"""Look-ups of the call's way: what a worker reads on a miss, and what Redis is seeded with."""
+"""Look-ups of the call's way: what a worker reads on a miss or at its start."""
 
 from __future__ import annotations
 
@@ -10,36 +10,12 @@ from gateway.ledger.specs import route_from_spec
 
 
 class Directory(Database):
-    """Keys, accounts and routes, as the proxy needs them."""
+    """Keys, routes and settings, as the proxy needs them."""
 
     async def find_key(self, digest: bytes) -> KeyRow | None:
         """The key of this digest, revoked and expired ones included."""
         record = await self._session.one("key_find", digest)
         return KeyRow(**record) if record else None
-
-    async def account_state(self, account_id: int) -> dict[str, str | int] | None:
-        """The fields of the account's hash in Redis, for `Counters.load`; None without the account.
-
-        One instant's picture: status, limits of the plan (0: none), this month's count, every key,
-        and each lot that can still pay. Holds are not known here: seeding is for accounts that
-        Redis does not have.
-        """
-        async with self.transaction(snapshot=True) as session:
-            limits = await session.one("account_limits", account_id)
-            if limits is None:
-                return None
-            keys = await session.all("account_keys", account_id)
-            lots = await session.all("account_lots", account_id)
-        state: dict[str, str | int] = dict(limits)
-        state["lots"] = " ".join(str(lot["grant_id"]) for lot in lots)
-        for grant_id, available, settled, expires_ms, effective_ms in lots:
-            state[f"a:{grant_id}"] = available
-            state[f"s:{grant_id}"] = settled
-            state[f"e:{grant_id}"] = expires_ms
-            state[f"f:{grant_id}"] = effective_ms
-        for key_id, key_state in keys:
-            state[f"k:{key_id}"] = key_state
-        return state
 
     async def snapshot_routes(self) -> list[PlatformRoutes]:
         """Every platform with its active routes, as of one instant."""

@@ -1,8 +1,9 @@
 """The ledger: Postgres as the gateway sees it, one object with typed methods.
 
-What can be asked stands in directory.py (a call's way), catalog.py (config), accounts.py (people),
-desk.py (commands), books.py (calls and audit), reconciling.py (against Redis), changes.py (what
-moves credits apart from calls), late.py and shards.py (recovery); recorder.py writes settlements.
+What can be asked stands in directory.py (a call's way), seeds.py (what Redis is loaded with),
+catalog.py (config), accounts.py (people), desk.py (commands), books.py (calls and audit),
+reconciling.py (against Redis), changes.py (what moves credits apart from calls), late.py and
+shards.py (recovery); recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gateway.ledger.directory import Directory
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.reconciling import Reconciling
 from gateway.ledger.recorder import Recorded, Recorder
+from gateway.ledger.seeds import Seeds
 from gateway.ledger.shards import Shards
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Ledger(
-    Directory, Catalog, Accounts, Changes, LateSettlements, Shards, Books, Reconciling, Desk
+    Directory, Seeds, Catalog, Accounts, Changes, LateSettlements, Shards, Books, Reconciling, Desk
 ):
     """One Postgres. An async context manager; `migrate` must have run on the database.
 

@@ -61,7 +61,7 @@ async def test_two_keys_never_share_a_digest(ledger: Ledger) -> None:
         await add_key(ledger, account_id, b"one")
 
 
-async def test_an_account_is_seeded_with_limits_keys_and_what_can_still_pay(
+async def test_an_account_is_seeded_with_limits_keys_and_every_lot_with_something_left(
     ledger: Ledger,
 ) -> None:
     platform_id = (await ledger.apply_catalog(Platform("demo"), (PLAN,), ())).platform_id
@@ -80,7 +80,8 @@ async def test_an_account_is_seeded_with_limits_keys_and_what_can_still_pay(
     expiring = await grant(30, expires_ms=later, effective_ms=later - 1)
     first = await grant(40, priority=1)
     spent = await grant(50)
-    await grant(60, effective_ms=now_ms() - 2 * HOUR_MS, expires_ms=now_ms() - HOUR_MS)
+    over_ms = now_ms() - HOUR_MS
+    over = await grant(60, effective_ms=over_ms - HOUR_MS, expires_ms=over_ms)
     active = await add_key(ledger, account_id, b"1")
     ending = await add_key(ledger, account_id, b"2", expires_ms=later)
     revoked = await add_key(ledger, account_id, b"3")
@@ -105,7 +106,8 @@ async def test_an_account_is_seeded_with_limits_keys_and_what_can_still_pay(
         "conc": 50,
         "month": int(time.strftime("%Y%m", time.gmtime())),
         "count": 2,
-        "lots": f"{first} {expiring} {for_ever} {last}",
+        "rules": "",
+        "lots": f"{first} {over} {expiring} {for_ever} {last}",
         f"a:{first}": 36,
         f"s:{first}": 4,
         f"e:{first}": 0,
@@ -118,9 +120,13 @@ async def test_an_account_is_seeded_with_limits_keys_and_what_can_still_pay(
         f"a:{last}": 20,
         f"s:{last}": 0,
         f"e:{last}": 0,
-        f"k:{active}": 0,
-        f"k:{ending}": later,
-        f"k:{revoked}": -1,
+        f"a:{over}": 60,
+        f"s:{over}": 0,
+        f"e:{over}": over_ms,
+        **{f"w:{lot}": 0 for lot in (first, over, expiring, for_ever, last)},
+        f"k:{active}": "0",
+        f"k:{ending}": str(later),
+        f"k:{revoked}": "-1",
     }
     assert await ledger.account_state(404) is None
 

@@ -1,0 +1,222 @@
+"""What Redis is loaded with: accounts as Postgres has them, and what their sessions have spent.
+
+Holds are not known here: an account is loaded when Redis does not have it, or with the holds of
+running calls folded in (policies/rebuild.py).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.ledger.database import Database, Session, rows
+from gateway.ledger.specs import key_from_spec, plan_from_spec
+from policies.limits import (
+    CAPS,
+    DAY_MS,
+    PERIOD,
+    QUOTAS,
+    AccountLimits,
+    Counter,
+    Rule,
+    account_limits,
+    key_text,
+    month_end_ms,
+    parse_rules,
+    rules_text,
+    window_end_ms,
+)
+from policies.periods import MONTHS, months_after_ms, period_end_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from asyncpg import Record
+
+State = dict[str, str | int]
+NO_LIMITS = AccountLimits(0, 0, 0, "")
+
+
+class SessionSpend(NamedTuple):
+    """What calls with one key have spent in one session that Redis would remember."""
+
+    account_id: int
+    session: str
+    key_id: int
+    spent_microcredits: int
+
+
+class _Scope(NamedTuple):
+    """Quotas and caps to be seeded: of the account (no key, no route), a key or a route."""
+
+    name: str
+    key_id: int | None
+    route_id: int | None
+    rules: Sequence[Rule]
+
+
+class _Account:
+    """One account while its state is put together."""
+
+    def __init__(self, facts: Record) -> None:
+        self.account_id: int = facts["account_id"]
+        self.platform_id: int = facts["platform_id"]
+        self.now_ms: int = facts["now_ms"]
+        self.start_ms: int = facts["start_ms"]
+        self.end_ms: int = facts["end_ms"]
+        self.limits = NO_LIMITS
+        if facts["plan"] is not None:
+            plan = plan_from_spec(facts["plan_slug"], json.loads(facts["plan"]))
+            next_ms = 0
+            if self.end_ms:
+                months = MONTHS[plan.period]
+                next_ms = period_end_ms(facts["anchor_ms"], self.end_ms, months)
+            self.limits = account_limits(plan, self.end_ms, next_ms)
+        rules = parse_rules(self.limits.rules)
+        self.period = next((rule for rule in rules if rule.kind == PERIOD), None)
+        self.scopes = [_Scope("A", None, None, _counted(rules))]
+        self.state: State = {
+            "status": facts["status"],
+            "rpm": self.limits.rpm,
+            "rpmonth": self.limits.rpmonth,
+            "conc": self.limits.conc,
+            "rules": self.limits.rules,
+            "month": facts["month"],
+            "count": 0,
+            "lots": "",
+        }
+
+    def add_key(self, key_id: int, state: int, spec: str) -> None:
+        rules = _rules(spec)
+        self.state[f"k:{key_id}"] = key_text(state, rules)
+        self.scopes.append(_Scope(f"K{key_id}", key_id, None, _counted(parse_rules(rules))))
+
+    def add_lot(self, lot: Record) -> None:
+        grant_id = lot["grant_id"]
+        token = f"{grant_id}o" if lot["is_overage"] else str(grant_id)
+        lots = self.state["lots"]
+        self.state["lots"] = f"{lots} {token}" if lots else token
+        self.state[f"a:{grant_id}"] = lot["available_microcredits"]
+        self.state[f"s:{grant_id}"] = lot["settled_microcredits"]
+        self.state[f"w:{grant_id}"] = lot["withdrawn_microcredits"]
+        self.state[f"e:{grant_id}"] = lot["expires_ms"]
+        self.state[f"f:{grant_id}"] = lot["effective_ms"]
+
+    def counts(self) -> bool:
+        """Whether anything has to be counted from what was used before."""
+        return bool(self.limits.rpmonth) or any(scope.rules for scope in self.scopes)
+
+    def since_ms(self) -> int:
+        """How far back."""
+        kinds = {rule.kind for scope in self.scopes for rule in scope.rules}
+        if "ct" in kinds:
+            return 0
+        begins = [self.now_ms - self.now_ms % DAY_MS]
+        if self.limits.rpmonth or kinds & {"cm", "qm"}:
+            begins.append(_month_begin_ms(self.now_ms))
+        if "qp" in kinds:
+            begins.append(self.quota_ms())
+        return min(begins)
+
+    def quota_ms(self) -> int:
+        """When the window began that a quota per billing period counts now."""
+        if self.period is not None:
+            if self.now_ms < self.period.limit:
+                return self.start_ms
+            if self.now_ms < self.period.parameter:
+                return self.period.limit
+        return _month_begin_ms(self.now_ms)
+
+    def add_usage(self, usage: Sequence[Record]) -> None:
+        """Seed the count of the month and the counters of every scope."""
+        if self.limits.rpmonth:
+            self.state["count"] = sum(row["calls_month"] for row in usage)
+        columns = {
+            "qm": "calls_month",
+            "qp": "calls_quota",
+            "cd": "spent_day",
+            "cm": "spent_month",
+            "ct": "spent_total",
+        }
+        for scope in self.scopes:
+            of_scope = [
+                row
+                for row in usage
+                if scope.key_id in (None, row["key_id"])
+                and scope.route_id in (None, row["route_id"])
+            ]
+            for rule in scope.rules:
+                end_ms = window_end_ms(rule.kind, self.now_ms, self.period)
+                used = sum(row[columns[rule.kind]] for row in of_scope)
+                self.state[f"{scope.name}.{rule.kind}"] = str(Counter(end_ms, used))
+
+
+class Seeds(Database):
+    """What Redis is loaded with."""
+
+    async def account_state(self, account_id: int) -> State | None:
+        """The fields of the account's hash in Redis, for `Counters.load`; None without the account.
+
+        As of one instant: status; limits of its plan, with the period they count in; every key with
+        its limits; each lot that has something left, in burn-down order; the counters of its
+        quotas and caps, from what was settled.
+        """
+        return (await self.account_states([account_id])).get(account_id)
+
+    async def account_states(self, account_ids: Sequence[int]) -> dict[int, State]:
+        """The same of many accounts, all as of the same instant; those there are."""
+        wanted = list(account_ids)
+        async with self.transaction(snapshot=True) as session:
+            facts = await session.all("account_facts", wanted)
+            accounts = {row["account_id"]: _Account(row) for row in facts}
+            for key in await session.all("account_keys", wanted):
+                accounts[key["account_id"]].add_key(key["key_id"], key["state"], key["spec"])
+            for lot in await session.all("account_lots", wanted):
+                accounts[lot["account_id"]].add_lot(lot)
+            platforms = {account.platform_id for account in accounts.values()}
+            for route in await session.all("route_rules", list(platforms)):
+                route_id = route["route_id"]
+                rules = _counted(parse_rules(_rules(route["spec"])))
+                for account in accounts.values():
+                    if account.platform_id == route["platform_id"]:
+                        account.scopes.append(_Scope(f"R{route_id}", None, route_id, rules))
+            await _add_usage(session, [each for each in accounts.values() if each.counts()])
+        return {account_id: account.state for account_id, account in accounts.items()}
+
+    async def session_spend(self, since_ms: int) -> list[SessionSpend]:
+        """What the sessions have spent that were used since then, each since it began anew.
+
+        A session begins anew after a pause longer than from `since_ms` until now.
+        """
+        return rows(SessionSpend, await self._session.all("session_spend", since_ms))
+
+
+async def _add_usage(session: Session, accounts: Sequence[_Account]) -> None:
+    if not accounts:
+        return
+    records = await session.all(
+        "account_usage",
+        [account.account_id for account in accounts],
+        [account.platform_id for account in accounts],
+        [account.since_ms() for account in accounts],
+        [account.quota_ms() for account in accounts],
+    )
+    by_account: dict[int, list[Record]] = {account.account_id: [] for account in accounts}
+    for row in records:
+        by_account[row["account_id"]].append(row)
+    for account in accounts:
+        account.add_usage(by_account[account.account_id])
+
+
+def _rules(spec: str) -> str:
+    """The limits and caps of a key's or a route's stored spec."""
+    return rules_text(*key_from_spec(json.loads(spec)))
+
+
+def _counted(rules: Iterable[Rule]) -> list[Rule]:
+    """Those whose use is counted in the account's hash for longer than a call or a minute."""
+    return [rule for rule in rules if rule.kind in (*QUOTAS, *CAPS) and rule.kind != "cs"]
+
+
+def _month_begin_ms(now_ms: int) -> int:
+    return months_after_ms(month_end_ms(now_ms), -1)

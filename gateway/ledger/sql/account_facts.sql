@@ -1,0 +1,15 @@
+-- What the admit script needs of accounts besides keys and lots, and the moment at which it was so.
+SELECT
+    accounts.id AS account_id,
+    accounts.platform_id,
+    accounts.status,
+    plans.slug AS plan_slug,
+    plans.spec AS plan,
+    coalesce(to_ms(accounts.period_anchor_at), 0) AS anchor_ms,
+    coalesce(to_ms(accounts.period_start_at), 0) AS start_ms,
+    coalesce(to_ms(accounts.period_end_at), 0) AS end_ms,
+    to_ms(now()) AS now_ms,
+    to_char(now() AT TIME ZONE 'UTC', 'YYYYMM')::integer AS month
+FROM accounts
+LEFT JOIN plans ON plans.id = accounts.plan_id
+WHERE accounts.id = ANY ($1::bigint[])
