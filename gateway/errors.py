@@ -19,6 +19,7 @@ from policies.decision import (
     KeyRefused,
     QuotaExceeded,
     RateLimited,
+    SpendCapReached,
 )
 from policies.units import format_credits
 
@@ -44,6 +45,14 @@ _REASONS = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
+# Whose limit or cap it is, and what time it is for, as sentences have them.
+_OWNERS = {
+    "account": "this account",
+    "key": "this API key",
+    "route": "this account on this route",
+    "session": "this session",
+}
+_WINDOWS = {"day": "a day", "month": "a month", "total": "in all", "session": "in one session"}
 _OPENAI_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -103,7 +112,7 @@ def too_large(limit_bytes: int) -> Refusal:
     )
 
 
-def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:
+def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:  # noqa: PLR0911 - one per denial
     """The public form of a denial by the admit script.
 
     Raises: TypeError for a decision that is no denial.
@@ -113,15 +122,18 @@ def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:
             return UNAUTHENTICATED
         case AccountSuspended():
             return Refusal(403, "forbidden", "This account is suspended; ask its owner.")
-        case RateLimited(limit=limit, retry_after_ms=wait_ms):
-            detail = f"Over {limit} requests a minute."
-            return _limited("rate_limited", detail, limit, -(-wait_ms // 1000))
-        case QuotaExceeded(limit=limit, retry_after_ms=wait_ms):
-            detail = f"The plan's {limit} requests of this month are used."
-            return _limited("quota_exceeded", detail, limit, -(-wait_ms // 1000))
-        case ConcurrencyLimited(limit=limit):
-            detail = f"{limit} calls of this account are running already."
-            return _limited("concurrency_limited", detail, limit, IN_FLIGHT_RETRY_AFTER_S)
+        case RateLimited(limit=limit, retry_after_ms=wait_ms, source=source):
+            detail = f"Too many requests for now: the rate limit of {_OWNERS[source]} is {limit}."
+            return _limited("rate_limited", detail, limit, source, wait_ms)
+        case QuotaExceeded(limit=limit, retry_after_ms=wait_ms, source=source):
+            detail = f"The {limit} requests of {_OWNERS[source]} for this period are used."
+            return _limited("quota_exceeded", detail, limit, source, wait_ms)
+        case ConcurrencyLimited(limit=limit, source=source):
+            detail = f"{limit} calls are running already, the most for {_OWNERS[source]} at once."
+            wait_ms = IN_FLIGHT_RETRY_AFTER_S * 1000
+            return _limited("concurrency_limited", detail, limit, source, wait_ms)
+        case SpendCapReached():
+            return _capped(decision)
         case InsufficientCredits():
             return _insufficient(decision, upgrade_url)
         case _:
@@ -160,9 +172,29 @@ def reason(status: int) -> str:
     return _REASONS[status]
 
 
-def _limited(code: str, detail: str, limit: int, retry_after_s: int) -> Refusal:
-    facts = {"limit": limit, "limit_source": "plan"}
-    return Refusal(429, code, detail, facts, retry_after_s=max(1, retry_after_s))
+def _limited(code: str, detail: str, limit: int, source: str, wait_ms: int) -> Refusal:
+    facts = {"limit": limit, "limit_source": source}
+    return Refusal(429, code, detail, facts, retry_after_s=_seconds(wait_ms))
+
+
+def _capped(denial: SpendCapReached) -> Refusal:
+    limit, spent = format_credits(denial.limit), format_credits(denial.spent)
+    facts = {
+        "limit_source": denial.source,
+        "window": denial.window,
+        "limit": limit,
+        "spent": spent,
+    }
+    detail = (
+        f"This call could go over the {limit} credits that {_OWNERS[denial.source]} may spend "
+        f"{_WINDOWS[denial.window]}: {spent} are spent, or held by running calls."
+    )
+    wait_s = _seconds(denial.retry_after_ms) if denial.retry_after_ms else None
+    return Refusal(402, "spend_cap_reached", detail, facts, retry_after_s=wait_s)
+
+
+def _seconds(wait_ms: int) -> int:
+    return max(1, -(-wait_ms // 1000))
 
 
 def _insufficient(denial: InsufficientCredits, upgrade_url: str | None) -> Refusal:
