@@ -5,19 +5,23 @@ Redis itself cannot be asked about that: it is what was lost.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from gateway.ledger.database import Database
+from gateway.ledger.database import COMMAND_TIMEOUT_S, Database, Session
+from gateway.ledger.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 # Classes of Postgres' advisory locks of two numbers: "tol", and what the second number is.
 SHARD_LOCKS = 0x746F6C01
 WORKER_LOCKS = 0x746F6C02
 # A rebuild that another process has begun is waited for as long.
 SHARD_LOCK_WAIT_S = 60.0
+# Whoever has a shard's lock shows this often that it lives; after 15 s of silence it loses it.
+SHARD_LOCK_BEAT_S = 3.0
 
 
 class Shards(Database):
@@ -39,11 +43,25 @@ class Shards(Database):
 
         A lost connection ends it unnoticed: each step of a rebuild has to be safe without it.
 
+        A holder that is stopped loses it after a while, for it holds up a whole shard.
+
         Raises: LedgerUnavailable when another process has it for longer than `wait_s`.
         """
-        async with self.transaction_apart(wait_s) as session:
-            await session.one("shard_lock", SHARD_LOCKS, shard)
-            yield
+        async with self.transaction_apart(wait_s + COMMAND_TIMEOUT_S) as session:
+            wait = f"{max(round(wait_s * 1000), 1)}ms"  # waited for there: nobody queues in vain
+            await session.one("shard_lock", SHARD_LOCKS, shard, wait)
+            done = asyncio.Event()
+            beat = asyncio.create_task(_beat(session, done))
+            try:
+                yield
+            finally:
+                done.set()
+                await asyncio.wait([beat])
+
+    async def settled_of(self, call_ids: Sequence[str]) -> set[str]:
+        """Which of these calls are settled here."""
+        records = await self._session.all("reconcile_calls", list(call_ids))
+        return {row["call_id"] for row in records}
 
     async def watermarks(self) -> dict[int, tuple[int, int]]:
         """Of every shard the epoch in force and the highest seq that was seen of it."""
@@ -73,3 +91,15 @@ class Shards(Database):
     async def notify(self, channel: str, payload: str) -> None:
         """Tell whoever listens."""
         await self._session.value("channel_notify", channel, payload)
+
+
+async def _beat(session: Session, done: asyncio.Event) -> None:
+    """Keep a transaction from being idle for long, until it is done or its connection is lost."""
+    while not done.is_set():
+        try:
+            await asyncio.wait_for(done.wait(), SHARD_LOCK_BEAT_S)
+        except TimeoutError:
+            try:
+                await session.value("shard_lock_keep")
+            except LedgerUnavailable:
+                return

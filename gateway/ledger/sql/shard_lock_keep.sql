@@ -1,0 +1,2 @@
+-- Whoever rebuilds a shard lives: the session is not idle.
+SELECT true
