@@ -2,22 +2,27 @@
 
 Redis decides calls, Postgres is the truth. Every operation commits in Postgres first and then
 publishes the account as a whole, so that publishing again also mends what an earlier command could
-not tell. Everything told is absolute and idempotent: limits, states of keys, and lots that the
-account does not have yet. Balances are never overwritten.
+not tell. Everything told is absolute and idempotent: limits, states of keys, what each lot was
+given in all, and when it pays. What was taken from a lot is never told: Redis knows better.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from gateway.counters.errors import CountersUnavailable
 from gateway.operations.errors import NotToldError
 
 if TYPE_CHECKING:
-    from gateway.counters import Counters
+    from collections.abc import Mapping
+
+    from gateway.counters import AccountKeys, Counters
     from gateway.ledger import Ledger
 
-FACTS = ("status", "rpm", "rpmonth", "conc")
+# An account's status and limits; its keys ("k:5"); and counters, such as "K5.cd", which Redis takes
+# only where it has none: that of a cap that is new begins with what was spent before.
+FACTS = re.compile(r"status|rpm|rpmonth|conc|rules|k:\d+|[AKR]\d*\.[a-z]{2}")
 
 
 async def publish_account(
@@ -35,21 +40,34 @@ async def publish_account(
         state = await ledger.account_state(account_id)
         if state is None:
             return
-        facts = {
-            name: value for name, value in state.items() if name in FACTS or name.startswith("k:")
-        }
-        lots = str(state["lots"])
         try:
-            if not await counters.amend(keys, facts):
-                return
-            for lot in lots.split():
-                await counters.grant(
-                    keys,
-                    int(lot),
-                    amount=int(state[f"a:{lot}"]),
-                    expires_ms=int(state[f"e:{lot}"]),
-                    effective_ms=int(state[f"f:{lot}"]),
-                    lots=lots,
-                )
+            if await counters.amend(keys, facts_of(state)):
+                await _credit_lots(counters, keys, state)
         except CountersUnavailable:
             raise NotToldError(account_name) from None
+
+
+def facts_of(state: Mapping[str, str | int]) -> dict[str, str | int]:
+    """What of an account's state moves no credits."""
+    return {name: value for name, value in state.items() if FACTS.fullmatch(name)}
+
+
+async def _credit_lots(
+    counters: Counters, keys: AccountKeys, state: Mapping[str, str | int]
+) -> None:
+    order = str(state["lots"])
+    for token in order.split():
+        lot = token.removesuffix("o")  # marks a lot of overage
+        available, settled, withdrawn, expires_ms, effective_ms = (
+            int(state[f"{field}:{lot}"]) for field in "aswef"
+        )
+        await counters.credit(
+            keys,
+            int(lot),
+            total=available + settled + withdrawn,
+            settled=settled,
+            withdrawn=withdrawn,
+            expires_ms=expires_ms,
+            effective_ms=effective_ms,
+            lots=order,
+        )
