@@ -14,7 +14,7 @@ from gateway.operations.accounts import create_account
 from gateway.operations.keys import KeyMaker, create_key
 from policies.catalog import Plan, Platform
 from policies.decision import Admitted, NotLoaded, Settled, ShardLost
-from policies.settlement import parse_entry
+from policies.settlement import LedgerChange, Settlement, parse_entry
 from tests.support.settlements import new_call_id
 
 if TYPE_CHECKING:
@@ -113,15 +113,17 @@ class Deployment:
         return call_id
 
     async def carry(self) -> int:
-        """Carry the outboxes to Postgres, as the sweeper does; how many settlements there were."""
+        """Carry the outboxes to Postgres, as the sweeper does; how many entries there were."""
         carried = 0
         for shard in range(SHARDS):
-            entries = await self.counters.outbox_page(shard, 0, 1_000)
-            settlements = [parse_entry(shard, entry_id, fields) for entry_id, fields in entries]
-            if settlements:
-                await self.ledger.record_settlements(settlements)
-                await self.counters.acknowledge(settlements)
-            carried += len(settlements)
+            page = await self.counters.outbox_page(shard, 0, 1_000)
+            entries = [parse_entry(shard, entry_id, fields) for entry_id, fields in page]
+            settlements = [entry for entry in entries if isinstance(entry, Settlement)]
+            changes = [entry for entry in entries if isinstance(entry, LedgerChange)]
+            await self.ledger.record_settlements(settlements)
+            await self.ledger.record_changes(changes)
+            await self.counters.acknowledge(entries)
+            carried += len(entries)
         return carried
 
     async def damage(self, statement: str, *arguments: object) -> None:
