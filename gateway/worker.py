@@ -9,6 +9,7 @@ whole process group, and the supervisor decides the order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -23,6 +24,9 @@ from gateway.config import GatewayConfig
 from gateway.logs import set_up_logs
 
 LISTEN_BACKLOG = 4_096
+# How long a worker that was told to stop still takes requests, on connections it had accepted by
+# then: their clients could not know.
+LAST_REQUESTS_S = 0.5
 # The hot path makes no cycles that matter; a young collection every 700 objects would cost it
 # several percent.
 GC_THRESHOLDS = (50_000, 20, 50)
@@ -45,16 +49,34 @@ async def _serve(settings: WorkerSettings) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(sys.stdin.fileno(), _watch_stdin, loop, stop)
     async with run_worker(settings) as worker:
-        listening = await loop.create_server(
-            worker.server, sock=_bound_socket(settings.gateway.proxy_listen), backlog=LISTEN_BACKLOG
-        )
+        sock = _bound_socket(settings.gateway.proxy_listen)
+        listening = await loop.create_server(worker.server, sock=sock, backlog=LISTEN_BACKLOG)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         sys.stdout.write(orjson.dumps({"event": "ready", "pid": os.getpid()}).decode() + "\n")
         sys.stdout.flush()
         await stop.wait()
+        waiting = _accept_waiting(sock)
         listening.close()
+        worker.server.leaving = True
+        for connection in waiting:
+            await loop.connect_accepted_socket(worker.server, connection)
+        await asyncio.sleep(LAST_REQUESTS_S)
+
+
+def _accept_waiting(sock: socket.socket) -> list[socket.socket]:
+    """The connections that the kernel has made for us and that nobody accepted yet.
+
+    Closing the socket would reset them: other workers have queues of their own.
+    """
+    waiting = []
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = sock.accept()
+            connection.setblocking(False)  # noqa: FBT003 - positional only
+            waiting.append(connection)
+    return waiting
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -165,7 +165,8 @@ class Connection(RequestHandler):
 
     async def start(self) -> None:
         """Serve this connection's requests in order, until it ends."""
-        handle = cast("ProxyServer", self._manager).handle
+        manager = cast("ProxyServer", self._manager)
+        handle = manager.handle
         try:
             while await self._has_next():
                 message, payload = self._messages.popleft()
@@ -174,7 +175,7 @@ class Connection(RequestHandler):
                     self._answer_malformed(message)
                     break
                 call = Call(message, payload, self)
-                if self.closing:
+                if self.closing or manager.leaving:
                     call.keep_alive = False
                 self._current_request = cast("Any", call)
                 self._request_in_progress = True
@@ -363,6 +364,7 @@ class ProxyServer(Server):
         )
         self.handle = handle
         self.connections_max = connections_max
+        self.leaving = False  # every answer is the last of its connection
         self.stopping = False
         self._body_timeout_s = body_timeout_s
         self._head_timeout_s = head_timeout_s
