@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 90.0
 _COMMENT = re.compile(rb"\n: credits-charged=([0-9.]+)")
+_DETAIL = re.compile(rb'"detail": ?"([^"]*)"')
 _USAGE = re.compile(rb'"total_tokens": (\d+)')
 _numbers = itertools.count(1)
 
@@ -51,7 +52,7 @@ class Seen:
     complete: bool = False  # the answer came to its end
     left: bool = False  # the client went away in the middle
     tokens_read: int = 0
-    problem: str = ""
+    problem: str = ""  # why it was cut, or what the gateway says in its refusal
 
     @property
     def went_well(self) -> bool:
@@ -66,7 +67,7 @@ class Seen:
 
     def __str__(self) -> str:
         told = "" if self.told is None else f", told {self.told}"
-        how = "complete" if self.complete else f"cut ({self.problem})"
+        how = ("complete" if self.complete else "cut") + f" ({self.problem})" * bool(self.problem)
         who = f"{self.kind.name} call {self.nonce} {self.request_id} of account {self.account_id}"
         return f"{who}: status {self.status}, {how}{told}"
 
@@ -145,7 +146,9 @@ async def _read(reader: StreamReader, seen: Seen, leave_after: int | None) -> No
     if "retry-after" in headers:
         seen.retry_after_s = int(headers["retry-after"])
     if "content-length" in headers:
-        await reader.readexactly(int(headers["content-length"]))
+        body = await reader.readexactly(int(headers["content-length"]))
+        if found := _DETAIL.search(body):
+            seen.problem = found[1].decode()
         seen.complete = True
         return
     body = b""

@@ -120,7 +120,7 @@ async def _expired(stage: Stage, call_id: str) -> bool:
 
 async def test_no_call_fails_while_workers_are_replaced_one_after_the_other(stage: Stage) -> None:
     callers = [await stage.caller() for _ in range(4)]
-    long = callers[0].start(STREAM_CALL, tokens=5, chunks=60, ms=50)
+    long = callers[0].start(STREAM_CALL, tokens=5, chunks=40, ms=50)
     load = Load(callers, Random(7), clients=8)
     await came_to(long, 5)
     load.start()
