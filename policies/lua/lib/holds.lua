@@ -10,14 +10,17 @@ local function settled_reply(text, epoch, seq, now_ms)
   if not entry then return {'GONE', epoch, seq} end
   local admitted_ms, then_ms, charged, uncollected, postings = string.match(entry[2][2],
     '^%x+|[^|]*|%d+|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|')
+  -- A late change goes by its call's id, which then is no settlement that waits here.
+  if not charged then return {'GONE', epoch, seq} end
   local order = redis.call('HGET', KEYS[2], 'lots') or ''
   local remaining = remaining_of(read_lots(KEYS[2], order, '', now_ms))
   return {string.sub(text, 1, 1) == 'x' and 'EXPIRED' or 'OK', epoch, seq, tonumber(charged),
     tonumber(uncollected), remaining, postings, outbox_id, tonumber(then_ms), tonumber(admitted_ms)}
 end
 
--- charge_lots(account key, burn-down order, allocation, owed, now_ms): takes what is owed from the hold's own lots in order and gives the rest of each back to its lot, expired or
--- not; what is owed beyond the hold comes from valid lots in burn-down order, as far as it goes.
+-- charge_lots(account key, burn-down order, allocation, owed, now_ms): takes what is owed from the
+-- hold's own lots in order and gives the rest of each back to its lot, expired or not; what is owed
+-- beyond the hold comes from valid lots in burn-down order, as far as it goes.
 -- Returns: fields to write, postings, what could not be collected, remaining.
 local function charge_lots(account_key, order, allocation, owed, now_ms)
   local lots, by_id = read_lots(account_key, order, allocation, now_ms)
