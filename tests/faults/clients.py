@@ -90,15 +90,16 @@ class Caller:
         chunks: int = 10,
         ms: int = 0,
         leave_after: int | None = None,
+        session: str = "",
     ) -> Running:
         """Begin a call; `leave_after` so many tokens of a stream the client goes away."""
         nonce = f"n{next(_numbers)}"
         total = tokens * chunks if kind is STREAM_CALL else tokens
         seen = Seen(nonce, self.account_id, kind, total, started_s=time.time())
         path = f"/{kind.name}?n={nonce}&tokens={tokens}&chunks={chunks}&ms={ms}"
-        return Running(seen, asyncio.ensure_future(_call(self, seen, path, leave_after)))
+        return Running(seen, asyncio.ensure_future(_call(self, seen, path, leave_after, session)))
 
-    async def call(self, kind: Kind, **how: int | None) -> Seen:
+    async def call(self, kind: Kind, **how: int | str) -> Seen:
         """One call from its beginning to its end."""
         running = self.start(kind, **how)  # type: ignore[arg-type]
         return await running.ended()
@@ -116,15 +117,19 @@ class Running:
         return self.seen
 
 
-async def _call(caller: Caller, seen: Seen, path: str, leave_after: int | None) -> None:
+async def _call(
+    caller: Caller, seen: Seen, path: str, leave_after: int | None, session: str
+) -> None:
     writer = None
+    more = f"X-Session-Id: {session}\r\n" if session else ""
+    more += f"Authorization: Bearer {caller.key}\r\n"
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             parts = urlsplit(caller.proxy_url())
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             writer.write(
                 f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 2\r\n"
-                f"Authorization: Bearer {caller.key}\r\nConnection: close\r\n\r\n{{}}".encode()
+                f"{more}Connection: close\r\n\r\n{{}}".encode()
             )
             await _read(reader, seen, leave_after)
     except (OSError, asyncio.IncompleteReadError, TimeoutError) as problem:
@@ -195,10 +200,13 @@ class Load:
     async def _client(self) -> None:
         while not self._stopping:
             caller, kind, how = self._next()
-            running = caller.start(kind, **how)
+            running = caller.start(kind, session=self._session(), **how)
             self.seen.append(running.seen)
             await running.ended()
             await asyncio.sleep(self.pause_s)
+
+    def _session(self) -> str:
+        return self.random.choice(("", "", "monday", "tuesday"))
 
     def _next(self) -> tuple[Caller, Kind, dict[str, int]]:
         random = self.random

@@ -91,7 +91,24 @@ lease_s = {lease_s}
 
 [platform]
 slug = "demo"
+
+# Every limit and cap there is, none of which is reached: what counts must survive faults as well.
+[[plans]]
+slug = "counted"
+credits = "0"
+period = "month"
+requests_per_second = 100000
+requests_per_minute = 6000000
+requests_per_month = 1000000000
+concurrency = 100000
+
+[plans.caps]
+day = "100000000"
+month = "100000000"
+total = "100000000"
+session = "100000000"
 """
+COUNTED_PLAN = "counted"
 
 
 def config_text(addresses: dict[str, str], **gateway: object) -> str:

@@ -27,7 +27,7 @@ from gateway.operations.audit import audit
 from gateway.operations.keys import KeyMaker, create_key
 from tests.faults.clients import Caller
 from tests.faults.judge import Charge, Journal, Violation, judge
-from tests.faults.kinds import CREDIT, config_text
+from tests.faults.kinds import COUNTED_PLAN, CREDIT, config_text
 from tests.faults.processes import (
     PEPPER,
     BackendProcess,
@@ -142,11 +142,13 @@ class Stage:
         finally:
             await self._stack.aclose()
 
-    async def caller(self, credits_granted: int = 100_000) -> Caller:
+    async def caller(
+        self, credits_granted: int = 100_000, *, plan: str | None = COUNTED_PLAN
+    ) -> Caller:
         """A new account with credits and a key."""
         name = f"a{next(self._names)}"
         made = await create_account(
-            self.ledger, self.platform_id, name, microcredits=credits_granted * CREDIT
+            self.ledger, self.platform_id, name, plan=plan, microcredits=credits_granted * CREDIT
         )
         maker = KeyMaker("live", PEPPER.encode())
         key = await create_key(self.ledger, self.counters, made.account, maker)
