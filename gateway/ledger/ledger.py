@@ -1,9 +1,9 @@
 """The ledger: Postgres as the gateway sees it, one object with typed methods.
 
 What can be asked stands in directory.py (a call's way), seeds.py (what Redis is loaded with),
-catalog.py (config), accounts.py (people), desk.py (commands), books.py (calls and audit),
-reconciling.py (against Redis), changes.py (what moves credits apart from calls), late.py and
-shards.py (recovery); recorder.py writes settlements.
+catalog.py (config), accounts.py (people), lots.py and periods.py (what is given), changes.py (what
+else moves credits), desk.py (commands), books.py (calls and audit), reconciling.py (against Redis),
+late.py and shards.py (recovery); recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
 from gateway.ledger.late import LateSettlements
+from gateway.ledger.lots import Lots
+from gateway.ledger.periods import Periods
 from gateway.ledger.reconciling import Reconciling
 from gateway.ledger.recorder import Recorded, Recorder
 from gateway.ledger.seeds import Seeds
@@ -30,7 +32,18 @@ if TYPE_CHECKING:
 
 
 class Ledger(
-    Directory, Seeds, Catalog, Accounts, Changes, LateSettlements, Shards, Books, Reconciling, Desk
+    Directory,
+    Seeds,
+    Catalog,
+    Accounts,
+    Lots,
+    Periods,
+    Changes,
+    LateSettlements,
+    Shards,
+    Books,
+    Reconciling,
+    Desk,
 ):
     """One Postgres. An async context manager; `migrate` must have run on the database.
 

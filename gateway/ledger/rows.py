@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from policies.catalog import Caps, Limits
+
 if TYPE_CHECKING:
     from policies.catalog import Route
 
@@ -63,6 +65,8 @@ class KeyListRow(NamedTuple):
     expires_ms: int
     created_ms: int
     revoked_ms: int
+    limits: Limits = Limits()
+    caps: Caps = Caps()
 
 
 class GrantRow(NamedTuple):
@@ -80,6 +84,9 @@ class GrantRow(NamedTuple):
     priority: int
     note: str
     created_ms: int
+    credited_microcredits: int = 0
+    revoked_ms: int = 0
+    rollovers: int = 0
 
 
 class SettlementRow(NamedTuple):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.counters.errors import CountersUnavailable
 from gateway.operations.errors import UsageError
-from gateway.operations.grants import insert_grant
 from gateway.operations.publish import publish_account
+from policies.units import AMOUNT_MICROCREDITS_MAX
 
 if TYPE_CHECKING:
     from gateway.counters import Counters
@@ -51,9 +51,10 @@ async def create_account(
     plan: str | None = None,
     microcredits: int | None = None,
 ) -> NewAccount:
-    """A new account with its first grant.
+    """A new account with its first grant, or neither.
 
-    Without `microcredits` it gets what its plan gives for a period; 0 gives nothing.
+    Without `microcredits` it gets what its plan gives for a period, which begins now; 0 gives
+    nothing.
 
     Raises: UsageError for a bad or taken name, or an unknown plan.
     """
@@ -63,19 +64,19 @@ async def create_account(
         )
     if name != name.strip():
         raise UsageError("an account's name can't begin or end with a space")
-    source, amount = "manual", microcredits or 0
+    amount = microcredits or 0
     if plan is not None:
         plans = {row.slug: row for row in await ledger.plans(platform_id)}
         if plan not in plans:
             raise UsageError(f'there is no plan "{plan}"{_near(plan, list(plans))}')
         if microcredits is None:
-            source, amount = "plan", plans[plan].credits_microcredits
-    if await ledger.create_account(platform_id, name, plan) is None:
+            amount = plans[plan].credits_microcredits
+    if not 0 <= amount <= AMOUNT_MICROCREDITS_MAX:
+        raise UsageError("a grant is more than 0 and less than 2^53 microcredits")
+    made = await ledger.create_account(platform_id, name, plan, first_microcredits=microcredits)
+    if made is None:
         raise UsageError(f'the name "{name}" is taken: choose another')
-    account = await find_account(ledger, platform_id, name)
-    if amount:
-        await insert_grant(ledger, account, amount, source=source)
-    return NewAccount(account, amount)
+    return NewAccount(await find_account(ledger, platform_id, name), amount)
 
 
 async def find_account(ledger: Ledger, platform_id: int, name: str) -> AccountRow:

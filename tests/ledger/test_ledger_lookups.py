@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 HOUR_MS = 3_600_000
-PLAN = Plan("pro", 5_000_000, requests_per_minute=600, requests_per_month=100, concurrency=50)
+PLAN = Plan("pro", 0, requests_per_minute=600, requests_per_month=100, concurrency=50)
 
 
 def now_ms() -> int:

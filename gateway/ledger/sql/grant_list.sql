@@ -1,4 +1,4 @@
--- Every lot an account ever had, in burn-down order.
+-- Every lot an account ever had, in burn-down order, overage last.
 SELECT
     id AS grant_id,
     account_id,
@@ -11,7 +11,10 @@ SELECT
     coalesce(to_ms(expires_at), 0) AS expires_ms,
     priority,
     note,
-    to_ms(created_at) AS created_ms
+    to_ms(created_at) AS created_ms,
+    credited_microcredits,
+    coalesce(to_ms(revoked_at), 0) AS revoked_ms,
+    rollovers
 FROM grants
 WHERE account_id = $1
-ORDER BY priority, expires_at NULLS LAST, created_at, id
+ORDER BY source = 'overage', priority, expires_at NULLS LAST, created_at, id

@@ -9,7 +9,8 @@ SELECT
     api_keys.status,
     coalesce(to_ms(api_keys.expires_at), 0) AS expires_ms,
     to_ms(api_keys.created_at) AS created_ms,
-    coalesce(to_ms(api_keys.revoked_at), 0) AS revoked_ms
+    coalesce(to_ms(api_keys.revoked_at), 0) AS revoked_ms,
+    api_keys.spec
 FROM api_keys
 JOIN accounts ON accounts.id = api_keys.account_id
 WHERE api_keys.platform_id = $1 AND ($2::bigint IS NULL OR api_keys.account_id = $2)

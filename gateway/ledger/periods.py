@@ -1,0 +1,196 @@
+"""Billing periods: what a plan gives, period by period, each exactly once.
+
+Whatever gives something locks the account's row first and names what it gives by a business key.
+Lots begin where the period does and end where it does, so that a renewal which is late takes and
+gives nothing else than one in time; periods that nobody renewed are made up for one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.ledger.database import Database, Session, rows
+from gateway.ledger.lots import NewLot, insert_lot
+from gateway.ledger.specs import plan_from_spec
+from policies.periods import MONTHS, period_end_ms
+from policies.rollover import rolled_over
+from policies.settlement import LedgerChange, Posting
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from policies.catalog import Plan
+
+PLAN_PRIORITY = 0
+# After everything that was given or bought.
+OVERAGE_PRIORITY = 1_000_000
+RENEWALS_MAX = 1_000
+ROLLOVERS_MAX = 1_000
+
+
+class DueRenewal(NamedTuple):
+    """An account whose period is over."""
+
+    account_id: int
+    platform_id: int
+    name: str
+    period_end_ms: int
+
+
+class Periods(Database):
+    """Accounts' plans and periods."""
+
+    async def create_account(
+        self,
+        platform_id: int,
+        name: str,
+        plan_slug: str | None = None,
+        *,
+        first_microcredits: int | None = None,
+        first_source: str = "manual",
+    ) -> int | None:
+        """A new account's id; None when the name is taken or there is no such plan.
+
+        In one transaction it begins the first period of its plan and gets what that gives. With
+        `first_microcredits` it gets these instead of the plan's credits, for ever; 0 for nothing.
+        """
+        async with self.transaction() as session:
+            account_id = await session.value("account_insert", platform_id, name, plan_slug)
+            if account_id is None:
+                return None
+            account = await session.one("account_period_lock", account_id)
+            if account is not None and account["plan"] is not None:
+                await _begin_period(
+                    session, account, _plan(account), gives_credits=first_microcredits is None
+                )
+            if first_microcredits:
+                lot = NewLot(first_source, first_microcredits, PLAN_PRIORITY)
+                await insert_lot(session, account_id, lot)
+        return int(account_id)
+
+    async def set_account_plan(self, account_id: int, plan_slug: str) -> bool:
+        """Put an account on a plan, begin a period and give what that gives, in one transaction.
+
+        What earlier periods gave stays until its own end, but overage, which a period has once. An
+        account that is on the plan already keeps its period. False when the account, or the plan on
+        its platform, does not exist.
+        """
+        async with self.transaction() as session:
+            before = await session.one("account_period_lock", account_id)
+            if before is None or not await session.value("account_plan_set", account_id, plan_slug):
+                return False
+            if before["plan_slug"] == plan_slug and before["end_ms"]:
+                return True
+            account = await session.one("account_period_lock", account_id)
+            if account is None:
+                return False
+            await session.value("grant_end_overage", account_id, account["now_ms"])
+            await _begin_period(session, account, _plan(account))
+        return True
+
+    async def due_renewals(self, before_ms: int, *, limit: int = RENEWALS_MAX) -> list[DueRenewal]:
+        """Accounts with a plan whose period ends at or before a moment, longest over first."""
+        return rows(DueRenewal, await self._session.all("account_renewals", before_ms, limit))
+
+    async def renew(self, account_id: int, over_ms: int) -> bool:
+        """Begin the period after the one that ends at `over_ms`, and give what the plan gives.
+
+        Exactly once, in one transaction. False: somebody else did, or the account has no plan. An
+        account that was not renewed for long is due again afterwards.
+        """
+        async with self.transaction() as session:
+            account = await session.one("account_period_lock", account_id)
+            if account is None or account["plan"] is None or account["end_ms"] != over_ms:
+                return False
+            await _give_period(session, account, _plan(account), account["anchor_ms"], over_ms)
+        return True
+
+    async def rollovers_due(self, *, limit: int = ROLLOVERS_MAX) -> list[LedgerChange]:
+        """Recorded expiries of plan lots that nobody has rolled over yet, oldest first."""
+        return [
+            LedgerChange(
+                row["change_id"],
+                0,
+                "",
+                "expire",
+                row["platform_id"],
+                row["account_id"],
+                "",
+                row["at_ms"],
+                (Posting(row["grant_id"], row["microcredits"]),),
+            )
+            for row in await self._session.all("rollover_due", limit)
+        ]
+
+    async def rollover_lot(self, change: LedgerChange) -> int | None:
+        """Give the rest of an expired plan lot again, for the next period, as the plan says.
+
+        Exactly once per recorded change. Answers the new lot; None: the plan leaves nothing of it,
+        the account has no period, or the change is no recorded expiry of a plan's lot.
+        """
+        async with self.transaction() as session:
+            account = await session.one("account_period_lock", change.account_id)
+            rest = await session.one("rollover_rest", change.change_id)
+            if account is None or rest is None or not account["plan"] or not account["end_ms"]:
+                return None
+            plan = _plan(account)
+            end_ms = period_end_ms(account["anchor_ms"], rest["expires_ms"], MONTHS[plan.period])
+            rolled_already = await session.value("rollover_sum", change.account_id, end_ms)
+            amount = rolled_over(
+                plan,
+                rest["microcredits"],
+                rollovers=rest["rollovers"],
+                rolled_already=rolled_already,
+            )
+            if not amount and not rolled_over(
+                plan, rest["microcredits"], rollovers=rest["rollovers"], rolled_already=0
+            ):
+                return None
+            # That nothing was left of the plan's maximum is recorded, too: it was decided.
+            lot = NewLot(
+                source="rollover",
+                amount_microcredits=amount,
+                priority=rest["priority"],
+                effective_ms=rest["expires_ms"],
+                expires_ms=end_ms,
+                note="" if amount else "the plan's maximum was rolled over already",
+                business_key=f"rollover:{change.change_id}",
+                rollovers=rest["rollovers"] + 1,
+            )
+            return await insert_lot(session, change.account_id, lot)
+
+
+async def _begin_period(
+    session: Session, account: Record, plan: Plan, *, gives_credits: bool = True
+) -> None:
+    """The account's first period of a plan: it begins now, and all others count from there."""
+    now_ms = account["now_ms"]
+    await _give_period(session, account, plan, now_ms, now_ms, gives_credits=gives_credits)
+
+
+async def _give_period(
+    session: Session,
+    account: Record,
+    plan: Plan,
+    anchor_ms: int,
+    start_ms: int,
+    *,
+    gives_credits: bool = True,
+) -> None:
+    account_id = account["account_id"]
+    end_ms = period_end_ms(anchor_ms, start_ms, MONTHS[plan.period])
+    await session.value("account_period_set", account_id, anchor_ms, start_ms, end_ms)
+    lots = []
+    if gives_credits and plan.credits_microcredits:
+        lots.append(("plan", plan.credits_microcredits, PLAN_PRIORITY))
+    if plan.overage_cap_microcredits:
+        lots.append(("overage", plan.overage_cap_microcredits, OVERAGE_PRIORITY))
+    for source, amount, priority in lots:
+        business_key = f"{source}:{account_id}:{start_ms}"
+        lot = NewLot(source, amount, priority, start_ms, end_ms, business_key=business_key)
+        await insert_lot(session, account_id, lot)
+
+
+def _plan(account: Record) -> Plan:
+    return plan_from_spec(account["plan_slug"], json.loads(account["plan"]))

@@ -1,0 +1,10 @@
+-- Whose period is over, longest first.
+SELECT
+    accounts.id AS account_id,
+    accounts.platform_id,
+    accounts.name,
+    to_ms(accounts.period_end_at) AS period_end_ms
+FROM accounts
+WHERE accounts.period_end_at <= from_ms($1) AND accounts.plan_id IS NOT NULL
+ORDER BY accounts.period_end_at, accounts.id
+LIMIT $2

@@ -1,0 +1,28 @@
+-- Lots that have ended with something left by Postgres' account: what of it is not held has to be
+-- withdrawn in Redis. Those with nothing left are closed, so that nobody looks at them again. Lots
+-- that a batch of settlements has locked wait for the next look.
+WITH ended AS MATERIALIZED (
+    SELECT
+        id, platform_id, account_id, source, revoked_at,
+        amount_microcredits + credited_microcredits
+            - settled_microcredits - expired_microcredits - revoked_microcredits AS left_over
+    FROM grants
+    WHERE expires_at <= now() AND NOT closed AND id > $2
+    ORDER BY id
+    LIMIT $1
+    FOR NO KEY UPDATE SKIP LOCKED
+), closing AS (
+    UPDATE grants SET closed = true
+    FROM ended
+    WHERE grants.id = ended.id AND ended.left_over = 0
+)
+SELECT
+    id AS grant_id,
+    platform_id,
+    account_id,
+    source,
+    CASE WHEN revoked_at IS NULL THEN 'expire' ELSE 'revoke' END AS kind,
+    left_over AS left_microcredits
+FROM ended
+WHERE left_over > 0
+ORDER BY id
