@@ -133,7 +133,7 @@ def _sentence(explained: Explained) -> str:
         return f"Shard {explained.shard} is being rebuilt: calls wait until it is open again."
     if explained.findings:
         first, *others = explained.findings
-        more = f", and {len(others)} more of the kind" if others else ""
+        more = f" (and {len(others)} more)" if others else ""
         return f"Wrong: {first.subject}: {first.meaning}{more}."
     if explained.state == "lost":
         return (
@@ -144,7 +144,7 @@ def _sentence(explained: Explained) -> str:
         return "Nothing is wrong: Redis does not have the account, its next call reads Postgres."
     travelling = len(explained.settlements) + len(explained.changes)
     return (
-        f"Nothing is wrong: Redis and Postgres agree, with {len(explained.calls)} calls running, "
-        f"{travelling} settlements and changes on their way to Postgres, and "
-        f"{len(explained.waiting)} late settlements on their way to Redis."
+        f"Nothing is wrong: Redis and Postgres agree; calls running: {len(explained.calls)}, "
+        f"settlements and changes on their way to Postgres: {travelling}, "
+        f"late settlements on their way to Redis: {len(explained.waiting)}."
     )
