@@ -9,21 +9,35 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from gateway.config import parse_listen
 from gateway.control.app import build_app, serving
 from gateway.control.metrics import Metrics
 from gateway.control.node import Waiting, WorkerState
-from gateway.counters import Counters, CountersMisconfigured, CountersUnavailable
+from gateway.counters import (
+    CommandRefused,
+    Counters,
+    CountersMisconfigured,
+    CountersUnavailable,
+)
+from gateway.jobs.late import Endings
 from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
 from gateway.jobs.sweeper import Sweeper
 from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
 from gateway.mistakes import StartError
 from gateway.operations.catalog import apply_config
-from gateway.operations.errors import OperationError
+from gateway.operations.errors import NotToldError, OperationError
+from gateway.operations.publish import publish_account
+from gateway.recovery import fitness
+from gateway.recovery.carry import Carrier
+from gateway.recovery.late import LateApplier
+from gateway.recovery.rebuild import Rebuilder
+from gateway.recovery.shards import Shards
+from gateway.recovery.watermarks import Watermarks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
@@ -38,6 +52,8 @@ COUNTERS_DEADLINE_MS = 2_000  # nobody's call waits here
 
 log = logging.getLogger("tollkeeper.node")
 
+T = TypeVar("T")
+
 
 class RunningNode:
     """The node's servers and workers, as control plane and supervisor see them."""
@@ -50,6 +66,7 @@ class RunningNode:
         self.ledger = ledger
         self.counters = counters
         self._pool = pool
+        self._shards = config.gateway.shards
 
     def workers(self) -> Sequence[WorkerState]:
         """Every worker's place, in order."""
@@ -68,7 +85,14 @@ class RunningNode:
 
     async def waiting(self) -> Waiting:
         """What waits to be written or charged."""
-        return Waiting(None, None)
+        late, outbox = await asyncio.gather(
+            _known(self.ledger.waiting_settlements()), _known(self._outbox_entries())
+        )
+        return Waiting(late, outbox)
+
+    async def _outbox_entries(self) -> int:
+        shards = range(self._shards)
+        return sum(await asyncio.gather(*map(self.counters.outbox_length, shards)))
 
 
 @contextlib.asynccontextmanager
@@ -93,6 +117,8 @@ async def running_node(
             await _check_redis(counters)
             await _check_shards(ledger, gateway.shards)
             await _check_deployment(ledger, counters)
+            watermarks = Watermarks(counters, ledger)
+            await watermarks.start()
             report = await apply_config(ledger, counters, config)
         node = RunningNode(config, report.platform_id, pool, ledger, counters)
         metrics = Metrics()
@@ -101,7 +127,8 @@ async def running_node(
             await stack.enter_async_context(serving(app, host, port))
         except OSError as error:  # somebody took the port since it was found free
             raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
-        await stack.enter_async_context(_running(_jobs(ledger, counters, gateway.shards)))
+        shards = await stack.enter_async_context(_shards(ledger, counters, gateway.lease_s))
+        await stack.enter_async_context(_running(_jobs(ledger, counters, shards, watermarks)))
         yield node
 
 
@@ -112,13 +139,43 @@ class Job(Protocol):
         """Do it until cancelled. Rounds may fail; see `gateway.jobs.rounds`."""
 
 
-def _jobs(ledger: Ledger, counters: Counters, shards: int) -> list[Job]:
+def _jobs(ledger: Ledger, counters: Counters, shards: Shards, watermarks: Watermarks) -> list[Job]:
     """Everything that happens by itself on a node. A new job is one line here."""
+    carrier = Carrier(counters, ledger)
+    late = LateApplier(counters, ledger, carrier, partial(_publish, ledger, counters))
     return [
-        Reaper(counters, shards),
-        Sweeper(counters, ledger, shards),
+        Endings(late, Reaper(counters, shards), shards),
+        Sweeper(carrier, counters.shards),
+        watermarks,
         Partitions(ledger),
     ]
+
+
+@contextlib.asynccontextmanager
+async def _shards(ledger: Ledger, counters: Counters, lease_s: int) -> AsyncIterator[Shards]:
+    """What sees to shards that jobs find lost."""
+    carrier = Carrier(counters, ledger)
+    rebuilder = Rebuilder(
+        counters,
+        ledger,
+        carrier,
+        LateApplier(counters, ledger, carrier),
+        lease_ms=lease_s * 1000,
+        publish=partial(_publish, ledger, counters),
+    )
+    shards = Shards(rebuilder, counters)
+    try:
+        yield shards
+    finally:
+        await shards.close()
+
+
+async def _publish(ledger: Ledger, counters: Counters, account_id: int) -> None:
+    """Tell Redis of an account. Raises: CountersUnavailable."""
+    try:
+        await publish_account(ledger, counters, account_id, f"account {account_id}")
+    except NotToldError as error:
+        raise CountersUnavailable(str(error)) from error
 
 
 @contextlib.asynccontextmanager
@@ -135,13 +192,19 @@ async def _running(jobs: Iterable[Job]) -> AsyncIterator[None]:
 
 async def _check_redis(counters: Counters) -> None:
     facts = await counters.server_facts()
-    if facts.maxmemory_policy != "noeviction":
-        raise StartError(
-            f"Redis would evict holds and balances (maxmemory-policy {facts.maxmemory_policy}): "
-            "set it to noeviction"
-        )
-    if not facts.aof_enabled:
-        log.warning("Redis does not keep an append-only file: holds are lost with it")
+    if problem := fitness.refusal(facts):
+        raise StartError(problem)
+    for warning in fitness.warnings(facts, await _appendfsync(counters)):
+        log.warning("%s", warning)
+
+
+async def _appendfsync(counters: Counters) -> str | None:
+    """When the append-only file is written to disk; None where a hosted Redis does not tell."""
+    try:
+        answer = await counters.command("CONFIG", "GET", "appendfsync")
+    except CommandRefused:
+        return None
+    return answer[1].decode() if answer else None
 
 
 async def _check_shards(ledger: Ledger, shards: int) -> None:
@@ -166,12 +229,20 @@ async def _check_deployment(ledger: Ledger, counters: Counters) -> None:
 
 
 async def _answers(question: Awaitable[object]) -> bool:
+    async def asked() -> bool:
+        await question
+        return True
+
+    return bool(await _known(asked()))
+
+
+async def _known(question: Awaitable[T]) -> T | None:
+    """An answer, if it comes in time."""
     try:
         async with asyncio.timeout(ANSWER_DEADLINE_S):
-            await question
+            return await question
     except (TimeoutError, CountersUnavailable, LedgerUnavailable):
-        return False
-    return True
+        return None
 
 
 @contextlib.contextmanager

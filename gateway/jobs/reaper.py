@@ -1,52 +1,46 @@
 """Ends holds whose lease is over, because whoever held them died: invariant I4, no leak.
 
-Redis decides by its own clock whether a lease is over, and what the call then costs; the settlement
-is in the outbox afterwards, from where the sweeper takes it. Several reapers do no harm.
+Redis decides by its own clock whether a lease is over, and by the hold's stage what becomes of it:
+undone if its call was never sent on, else settled at what is due; that is in the outbox afterwards,
+from where the sweeper takes it. Several reapers do no harm.
+
+It also looks at every shard as a whole, so that one that lost its data, or that a rebuild left
+closed because it died, is seen to although nobody calls there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from gateway.counters import CountersUnavailable
 from gateway.jobs.rounds import repeat
-from policies.decision import Settled, ShardLost
+from gateway.recovery.loss import loss_of
+from policies.decision import Settled, ShardLost, Voided
 
 if TYPE_CHECKING:
-    from policies.decision import Expiring
+    from gateway.counters import Counters
 
 INTERVAL_S = 1.0
 PAGE_HOLDS_MAX = 200
 
 log = logging.getLogger("tollkeeper.jobs")
 
-K = TypeVar("K")
+
+class LostShards(Protocol):
+    """Who sees to lost shards: `recovery.Shards`."""
+
+    def begin(self, lost: ShardLost, shard: int) -> object:
+        """Have it rebuilt, without waiting for that."""
 
 
-class Holds(Protocol[K]):
-    """The shards' holds and leases: `Counters`."""
-
-    async def overdue(self, shard: int, limit: int) -> list[tuple[str, int]]:
-        """Call id and account id of holds whose lease is over."""
-
-    def keys(self, account_id: int) -> K:
-        """The names of an account."""
-
-    async def expire(self, keys: K, call_id: str) -> Expiring:
-        """End one such hold."""
-
-    def adopt(self, shard: int, epoch: int) -> None:
-        """Go by an epoch that somebody else opened."""
-
-
-class Reaper(Generic[K]):
+class Reaper:
     """Ends overdue holds, shard by shard."""
 
-    def __init__(self, holds: Holds[K], shards: int) -> None:
-        self._holds = holds
-        self._shards = shards
+    def __init__(self, counters: Counters, lost_shards: LostShards) -> None:
+        self._counters = counters
+        self._lost_shards = lost_shards
 
     async def run(self) -> NoReturn:
         """Reap until cancelled."""
@@ -59,9 +53,10 @@ class Reaper(Generic[K]):
         """
         ended = 0
         failure: CountersUnavailable | None = None
-        for shard in range(self._shards):
+        for shard in range(self._counters.shards):
             try:
-                ended += await self._reap_shard(shard)
+                if await self._is_open(shard):
+                    ended += await self._reap_shard(shard)
             except CountersUnavailable as error:
                 failure = error
         if failure is not None:
@@ -70,28 +65,28 @@ class Reaper(Generic[K]):
             log.warning("%d holds outlived their lease and were ended", ended)
         return ended
 
+    async def _is_open(self, shard: int) -> bool:
+        known = self._counters.seen(shard)
+        epoch, seq = await self._counters.meta(shard)
+        if lost := loss_of(known, epoch, seq):
+            self._lost_shards.begin(lost, shard)
+            return False
+        self._counters.adopt(shard, epoch, seq or 0)
+        return epoch > 0
+
     async def _reap_shard(self, shard: int) -> int:
         ended = 0
-        while overdue := await self._holds.overdue(shard, PAGE_HOLDS_MAX):
+        expire, keys = self._counters.expire, self._counters.keys
+        while overdue := await self._counters.overdue(shard, PAGE_HOLDS_MAX):
             outcomes = await asyncio.gather(
-                *(
-                    self._holds.expire(self._holds.keys(account_id), call_id)
-                    for call_id, account_id in overdue
-                )
+                *(expire(keys(account_id), call, session) for call, account_id, session in overdue)
             )
-            settled = sum(isinstance(outcome, Settled) for outcome in outcomes)
-            ended += settled
+            ended_now = sum(isinstance(outcome, Settled | Voided) for outcome in outcomes)
+            ended += ended_now
             for outcome in outcomes:
                 if isinstance(outcome, ShardLost):
-                    self._lost(shard, outcome)
-                    break
-            if not settled or len(overdue) < PAGE_HOLDS_MAX:
+                    self._lost_shards.begin(outcome, shard)
+                    return ended
+            if not ended_now or len(overdue) < PAGE_HOLDS_MAX:
                 break
         return ended
-
-    def _lost(self, shard: int, lost: ShardLost) -> None:
-        """A worker opens a lost shard on its next call; until then its holds are nobody's."""
-        if lost.kind == "STALE" and lost.epoch:
-            self._holds.adopt(shard, lost.epoch)
-        else:
-            log.warning("shard %d is lost: its holds wait for a worker to open it", shard)
