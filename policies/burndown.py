@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Lot(NamedTuple):
-    """A grant's credits as they stand, in microcredits; times in ms, `expires_ms` 0 for never."""
+    """A grant's credits as they stand, in microcredits; times in ms, `expires_ms` 0 for never.
+
+    `withdrawn` left it for other reasons than calls. A lot of overage is credit that a plan gives
+    beyond its grants: what is available of it is room, what is used of it is debt.
+    """
 
     grant_id: int
     available: int
@@ -26,6 +30,8 @@ class Lot(NamedTuple):
     effective_ms: int
     priority: int
     created_ms: int
+    withdrawn: int = 0
+    overage: bool = False
 
     def spendable(self, now_ms: int) -> bool:
         """Whether it may pay now: from its effective time until just before its expiry."""
@@ -60,7 +66,19 @@ def order(lots: Iterable[Lot]) -> list[Lot]:
 
 
 def remaining(lots: Iterable[Lot], now_ms: int) -> int:
-    """What a new call could take now, in microcredits."""
+    """What is left to spend now, in microcredits; debt of overage counts against it.
+
+    So it is negative once the debt is above what the other lots have.
+    """
+    return sum(
+        -(lot.held + lot.settled + lot.withdrawn) if lot.overage else lot.available
+        for lot in lots
+        if lot.spendable(now_ms)
+    )
+
+
+def available(lots: Iterable[Lot], now_ms: int) -> int:
+    """What a new call could hold now, in microcredits, with the room that overage has left."""
     return sum(lot.available for lot in lots if lot.spendable(now_ms))
 
 
