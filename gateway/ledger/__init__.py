@@ -1,9 +1,14 @@
 """Postgres, the truth. See README.md."""
 
 from gateway.ledger.catalog import CATALOG_CHANNEL, CatalogReport, StoredRoute
+from gateway.ledger.changes import RecordedChanges, Refund, RefundRefused, SettledCall
 from gateway.ledger.errors import LedgerRejected, LedgerUnavailable, MigrationError
+from gateway.ledger.events import EventRow
+from gateway.ledger.late import TakenLate
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.lots import EndedLot
 from gateway.ledger.migrate import migrate
+from gateway.ledger.periods import DueRenewal
 from gateway.ledger.recorder import Recorded
 from gateway.ledger.rows import (
     AccountRow,
@@ -14,12 +19,16 @@ from gateway.ledger.rows import (
     PlatformRow,
     SettlementRow,
 )
+from gateway.ledger.seeds import SessionSpend
 from gateway.ledger.writer import SettlementWriter
 
 __all__ = [
     "CATALOG_CHANNEL",
     "AccountRow",
     "CatalogReport",
+    "DueRenewal",
+    "EndedLot",
+    "EventRow",
     "GrantRow",
     "KeyListRow",
     "KeyRow",
@@ -30,8 +39,14 @@ __all__ = [
     "PlatformRoutes",
     "PlatformRow",
     "Recorded",
+    "RecordedChanges",
+    "Refund",
+    "RefundRefused",
+    "SessionSpend",
+    "SettledCall",
     "SettlementRow",
     "SettlementWriter",
     "StoredRoute",
+    "TakenLate",
     "migrate",
 ]

@@ -2,8 +2,9 @@
 
 What can be asked stands in directory.py (a call's way), seeds.py (what Redis is loaded with),
 catalog.py (config), accounts.py (people), lots.py and periods.py (what is given), changes.py (what
-else moves credits), desk.py (commands), books.py (calls and audit), reconciling.py (against Redis),
-late.py and shards.py (recovery); recorder.py writes settlements.
+else moves credits), events.py (what accounts are told of), desk.py (commands), books.py (calls and
+audit), reconciling.py (against Redis), late.py and shards.py (recovery); recorder.py writes
+settlements.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gateway.ledger.changes import Changes
 from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
+from gateway.ledger.events import Events
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.lots import Lots
 from gateway.ledger.periods import Periods
@@ -39,6 +41,7 @@ class Ledger(
     Lots,
     Periods,
     Changes,
+    Events,
     LateSettlements,
     Shards,
     Books,
