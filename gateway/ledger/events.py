@@ -1,4 +1,4 @@
-"""What accounts are to be told of: found by looking at the books, recorded once, delivered later."""
+"""What accounts are to be told: found in the books, recorded once, delivered later."""
 
 from __future__ import annotations
 
