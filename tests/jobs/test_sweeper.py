@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.counters import CountersUnavailable
-from gateway.jobs import sweeper as sweeper_module
 from gateway.jobs.sweeper import Sweeper
 from gateway.ledger import LedgerUnavailable, SettlementWriter
+from gateway.recovery import carry
+from gateway.recovery.carry import Carrier
+from policies.decision import Withdrawn
+from policies.settlement import parse_entry
 from tests.support.calls import Caller, admitted, caller, settled
-from tests.support.settlements import assert_books_agree
+from tests.support.settlements import assert_books_agree, new_call_id
 
 if TYPE_CHECKING:
     from gateway.counters import Counters
@@ -22,7 +25,7 @@ SHARDS = 8
 
 
 def a_sweeper(counters: Counters, ledger: Ledger, older_than_ms: int = 0) -> Sweeper:
-    return Sweeper(counters, ledger, SHARDS, older_than_ms=older_than_ms)
+    return Sweeper(Carrier(counters, ledger), SHARDS, older_than_ms=older_than_ms)
 
 
 async def outbox(counters: Counters, shard: int) -> list[str]:
@@ -36,7 +39,7 @@ async def holds(counters: Counters, who: Caller) -> int:
 async def test_what_a_dead_worker_left_in_the_outbox_reaches_postgres_once(
     ledger: Ledger, counters: Counters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper_module, "PAGE_ROWS_MAX", 3)
+    monkeypatch.setattr(carry, "PAGE_ROWS_MAX", 3)
     people = [await caller(ledger, counters, 50, 500, name=f"user {n}") for n in range(5)]
     calls = {}
     for who in people:
@@ -62,6 +65,27 @@ async def test_what_a_dead_worker_left_in_the_outbox_reaches_postgres_once(
         assert await outbox(counters, who.keys.shard) == []
         assert await holds(counters, who) == 0
     assert await a_sweeper(counters, ledger).sweep() == 0
+    await assert_books_agree(ledger)
+
+
+async def test_other_changes_reach_postgres_once_too(ledger: Ledger, counters: Counters) -> None:
+    who = await caller(ledger, counters, 50, 500)
+    change_id = new_call_id()
+    for _ in range(2):  # the second time it is the same change
+        outcome = await counters.withdraw(
+            who.keys, change_id, "revoke", who.grants[1], 70, platform_id=who.platform_id
+        )
+        assert isinstance(outcome, Withdrawn)
+        assert outcome.taken == 70
+    await settled(counters, who, await admitted(counters, who, 60), 20)
+
+    assert await a_sweeper(counters, ledger).sweep() == 2
+    assert await a_sweeper(counters, ledger).sweep() == 0
+
+    lots = await ledger.grants(who.account_id)
+    assert [lot.revoked_microcredits for lot in lots] == [0, 70]
+    assert [lot.settled_microcredits for lot in lots] == [20, 0]
+    assert await holds(counters, who) == 0
     await assert_books_agree(ledger)
 
 
@@ -106,7 +130,7 @@ async def test_a_worker_that_died_after_its_commit_leaves_nothing_to_count_again
     ((entry_id, fields),) = await counters.outbox_page(who.keys.shard, 0, 10)
     writer = SettlementWriter(ledger, die, flush_interval_ms=1)
     worker = asyncio.create_task(writer.run())
-    writer.add(sweeper_module.parse_outbox(who.keys.shard, entry_id, fields))
+    writer.add(parse_entry(who.keys.shard, entry_id, fields))
     await written.wait()
     worker.cancel()
 
@@ -123,7 +147,7 @@ async def test_an_entry_that_can_t_be_carried_stays_and_blocks_nobody(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(sweeper_module, "PAGE_ROWS_MAX", 2)
+    monkeypatch.setattr(carry, "PAGE_ROWS_MAX", 2)
     who = await caller(ledger, counters, 1_000)
     for _ in range(3):
         await counters.command("XADD", who.keys.state.outbox, "*", "i", "no call")
@@ -172,5 +196,5 @@ async def test_while_postgres_is_away_the_outbox_keeps_everything(
     who = await caller(ledger, counters, 1_000)
     await settled(counters, who, await admitted(counters, who, 60), 20)
     with pytest.raises(LedgerUnavailable):
-        await Sweeper(counters, Away(), SHARDS, older_than_ms=0).sweep()
+        await Sweeper(Carrier(counters, Away()), SHARDS, older_than_ms=0).sweep()
     assert len(await outbox(counters, who.keys.shard)) == 1

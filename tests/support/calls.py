@@ -35,23 +35,39 @@ async def caller(ledger: Ledger, counters: Counters, *amounts: int, name: str = 
     )
     assert key_id is not None
     keys = counters.keys(account_id)
-    await counters.open_shard(keys.shard, await ledger.next_epoch(keys.shard))
+    await opened(ledger, counters, keys.shard)
     state = await ledger.account_state(account_id)
     assert state is not None
     assert await counters.load(keys, state)
     return Caller(platform_id, account_id, key_id, grants, keys)
 
 
+async def opened(ledger: Ledger, counters: Counters, shard: int) -> None:
+    """Open a shard for the first time, unless it is."""
+    if not (await counters.meta(shard))[0]:
+        epoch = await ledger.next_epoch(shard)
+        assert await counters.close_shard(shard, epoch, 0)
+        assert await counters.open_shard(shard, epoch)
+
+
 async def admitted(
-    counters: Counters, who: Caller, amount: int, *, lease_ms: int = 60_000, floor: int = 0
+    counters: Counters,
+    who: Caller,
+    amount: int,
+    *,
+    lease_ms: int = 60_000,
+    due: int = 0,
+    sent_on: bool = False,
 ) -> str:
-    """The id of a call that holds this amount."""
+    """The id of a call that holds this amount, and perhaps was sent on."""
     call_id = new_call_id()
-    context = f"{who.platform_id},{who.account_id},{who.key_id},7,9".encode()
+    context = f"{who.platform_id},{who.account_id},{who.key_id},7,9,".encode()
     outcome = await counters.admit(
-        who.keys, call_id, str(who.key_id).encode(), amount, lease_ms, floor, context
+        who.keys, call_id, str(who.key_id).encode(), amount, lease_ms, due, context
     )
     assert isinstance(outcome, Admitted), outcome
+    if sent_on:
+        await counters.dispatched(who.keys, call_id, outcome.admitted_ms + lease_ms)
     return call_id
 
 
