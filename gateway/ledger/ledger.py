@@ -2,9 +2,9 @@
 
 What can be asked stands in directory.py (a call's way), seeds.py (what Redis is loaded with),
 catalog.py (config), accounts.py (people), lots.py and periods.py (what is given), changes.py (what
-else moves credits), events.py (what accounts are told of), desk.py (commands), books.py (calls and
-audit), reconciling.py (against Redis), late.py and shards.py (recovery); recorder.py writes
-settlements.
+else moves credits), events.py (what accounts are told of), inquiries.py (single calls and grants),
+desk.py (commands), books.py (calls and audit), reconciling.py (against Redis), late.py and
+shards.py (recovery); recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
 from gateway.ledger.events import Events
+from gateway.ledger.inquiries import Inquiries
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.lots import Lots
 from gateway.ledger.periods import Periods
@@ -42,6 +43,7 @@ class Ledger(
     Periods,
     Changes,
     Events,
+    Inquiries,
     LateSettlements,
     Shards,
     Books,

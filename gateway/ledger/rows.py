@@ -106,6 +106,7 @@ class SettlementRow(NamedTuple):
     held_microcredits: int
     charged_microcredits: int
     uncollected_microcredits: int
+    session: str
 
 
 class GrantDrift(NamedTuple):

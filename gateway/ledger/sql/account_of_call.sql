@@ -1,0 +1,12 @@
+-- Whose a settled call is; no row if it is another platform's.
+SELECT
+    accounts.id AS account_id,
+    accounts.platform_id,
+    accounts.name,
+    plans.slug AS plan_slug,
+    accounts.status,
+    to_ms(accounts.created_at) AS created_ms
+FROM settlements
+JOIN accounts ON accounts.id = settlements.account_id
+LEFT JOIN plans ON plans.id = accounts.plan_id
+WHERE settlements.platform_id = $1 AND settlements.call_id = $2

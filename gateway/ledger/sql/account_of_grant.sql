@@ -1,0 +1,12 @@
+-- Whose a grant is; no row if it is another platform's.
+SELECT
+    accounts.id AS account_id,
+    accounts.platform_id,
+    accounts.name,
+    plans.slug AS plan_slug,
+    accounts.status,
+    to_ms(accounts.created_at) AS created_ms
+FROM grants
+JOIN accounts ON accounts.id = grants.account_id
+LEFT JOIN plans ON plans.id = accounts.plan_id
+WHERE grants.platform_id = $1 AND grants.id = $2
