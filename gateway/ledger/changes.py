@@ -100,16 +100,20 @@ class Changes(Database):
         """Give credits of a settled call back to lots, once per call and kind.
 
         `kind` is "late", the correction of a settlement that took too much, or "refund". False: the
-        call has such a change already, was refunded, or is not settled here. A lot that has ended
-        gets its credits, too; they are then withdrawn from it as if they had never been held.
+        call has such a change already, was refunded, or is not settled here; or there is nothing to
+        give. A lot that has ended gets its credits, too; they are then withdrawn from it like those
+        of a hold that ends late.
 
         Raises: LedgerRejected for another kind or a lot that would pass 2^53.
         """
+        parts = list(postings)
+        if not parts:
+            return False
         async with self.transaction() as session:
             await session.one("call_lock", call_id)
             if await session.value("change_exists", call_id, "refund"):
                 return False
-            return await _credit(session, call_id, kind, list(postings), note)
+            return await _credit(session, call_id, kind, parts, note)
 
     async def credit_grant(
         self, grant_id: int, microcredits: int, note: str, *, change_id: str | None = None

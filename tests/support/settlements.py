@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
-from policies.settlement import Posting, Settlement
+from policies.settlement import LateSettlement, LedgerChange, Posting, Settlement
 
 if TYPE_CHECKING:
     from gateway.ledger import Ledger
@@ -46,6 +47,47 @@ def settlement(postings: tuple[tuple[int, int], ...] = (), **changes: Any) -> Se
     return plain._replace(**changes)
 
 
+def ledger_change(kind: str, *postings: tuple[int, int], **changes: Any) -> LedgerChange:
+    """What a script took from lots of platform 1, account 1; a late one is about a call."""
+    call_id = new_call_id() if kind == "late" else ""
+    plain = LedgerChange(
+        change_id=call_id or uuid.uuid4().hex,
+        shard=3,
+        outbox_id="1-1",
+        kind=kind,
+        platform_id=1,
+        account_id=1,
+        call_id=call_id,
+        at_ms=time.time_ns() // 1_000_000,
+        postings=tuple(Posting(*pair) for pair in postings),
+    )
+    return plain._replace(**changes)
+
+
+def late_settlement(**changes: Any) -> LateSettlement:
+    """A call of platform 1, account 1, that ended while Redis could not be asked."""
+    moment_ms = time.time_ns() // 1_000_000
+    plain = LateSettlement(
+        call_id=new_call_id(),
+        shard=3,
+        platform_id=1,
+        account_id=1,
+        key_id=5,
+        route_id=7,
+        price_version=9,
+        session="s-1",
+        admitted_ms=moment_ms,
+        ended_ms=moment_ms + 12,
+        ending="completed",
+        status=200,
+        units="token=30",
+        flags="units_missing",
+        held_microcredits=50,
+        owed_microcredits=20,
+    )
+    return plain._replace(**changes)
+
+
 async def account_with_grants(
     ledger: Ledger, *amounts: int, slug: str = "demo", name: str = "alice"
 ) -> tuple[int, int, list[int]]:
@@ -64,7 +106,8 @@ async def account_with_grants(
 
 
 async def assert_books_agree(ledger: Ledger) -> None:
-    """Grants, calls and roll-ups are the sums that they should be."""
+    """Grants, changes, calls and roll-ups are the sums that they should be."""
     assert await ledger.audit_grants() == []
+    assert await ledger.audit_changes() == []
     assert await ledger.audit_calls() == []
     assert await ledger.audit_usage() == []
