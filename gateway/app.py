@@ -1,7 +1,8 @@
 """The composition root of a worker: the only place that builds its object graph.
 
-Order of life: Redis and Postgres are connected first and closed last; the writer outlives the
-proxy, so that what the last calls settled is written before Postgres is let go.
+Order of life: Redis and Postgres are connected first and closed last. The writer, the renewal of
+leases and the reports to rebuilt shards outlive the proxy, so that what the last calls settled is
+written before Postgres is let go.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.clock import CallIds
 from gateway.counters import Counters
@@ -19,9 +22,18 @@ from gateway.ledger import CATALOG_CHANNEL, Ledger, SettlementWriter
 from gateway.proxy.admission import Admission
 from gateway.proxy.authenticate import Authenticator
 from gateway.proxy.handler import Proxy
+from gateway.proxy.late import LateSettler
+from gateway.proxy.live import LiveCalls
 from gateway.proxy.offers import build_offers
 from gateway.proxy.server import ProxyServer
 from gateway.proxy.settle import Settler
+from gateway.proxy.trust import Trust
+from gateway.recovery.carry import Carrier
+from gateway.recovery.late import LateApplier
+from gateway.recovery.rebuild import Rebuilder
+from gateway.recovery.reports import Reporter
+from gateway.recovery.shards import Shards
+from gateway.recovery.watermarks import Watermarks
 from gateway.upstream import UpstreamClient
 from gateway.worker_pool import CUT_CALLS_S, FLUSH_DEADLINE_S
 
@@ -31,7 +43,7 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig
 
 POSTGRES_CONNECTIONS_MAX = 4
-SETTLE_MARGIN_MS = 30_000
+WORKER_IDS = 2**31
 
 log = logging.getLogger("tollkeeper.worker")
 
@@ -50,8 +62,6 @@ class Worker:
     def __init__(self, settings: WorkerSettings, proxy: Proxy, ledger: Ledger) -> None:
         config = settings.gateway
         self.deadline_s = config.shutdown_deadline_s
-        # A call may last its total time, and then wait once for a slow client.
-        self._lease_margin_ms = int(config.body_timeout_s * 1000) + SETTLE_MARGIN_MS
         self._proxy = proxy
         self._ledger = ledger
         self._changed = asyncio.Event()
@@ -66,9 +76,7 @@ class Worker:
 
     async def load_catalogue(self) -> None:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
-        self._proxy.offers = build_offers(
-            await self._ledger.snapshot_routes(), self._lease_margin_ms
-        )
+        self._proxy.offers = build_offers(await self._ledger.snapshot_routes())
 
     def catalogue_changed(self, _payload: str) -> None:
         """Tell `follow_catalogue` that there is something to read; also after a lost connection."""
@@ -108,30 +116,23 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         counters = await stack.enter_async_context(
             Counters(config.redis_url, shards=config.shards, deadline_ms=config.redis_deadline_ms)
         )
-        writer = SettlementWriter(
-            ledger, counters.acknowledge, backlog_rows_max=config.backlog_rows_max
-        )
-        await stack.enter_async_context(_background(writer.run()))
-        settler = Settler(counters, writer)
-        await stack.enter_async_context(_background(settler.run()))
-
+        settling = await _start_settling(stack, config, ledger, counters)
         client = UpstreamClient()
         stack.push_async_callback(client.close)
-
-        async def flush() -> None:
-            await writer.flush(FLUSH_DEADLINE_S)
 
         def unready() -> str | None:
             if worker.server.stopping:
                 return "This worker is shutting down."
-            if writer.full:
+            if settling.writer.full:
                 return "Too many settlements wait for the database."
             return None
 
         proxy = Proxy(
             authenticator=Authenticator(ledger, settings.pepper, counters.keys, loop.time),
-            admission=Admission(counters, ledger, flush),
-            settler=settler,
+            admission=Admission(counters, ledger, settling.shards, _lease_ms(config)),
+            settler=settling.settler,
+            live=settling.live,
+            trust=settling.trust,
             client=client,
             call_ids=CallIds(),
             body_timeout_s=config.body_timeout_s,
@@ -143,10 +144,61 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         await stack.enter_async_context(_background(worker.follow_catalogue()))
         await stack.enter_async_context(_background(worker.server.sweep_late_heads()))
         # In reverse order, and each even if the one before failed.
-        stack.push_async_callback(writer.drain, FLUSH_DEADLINE_S)
-        stack.push_async_callback(settler.drain, FLUSH_DEADLINE_S)
+        stack.push_async_callback(settling.writer.drain, FLUSH_DEADLINE_S)
+        stack.push_async_callback(settling.late.drain, FLUSH_DEADLINE_S)
         stack.push_async_callback(worker.finish_calls)
         yield worker
+
+
+class _Settling(NamedTuple):
+    """What keeps and ends holds."""
+
+    settler: Settler
+    late: LateSettler
+    writer: SettlementWriter
+    live: LiveCalls
+    trust: Trust
+    shards: Shards
+
+
+async def _start_settling(
+    stack: AsyncExitStack, config: GatewayConfig, ledger: Ledger, counters: Counters
+) -> _Settling:
+    """Build it and start its background work, which `stack` stops."""
+    lease_ms = _lease_ms(config)
+    watermarks = Watermarks(counters, ledger)
+    await watermarks.start()
+    carrier = Carrier(counters, ledger)
+    applier = LateApplier(counters, ledger, carrier)
+    rebuilder = Rebuilder(counters, ledger, carrier, applier, lease_ms=lease_ms)
+    shards = Shards(rebuilder, counters)
+    stack.push_async_callback(shards.close)
+    writer = SettlementWriter(
+        ledger,
+        counters.acknowledge,
+        backlog_rows_max=config.backlog_rows_max,
+        backlog_minutes_max=config.backlog_minutes_max,
+    )
+    live = LiveCalls(counters, lease_ms, shards.begin)
+    late = LateSettler(ledger, counters, writer, live.calls)
+    trust = Trust(late, partial(counters.command, "PING"))
+    for part in (writer, late, live, trust, watermarks):
+        await stack.enter_async_context(_background(part.run()))
+
+    async def flush() -> None:
+        await late.flush(FLUSH_DEADLINE_S)
+        await writer.flush(FLUSH_DEADLINE_S)  # what was late may have come to it
+
+    worker_id = secrets.randbelow(WORKER_IDS)
+    reporter = Reporter(worker_id, counters, ledger, live.of_shard, flush, lease_ms=lease_ms)
+    await reporter.start()
+    stack.push_async_callback(reporter.close)
+    settler = Settler(counters, writer, late, shards, live.calls)
+    return _Settling(settler, late, writer, live, trust, shards)
+
+
+def _lease_ms(config: GatewayConfig) -> int:
+    return config.lease_s * 1000
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """A worker's own settlements on their way to Postgres, in batches.
 
 Two-place rule: a settlement is forgotten here only when it is in Postgres; until then it is in this
-memory and in the Redis outbox. A batch goes through three steps:
+memory and in the Redis outbox, where it was born. A batch goes through three steps:
 
     write (idempotent) ──► forget here ──► acknowledge (the outbox entry goes)
 
@@ -11,6 +11,9 @@ and acknowledge: the sweeper writes them again, which changes nothing, and ackno
 Batches are as large as the load makes them: the first settlement after a pause waits
 `flush_interval_ms` for company, a full batch goes at once, and what gathers during a write is the
 next batch.
+
+While Postgres is away the queue grows, and `full` says when no new calls should be taken: by the
+number of settlements, and by how long the oldest has been waiting.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.ledger.errors import LedgerRejected, LedgerUnavailable
+from gateway.ledger.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 BATCH_ROWS_MAX = 300
 FLUSH_INTERVAL_MS = 50
 BACKLOG_ROWS_MAX = 1_000_000
+BACKLOG_MINUTES_MAX = 60
 RETRY_PAUSE_MIN_S = 0.1
 RETRY_PAUSE_MAX_S = 5.0
 
@@ -58,13 +62,16 @@ class SettlementWriter:
         batch_rows_max: int = BATCH_ROWS_MAX,
         flush_interval_ms: int = FLUSH_INTERVAL_MS,
         backlog_rows_max: int = BACKLOG_ROWS_MAX,
+        backlog_minutes_max: float = BACKLOG_MINUTES_MAX,
     ) -> None:
-        """`acknowledge` gets settlements that are in Postgres and still have an outbox entry."""
+        """`acknowledge` gets settlements that are in Postgres, and still in the outbox."""
         self._store = store
         self._acknowledge = acknowledge
         self._batch_rows_max = batch_rows_max
         self._flush_interval_s = flush_interval_ms / 1000
         self._backlog_rows_max = backlog_rows_max
+        self._backlog_s_max = backlog_minutes_max * 60
+        self._old = False
         self._rows: list[Settlement] = []
         self._batch: Sequence[Settlement] = ()
         self._waiters: dict[str, asyncio.Future[None]] = {}
@@ -80,8 +87,8 @@ class SettlementWriter:
 
     @property
     def full(self) -> bool:
-        """Over the bound: take no new calls. Those running may still add theirs."""
-        return len(self._rows) + len(self._batch) >= self._backlog_rows_max
+        """Over a bound: take no new calls. Those running may still add theirs."""
+        return self._old or len(self._rows) + len(self._batch) >= self._backlog_rows_max
 
     def add(self, settlement: Settlement) -> None:
         """Take a settlement. Hot: it only joins the queue."""
@@ -91,19 +98,6 @@ class SettlementWriter:
         if count == 1 or count == self._batch_rows_max:  # noqa: PLR1714 -- a tuple would be built per call
             self._idle.clear()
             self._wake.set()
-
-    async def write(self, settlement: Settlement) -> None:
-        """Take a settlement that Redis does not have, and return when it is in Postgres.
-
-        Raises: LedgerRejected when Postgres refuses it for good.
-        """
-        waiter = self._waiters.get(settlement.call_id)
-        if waiter is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters[settlement.call_id] = waiter
-            self.add(settlement)
-        self._wake.set()
-        await asyncio.shield(waiter)
 
     async def flush(self, deadline_s: float) -> None:
         """Return when all that was taken until now is in Postgres, whatever comes meanwhile.
@@ -124,8 +118,6 @@ class SettlementWriter:
                 await asyncio.shield(waiter)
         except TimeoutError:
             raise LedgerUnavailable(f"{self.backlog} settlements wait for Postgres") from None
-        except LedgerRejected:
-            return
 
     async def drain(self, deadline_s: float) -> int:
         """Write everything now; answers how many are left at the deadline."""
@@ -164,17 +156,19 @@ class SettlementWriter:
         recorded = await self._record(batch)
         self._batch = ()
         if self._waiters:
-            self._tell_waiters(recorded)
-        outboxed = [row for row in recorded.durable if row.outbox_id is not None]
-        if not outboxed:
+            self._tell_waiters(batch)
+        durable = recorded.durable
+        if not durable:
             return
         try:
-            await self._acknowledge(outboxed)
+            await self._acknowledge(durable)
         except Exception as error:  # noqa: BLE001 -- whatever it was, the sweeper acknowledges them again
-            log.warning("%d outbox entries are left to the sweeper: %s", len(outboxed), error)
+            log.warning("%d outbox entries are left to the sweeper: %s", len(durable), error)
 
     async def _record(self, batch: Sequence[Settlement]) -> Recorded:
         """Write until it is written, however long Postgres is away."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         pause_s = RETRY_PAUSE_MIN_S
         while True:
             try:
@@ -184,16 +178,15 @@ class SettlementWriter:
             except Exception:
                 log.exception("%d settlements wait", self.backlog)
             else:
+                self._old = False
                 return recorded
+            self._old = loop.time() - began_s >= self._backlog_s_max
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
 
-    def _tell_waiters(self, recorded: Recorded) -> None:
-        for row in recorded.durable:
+    def _tell_waiters(self, batch: Sequence[Settlement]) -> None:
+        """What Postgres refuses for good is not waited for either: the outbox keeps it."""
+        for row in batch:
             waiter = self._waiters.pop(row.call_id, None)
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
-        for row in recorded.refused:
-            waiter = self._waiters.pop(row.call_id, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(LedgerRejected(f"call {row.call_id} can't be recorded"))

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.errors import Refusal
+    from gateway.proxy.hold import Receipt
     from gateway.proxy.server import Call
-    from gateway.proxy.settle import Receipt
     from policies.catalog import ErrorStyle
     from policies.decision import Admitted
 
@@ -88,12 +88,14 @@ def price_lines(call_id: str, receipt: Receipt) -> bytes:
     return lines.encode("ascii")
 
 
-def reserve_lines(call_id: str, held: int, remaining: int) -> bytes:
+def reserve_lines(call_id: str, held: int, admitted: Admitted) -> bytes:
     """Header lines of a stream, whose price is known only at its end."""
+    if not admitted.epoch:  # on trust: nothing is held
+        return b"X-Request-Id: %b\r\n" % call_id.encode()
     return b"X-Request-Id: %b\r\nX-Credits-Reserved: %b\r\nX-Credits-Remaining: %b\r\n" % (
         call_id.encode(),
         format_credits(held).encode(),
-        format_credits(remaining).encode(),
+        format_credits(admitted.remaining).encode(),
     )
 
 

@@ -25,6 +25,7 @@ KNOWN_KEYS_MAX = 50_000
 UNKNOWN_KEYS_MAX = 10_000
 UNKNOWN_KEY_TTL_S = 10.0
 LOOKUPS_IN_FLIGHT_MAX = 64
+FOR_EVER_MS = 2**63
 
 
 class KeyDirectory(Protocol):
@@ -35,9 +36,21 @@ class KeyDirectory(Protocol):
 
 
 class Principal:
-    """The key, account and platform behind a call, with the packed names that Redis needs."""
+    """The key, account and platform behind a call, with the packed names that Redis needs.
 
-    __slots__ = ("account_id", "contexts", "key_id", "key_number", "keys", "platform_id")
+    `usable_until_ms` is for when Redis can't be asked whether it may call: the key's expiry as it
+    was when this was looked up, and 0 if key or account had been refused then, or ever since.
+    """
+
+    __slots__ = (
+        "account_id",
+        "contexts",
+        "key_id",
+        "key_number",
+        "keys",
+        "platform_id",
+        "usable_until_ms",
+    )
 
     def __init__(self, row: KeyRow, keys: AccountKeys) -> None:
         self.platform_id = row.platform_id
@@ -46,6 +59,8 @@ class Principal:
         self.key_number = row.key_id
         self.keys = keys
         self.contexts = b"%d,%d,%d" % (row.platform_id, row.account_id, row.key_id)
+        active = row.key_status == row.account_status == "active"
+        self.usable_until_ms = (row.expires_ms or FOR_EVER_MS) if active else 0
 
 
 class TooManyLookupsError(Exception):

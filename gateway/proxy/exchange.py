@@ -1,8 +1,11 @@
 """One admitted call, from its hold to its settlement: forward, meter, settle, answer.
 
-    HELD ──send──► DISPATCHED ──head──► ANSWERING ──end──► SETTLED
+    HELD ──mark──► DISPATCHED ──head──► ANSWERING ──end──► SETTLED
       │ client gone      │ refused, late, gone    │ truncated, late, gone
       └──► void ◄─ unsent ┴──────────► settle ◄────┘
+
+The mark is on its way to Redis before the agent's first byte is on its: should this worker die, a
+hold without it is undone, and one with it is charged. Without Redis nothing is sent.
 
 A call leaves HELD by exactly one of void and settle, on every path out of here: client gone,
 agent broken, worker stopping. The settlement is acknowledged before the client gets the last
@@ -13,11 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import orjson
 
 from gateway import errors
+from gateway.counters import CountersUnavailable
 from gateway.proxy import answers
 from gateway.proxy.forward import (
     CONTINUE,
@@ -27,6 +32,7 @@ from gateway.proxy.forward import (
     large_body,
     request_head,
 )
+from gateway.proxy.live import HELD, LiveCall
 from gateway.upstream import (
     CancelledUnsentError,
     UpstreamError,
@@ -36,12 +42,12 @@ from gateway.upstream import (
 from policies.catalog import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from gateway.errors import Refusal
     from gateway.proxy.heads import RequestHead
+    from gateway.proxy.hold import Hold, Receipt
     from gateway.proxy.server import Call
-    from gateway.proxy.settle import Hold, Receipt, Settler
     from gateway.upstream import Answer, UpstreamClient
     from policies.meters import CallMeter
 
@@ -54,11 +60,27 @@ _UPLOAD_ERRORS = (ClientGoneError, BodyTooLargeError, BodyTimeoutError)
 log = logging.getLogger("tollkeeper.proxy")
 
 
+class Settling(Protocol):
+    """How a call's money ends: `Settler`, or `Trust` for one without a hold."""
+
+    async def settle(
+        self, hold: Hold, ending: Ending, status: int, units: Sequence[int | None]
+    ) -> Receipt:
+        """Charge what the ending costs."""
+
+    async def void(self, hold: Hold) -> None:
+        """Give everything back."""
+
+    def void_later(self, hold: Hold) -> None:
+        """The same once Redis answers."""
+
+
 class Tools(NamedTuple):
     """What every exchange of a worker uses."""
 
     client: UpstreamClient
-    settler: Settler
+    settler: Settling
+    mark: Callable[[LiveCall], Awaitable[None]]  # awaited before a call is sent on
     body_timeout_s: float
 
 
@@ -70,6 +92,8 @@ class Exchange:
         "head",
         "hold",
         "meter",
+        "rounds",
+        "stage",
         "status",
         "tail",
         "tools",
@@ -82,6 +106,8 @@ class Exchange:
         self.hold = hold
         self.tools = tools
         self.meter: CallMeter | None = None
+        self.stage = HELD
+        self.rounds = 0
         self.status = CLIENT_CLOSED_STATUS
         self.tail = b""  # the end of what was passed on
         self.waited_for_client = False
@@ -107,6 +133,8 @@ class Exchange:
             await self._interrupted(sent=True)
         except (*_UPLOAD_ERRORS, UpstreamError) as exc:
             await self._failed(exc)
+        except CountersUnavailable:
+            self._not_sent()
         except Exception:
             # A mistake of ours: the hold must not wait for its lease. Harmless if it had ended.
             await self._finish(Ending.UNKNOWN)
@@ -144,6 +172,7 @@ class Exchange:
                 body,
                 method=method.encode(),
                 safe=method in _SAFE_METHODS,
+                sending=partial(self.tools.mark, self),
             )
         if head.expects_continue:
             call.write(CONTINUE)
@@ -154,7 +183,14 @@ class Exchange:
             method=method.encode(),
             safe=False,
             chunked=head.content_length is None,
+            sending=partial(self.tools.mark, self),
         )
+
+    def _not_sent(self) -> None:
+        """Refuse a call that could not be marked as sent on: its hold goes as soon as it can."""
+        self.tools.settler.void_later(self.hold)
+        refusal = errors.unavailable("Credits can't be reserved at the moment.")
+        answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id)
 
     async def _answer_whole(self, answer: Answer, body: bytes) -> None:
         """Answer with what is here complete.
@@ -258,7 +294,7 @@ class Exchange:
                 answer.reason,
                 lines,
                 b"Transfer-Encoding: chunked\r\n" if chunked else _framing(answer),
-                answers.reserve_lines(hold.call_id, hold.offer.ceiling, hold.admitted.remaining),
+                answers.reserve_lines(hold.call_id, hold.offer.ceiling, hold.admitted),
                 answers.rate_lines(hold.admitted),
                 answers.connection_line(call),
             )

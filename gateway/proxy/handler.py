@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway import errors
-from gateway.counters import CountersUnavailable
+from gateway.counters import CommandRefused, CountersUnavailable
 from gateway.errors import Refusal, refusal_of
 from gateway.proxy.answers import connection_line, refuse
 from gateway.proxy.authenticate import TooManyLookupsError
@@ -21,20 +21,23 @@ from gateway.proxy.forward import (
     small_body,
 )
 from gateway.proxy.heads import read_head
-from gateway.proxy.settle import Hold
+from gateway.proxy.hold import Hold
+from gateway.proxy.trust import no_mark
 from policies.catalog import ErrorStyle
-from policies.decision import Admitted, NotLoaded, ShardLost
+from policies.decision import AccountSuspended, Admitted, KeyRefused, NotLoaded, ShardLost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from gateway.clock import CallIds
     from gateway.proxy.admission import Admission
     from gateway.proxy.authenticate import Authenticator, Principal
     from gateway.proxy.heads import RequestHead
+    from gateway.proxy.live import LiveCall, LiveCalls
     from gateway.proxy.offers import Offer, PlatformOffers
     from gateway.proxy.server import Call
     from gateway.proxy.settle import Settler
+    from gateway.proxy.trust import Trust
     from gateway.upstream import UpstreamClient
     from policies.decision import Admission as Decision
 
@@ -61,6 +64,8 @@ class Proxy:
         authenticator: Authenticator,
         admission: Admission,
         settler: Settler,
+        live: LiveCalls,
+        trust: Trust,
         client: UpstreamClient,
         call_ids: CallIds,
         body_timeout_s: float,
@@ -70,7 +75,10 @@ class Proxy:
         self.offers: Mapping[int, PlatformOffers] = {}
         self._authenticator = authenticator
         self._admission = admission
-        self._tools = Tools(client, settler, body_timeout_s)
+        self._calls: MutableMapping[str, LiveCall] = live.calls
+        self._trust = trust
+        self._tools = Tools(client, settler, live.mark, body_timeout_s)
+        self._tools_on_trust = Tools(client, trust, no_mark, body_timeout_s)
         self._call_ids = call_ids
         self._body_timeout_s = body_timeout_s
         self._unready = unready
@@ -130,18 +138,40 @@ class Proxy:
                 return errors.bad_request("The body ended early.")
         call_id, principal, platform, offer = quest
         try:
-            decision = await self._admission.admit(principal, offer, call_id)
-        except CountersUnavailable:
-            return errors.unavailable("Credits can't be reserved at the moment.")
+            decision = await self._admission.admit(principal, offer, call_id, head.session)
+        except CountersUnavailable as failure:
+            return await self._serve_on_trust(call, head, quest, body, failure)
         if type(decision) is not Admitted:
-            latest = await self._admit_again(quest, decision)
+            latest = await self._admit_again(quest, head.session, decision)
             if isinstance(latest, Refusal):
                 return latest
             if not isinstance(latest, Admitted):
+                if isinstance(latest, KeyRefused | AccountSuspended):
+                    principal.usable_until_ms = 0
                 return refusal_of(latest, platform.upgrade_url)
             decision = latest
-        hold = Hold(call_id, principal, offer, decision)
-        await Exchange(call, head, hold, self._tools).run(body)
+        hold = Hold(call_id, principal, offer, decision, head.session.decode())
+        exchange = self._calls[call_id] = Exchange(call, head, hold, self._tools)
+        await exchange.run(body)
+        return None
+
+    async def _serve_on_trust(
+        self,
+        call: Call,
+        head: RequestHead,
+        quest: Quest,
+        body: bytes | None,
+        failure: CountersUnavailable,
+    ) -> Refusal | None:
+        """Forward without a hold, where the route allows it and Redis is away."""
+        call_id, principal, _, offer = quest
+        hold = None
+        # A Redis that refuses, at maxmemory for instance, is not away.
+        if offer.route.trust_microcredits and not isinstance(failure, CommandRefused):
+            hold = self._trust.admit(principal, offer, call_id, head.session.decode())
+        if hold is None:
+            return errors.unavailable("Credits can't be reserved at the moment.")
+        await Exchange(call, head, hold, self._tools_on_trust).run(body)
         return None
 
     async def _look_up(self, credential: bytes) -> Principal | Refusal:
@@ -153,16 +183,23 @@ class Proxy:
             log.exception("a key could not be looked up")
             return errors.unavailable("Keys can't be looked up at the moment.")
 
-    async def _admit_again(self, quest: Quest, decision: Decision) -> Decision | Refusal:
+    async def _admit_again(
+        self, quest: Quest, session: bytes, decision: Decision
+    ) -> Decision | Refusal:
         call_id, principal, _, offer = quest
         try:
-            decision = await self._admission.admit_again(principal, offer, call_id, decision)
+            decision = await self._admission.admit_again(
+                principal, offer, call_id, session, decision
+            )
         except CountersUnavailable:
             return errors.unavailable("Credits can't be reserved at the moment.")
         except Exception:
             log.exception("call %s: its account could not be loaded", call_id)
             return errors.unavailable("The account can't be loaded at the moment.")
-        if isinstance(decision, NotLoaded | ShardLost):
+        if isinstance(decision, ShardLost):
+            log.warning("call %s: not admitted, %r", call_id, decision)
+            return errors.unavailable("Credits are being restored after a loss of data.")
+        if isinstance(decision, NotLoaded):
             log.error("call %s: not admitted, %r", call_id, decision)
             return errors.unavailable("The account can't be loaded at the moment.")
         return decision

@@ -7,6 +7,7 @@ stay here; the client's own key never leaves the gateway.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,12 @@ TARGETS_CACHED_MAX = 1_024
 LENGTH_DIGITS_MAX = 19  # as many as 2**63 has; int() refuses to read thousands
 _METHODS_REFUSED = frozenset({"CONNECT", "TRACE"})
 _BEARER = b"bearer "
+_SESSION_ID = re.compile(rb"[A-Za-z0-9._~:-]{1,128}")
+_BAD_SESSION = Refusal(
+    400,
+    "bad_request",
+    "Send one X-Session-Id of 1 to 128 letters, digits and '.', '_', '~', ':', '-'.",
+)
 
 (
     _FORWARD,
@@ -32,10 +39,11 @@ _BEARER = b"bearer "
     _CODING,
     _CONNECTION,
     _EXPECT,
-    _UPGRADE,
     _ENCODING,
-    _REFUSE,
-) = range(11)
+    _SESSION,
+    _UPGRADE,
+    _UNDERSCORE,
+) = range(12)
 _SPECIAL = {
     b"authorization": _CREDENTIAL,
     b"x-api-key": _CREDENTIAL,
@@ -46,6 +54,7 @@ _SPECIAL = {
     b"expect": _EXPECT,
     b"upgrade": _UPGRADE,
     b"accept-encoding": _ENCODING,
+    b"x-session-id": _SESSION,
     **dict.fromkeys(
         (
             b"keep-alive",
@@ -65,6 +74,10 @@ _SPECIAL = {
         ),
         _DROP,
     ),
+}
+_REFUSALS = {
+    _UPGRADE: bad_request("Upgrading the protocol is not offered here."),
+    _UNDERSCORE: bad_request("Header names with '_' are refused: some readers take it for '-'."),
 }
 # Header names as clients spell them, classified once. Bounded: names beyond it are classified
 # each time.
@@ -86,9 +99,10 @@ class RequestHead(NamedTuple):
     content_length: int | None
     chunked: bool
     expects_continue: bool  # and a body is to come, in a version that knows of it
+    session: bytes  # X-Session-Id; empty: none was sent
 
 
-def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912 - one pass
+def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one pass
     """The head of a request, or why it can't be forwarded safely (400, 501)."""
     method = message.method
     if method in _METHODS_REFUSED:
@@ -97,7 +111,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
     if isinstance(target, Refusal):
         return target
     credential = host = length = coding = encoding = None
-    expects = False
+    expects, session = False, b""
     dropped: frozenset[bytes] | None = None
     lines: list[bytes] = []
     for name, value in message.raw_headers:
@@ -133,10 +147,13 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
             expects = True
         elif kind == _ENCODING:
             encoding = value
-        elif kind == _UPGRADE:
-            return bad_request("Upgrading the protocol is not offered here.")
-        elif kind == _REFUSE:
-            return bad_request("Header names with '_' are refused: some readers take it for '-'.")
+        elif kind == _SESSION:
+            if session or not _SESSION_ID.fullmatch(value):
+                return _BAD_SESSION
+            session = value
+            lines.append(name + b": " + value)
+        elif kind >= _UPGRADE:
+            return _REFUSALS[kind]
     if coding is not None and (length is not None or message.version < (1, 1)):
         return bad_request("Transfer-Encoding can't be sent with Content-Length or HTTP/1.0.")
     if expects:
@@ -151,8 +168,9 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
     if dropped:
         lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
     path, query = target
+    chunked = coding is not None
     return RequestHead(
-        method, path, query, credential, host, lines, encoding, length, coding is not None, expects
+        method, path, query, credential, host, lines, encoding, length, chunked, expects, session
     )
 
 
@@ -170,7 +188,7 @@ def read_target(target: str) -> tuple[str, str] | Refusal:
 
 def _classify(name: bytes) -> int:
     lower = name.lower()
-    kind = _SPECIAL.get(lower, _REFUSE if b"_" in lower else _FORWARD)
+    kind = _SPECIAL.get(lower, _UNDERSCORE if b"_" in lower else _FORWARD)
     if len(_classified) < CLASSIFIED_NAMES_MAX:
         _classified[name] = kind
     return kind

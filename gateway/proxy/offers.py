@@ -13,8 +13,11 @@ from gateway.config import resolve_secret
 from gateway.proxy.match import RouteTree
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
+from policies.catalog import Ending
+from policies.limits import route_rules_text
 from policies.meters import MeterPlan
-from policies.pricing import ceiling, floor
+from policies.pricing import ceiling
+from policies.settlement import due_if_lost
 
 if TYPE_CHECKING:
     import ssl
@@ -55,17 +58,17 @@ class Offer:
         "base_path",
         "ceiling",
         "context_suffix",
-        "floor",
+        "due",
         "injected",
         "injected_names",
-        "lease_ms",
         "metered",
         "origin",
         "route",
+        "rules",
         "tail_segments",
     )
 
-    def __init__(self, route: Route, tls: ssl.SSLContext | None, lease_margin_ms: int) -> None:
+    def __init__(self, route: Route, tls: ssl.SSLContext | None) -> None:
         self.route = route
         self.origin, self.base_path = Origin.parse(
             route.upstream,
@@ -75,11 +78,14 @@ class Offer:
         )
         price = route.price
         self.ceiling = ceiling(price) if price else 0
-        self.floor = floor(price) if price else 0
+        # Of a call that was sent on and never heard of again.
+        unseen = (None,) * len(price.meters) if price else ()
+        self.due = due_if_lost(price, route.rules[Ending.UNKNOWN], self.ceiling, unseen)
+        self.rules = route_rules_text(route.id, route.limits, route.caps).encode()
         self.metered = price is not None and bool(price.meters)
         self.answer_kinds: dict[tuple[bytes, bytes], AnswerKind] = {}
-        self.lease_ms = route.timeouts.total_ms + lease_margin_ms
-        self.context_suffix = b",%d,%d" % (route.id, price.version if price else 0)
+        # Behind it comes the call's session.
+        self.context_suffix = b",%d,%d," % (route.id, price.version if price else 0)
         headers = [(name.encode("latin-1"), resolve_secret(value)) for name, value in route.headers]
         self.injected = b"".join(
             name + b": " + value.encode("latin-1") + b"\r\n" for name, value in headers
@@ -120,12 +126,8 @@ class PlatformOffers:
         self.find = tree.find
 
 
-def build_offers(
-    catalogue: Iterable[PlatformRoutes], lease_margin_ms: int
-) -> dict[int, PlatformOffers]:
+def build_offers(catalogue: Iterable[PlatformRoutes]) -> dict[int, PlatformOffers]:
     """The offers of every platform, by platform id, from its active routes.
-
-    A hold outlives the longest call by `lease_margin_ms`: the time to end and settle it.
 
     Raises: ValueError when a secret that a route names can't be resolved, or a CA file can't be
     read.
@@ -134,11 +136,11 @@ def build_offers(
 
     def offer(route: Route) -> Offer:
         if not route.upstream.startswith("https:"):
-            return Offer(route, None, lease_margin_ms)
+            return Offer(route, None)
         # One context per CA file: origins share connections only when they share their context.
         if route.tls_ca_file not in contexts:
             contexts[route.tls_ca_file] = client_context(route.tls_ca_file)
-        return Offer(route, contexts[route.tls_ca_file], lease_margin_ms)
+        return Offer(route, contexts[route.tls_ca_file])
 
     return {
         platform.platform_id: PlatformOffers(platform, [offer(route) for route in routes])

@@ -68,8 +68,7 @@ class UpstreamClient:
         (Continue), or CONTINUE_WAIT_S, and the callback is called when it starts; a final answer
         before that stops it. A request is written once: only when the socket of a pooled
         connection refuses its first byte is a `safe` one sent again, on a new connection. `sending`
-        is awaited once, before the first byte and when there is a connection for it; if it raises,
-        nothing is sent.
+        is awaited once, with a connection and before the first byte; if it raises, none is sent.
 
         Raises: UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, UpstreamTruncated, or what
         `sending` or `body` raises; ValueError when a body in pieces is not as long as promised.
@@ -99,8 +98,7 @@ class UpstreamClient:
                 raise
             if connection.transport.is_closing():  # meanwhile
                 connection.close()
-                again = False
-                connection = await _unsent(pool.renew(timeouts, started))
+                connection, again = await _unsent(pool.renew(timeouts, started)), False
         while True:
             waiter = connection.begin(method == b"HEAD", timeouts, started)
             transport = connection.transport
@@ -114,8 +112,7 @@ class UpstreamClient:
             if not transport.is_closing():
                 break
             _refused(connection, waiter, again=again)
-            again = False
-            connection = await _unsent(pool.renew(timeouts, started))
+            connection, again = await _unsent(pool.renew(timeouts, started)), False
         try:
             return await waiter
         except BaseException:

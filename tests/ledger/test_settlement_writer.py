@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.ledger import Ledger, LedgerRejected, SettlementWriter
+from gateway.ledger import Ledger, LedgerUnavailable, SettlementWriter
 from gateway.ledger import writer as writer_module
 from tests.support.postgres_gate import postgres_gate
 from tests.support.settlements import account_with_grants, assert_books_agree, settlement
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -68,16 +69,15 @@ async def test_the_outbox_is_told_only_what_postgres_has(ledger: Ledger) -> None
     outbox = Outbox(ledger)
     writer = SettlementWriter(ledger, outbox.acknowledge, flush_interval_ms=1)
     calls = [settlement() for _ in range(30)]
-    without_redis = settlement(outbox_id=None)
     async with running(writer):
-        for call in [*calls, without_redis]:
+        for call in calls:
             writer.add(call)
-        assert writer.backlog == 31
+        assert writer.backlog == 30
         assert await writer.drain(PATIENCE_S) == 0
 
     assert outbox.early == []
     assert outbox.call_ids == {call.call_id for call in calls}
-    assert len(await ledger.settlements(1, limit=100)) == 31
+    assert len(await ledger.settlements(1, limit=100)) == 30
     await assert_books_agree(ledger)
 
 
@@ -152,39 +152,28 @@ async def test_a_commit_without_an_answer_is_written_again_without_effect(
     await assert_books_agree(ledger)
 
 
-async def test_a_write_returns_when_postgres_has_it(ledger: Ledger) -> None:
-    writer = SettlementWriter(ledger, Outbox(ledger).acknowledge, flush_interval_ms=3_600_000)
-    call = settlement(outbox_id=None)
-    async with running(writer):
-        async with asyncio.timeout(PATIENCE_S):
-            await asyncio.gather(writer.write(call), writer.write(call))
-        assert [row.call_id for row in await ledger.settlements(1, limit=9)] == [call.call_id]
-        assert writer.backlog == 0
-
-
-async def test_a_write_that_is_given_up_still_happens(ledger: Ledger) -> None:
-    writer = SettlementWriter(ledger, Outbox(ledger).acknowledge)
-    call = settlement(outbox_id=None)
-    giving_up = asyncio.create_task(writer.write(call))
-    await asyncio.sleep(0)
-    giving_up.cancel()
-    async with running(writer):
-        assert await writer.drain(PATIENCE_S) == 0
-    assert len(await ledger.settlements(1, limit=9)) == 1
-
-
-async def test_a_refused_settlement_is_told_to_its_writer_and_kept_in_the_outbox(
+async def test_a_refused_settlement_keeps_nobody_waiting_and_stays_in_the_outbox(
     ledger: Ledger,
 ) -> None:
     outbox = Outbox(ledger)
     writer = SettlementWriter(ledger, outbox.acknowledge, flush_interval_ms=1)
-    bad, good = settlement(units="nul\x00"), settlement()
+    good = settlement()
     async with running(writer):
         writer.add(good)
-        with pytest.raises(LedgerRejected, match=bad.call_id):
-            await writer.write(bad)
+        writer.add(settlement(units="nul\x00"))
+        await writer.flush(PATIENCE_S)
         assert await writer.drain(PATIENCE_S) == 0
     assert outbox.call_ids == {good.call_id}
+
+
+async def test_a_flush_gives_up_at_its_deadline_and_loses_nothing(ledger: Ledger) -> None:
+    writer = SettlementWriter(ledger, Outbox(ledger).acknowledge)
+    writer.add(settlement())
+    with pytest.raises(LedgerUnavailable):
+        await writer.flush(0.01)
+    async with running(writer):
+        await writer.flush(PATIENCE_S)
+    assert len(await ledger.settlements(1, limit=9)) == 1
 
 
 async def test_an_outbox_that_can_t_be_told_stops_nothing(
@@ -238,3 +227,22 @@ async def test_over_its_bound_the_writer_says_so_and_still_takes_what_is_running
         assert await writer.drain(PATIENCE_S) == 0
         assert not writer.full
     assert len(await ledger.settlements(1, limit=9)) == 3
+
+
+async def test_settlements_that_wait_too_long_close_the_door_until_they_are_written(
+    ledger: Ledger,
+) -> None:
+    class Away:
+        async def record_settlements(self, _rows: Sequence[Settlement]) -> Any:
+            raise LedgerUnavailable("Postgres is away")
+
+    writer = SettlementWriter(
+        Away(), Outbox(ledger).acknowledge, flush_interval_ms=1, backlog_minutes_max=0.001
+    )
+    writer.add(settlement())
+    assert not writer.full
+    async with running(writer):
+        await eventually(lambda: writer.full)
+        writer._store = ledger
+        assert await writer.drain(PATIENCE_S) == 0
+    assert not writer.full

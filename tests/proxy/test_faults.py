@@ -68,14 +68,20 @@ async def test_a_call_that_outlives_redis_is_answered_and_in_postgres(postgres_u
         gate.go_on.set()
         reply = await running
         assert (reply.status, reply.headers["X-Credits-Charged"]) == (200, "1")
-        assert (await gateway.settlement()).charged_microcredits == CREDIT
+        assert "X-Credits-Remaining" not in reply.headers
+        [late] = await gateway.late_settlements()
+        assert (late.call_id, late.owed_microcredits) == (reply.request_id, CREDIT)
+        assert (late.ending, late.flags) == ("completed", "")
         await redis.start()
-        # Redis is told what Postgres knows: the hold goes, and the two agree.
-        await _nothing_held(gateway)
-        assert (await gateway.balance())[0] == 99 * CREDIT
+        [row] = await gateway.settled_late()
+        assert (row.call_id, row.ending, row.charged_microcredits) == (
+            reply.request_id,
+            "completed",
+            CREDIT,
+        )
+        assert await gateway.balance() == (99 * CREDIT, 0)
         report = await audit(gateway.ledger, gateway.counters)
         assert report.findings == []
-        assert (await gateway.settlement()).charged_microcredits == CREDIT
 
 
 async def test_a_lost_reply_charges_once(postgres_url: str) -> None:

@@ -117,3 +117,35 @@ def test_transfer_encoding_is_refused_on_http_1_0() -> None:
     refusal = head_of("Host: a\nTransfer-Encoding: chunked", "POST / HTTP/1.0")
     assert isinstance(refusal, Refusal)
     assert refusal.status == 400
+
+
+def test_a_session_is_read_and_forwarded_as_it_is() -> None:
+    head = head_of("Host: a\nx-session-id: Chat.7_a~b:c-D")
+    assert isinstance(head, RequestHead)
+    assert head.session == b"Chat.7_a~b:c-D"
+    assert head.lines == [b"x-session-id: Chat.7_a~b:c-D"]
+
+
+def test_without_a_session_there_is_none() -> None:
+    head = head_of("Host: a")
+    assert isinstance(head, RequestHead)
+    assert head.session == b""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "X-Session-Id:",
+        "X-Session-Id: a b",
+        "X-Session-Id: a,b",
+        "X-Session-Id: a|b",
+        "X-Session-Id: \xe9",
+        f"X-Session-Id: {'a' * 129}",
+        "X-Session-Id: a\nX-Session-Id: a",
+    ],
+)
+def test_a_malformed_session_is_refused(lines: str) -> None:
+    refusal = head_of(f"Host: a\n{lines}")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code) == (400, "bad_request")
+    assert "X-Session-Id" in refusal.detail

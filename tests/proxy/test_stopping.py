@@ -10,8 +10,8 @@ import pytest
 from gateway.ledger import SettlementWriter
 from gateway.proxy import server as proxy_server
 from gateway.proxy.authenticate import Authenticator
+from gateway.proxy.late import LateSettler
 from gateway.proxy.server import ProxyServer
-from gateway.proxy.settle import Settler
 from gateway.worker_pool import CLOSE_S, STOP_GRACE_S
 from tests.support.gateway import CREDIT, open_route, running_gateway
 from tests.support.nasty_upstream import answering, nasty_upstream
@@ -227,7 +227,7 @@ async def test_the_parts_of_a_stop_take_no_longer_than_the_supervisor_waits(
         parts.append(deadline_s)
 
     monkeypatch.setattr(ProxyServer, "finish", finish)
-    monkeypatch.setattr(Settler, "drain", drain)
+    monkeypatch.setattr(LateSettler, "drain", drain)
     monkeypatch.setattr(SettlementWriter, "drain", drain)
     async with running_gateway(clean_redis_url, postgres_url, [NOWHERE], shutdown_deadline_s=4):
         pass
@@ -243,17 +243,17 @@ async def test_a_stop_that_fails_half_way_still_hands_on_what_was_settled(
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a connection's end failed")
 
-    async def settler(*_: object) -> None:
-        drained.append("settler")
+    async def late(*_: object) -> None:
+        drained.append("late")
         raise RuntimeError("Redis, too")
 
     async def writer(*_: object) -> None:
         drained.append("writer")
 
     monkeypatch.setattr(ProxyServer, "finish", fail)
-    monkeypatch.setattr(Settler, "drain", settler)
+    monkeypatch.setattr(LateSettler, "drain", late)
     monkeypatch.setattr(SettlementWriter, "drain", writer)
     with pytest.raises(RuntimeError, match="Redis, too"):
         async with running_gateway(clean_redis_url, postgres_url, [NOWHERE]):
             pass
-    assert drained == ["settler", "writer"]
+    assert drained == ["late", "writer"]

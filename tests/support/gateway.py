@@ -1,4 +1,7 @@
-"""A whole gateway in the test's own process: one worker on real Redis and Postgres."""
+"""A whole gateway in the test's own process: one worker on real Redis and Postgres.
+
+A node's jobs do not run beside it: a test asks for a round of them (`apply_late`, `reap`).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,16 @@ from yarl import URL
 
 from gateway.app import Worker, WorkerSettings, run_worker
 from gateway.config import GatewayConfig
-from gateway.counters import Counters
+from gateway.counters import Counters, CountersUnavailable
+from gateway.jobs.reaper import Reaper
 from gateway.ledger import Ledger
 from gateway.operations.accounts import create_account
 from gateway.operations.keys import KeyMaker, create_key
+from gateway.operations.publish import publish_account
+from gateway.recovery.carry import Carrier
+from gateway.recovery.late import LateApplier
 from policies.catalog import MeterSpec, Platform, Price, Route, Source
+from policies.rebuild import parse_hold
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -24,6 +32,9 @@ if TYPE_CHECKING:
 
     from gateway.ledger import AccountRow, SettlementRow
     from gateway.operations.keys import NewKey
+    from policies.decision import ShardLost
+    from policies.rebuild import HoldText
+    from policies.settlement import LateSettlement
 
 CREDIT = 1_000_000
 PEPPER = b"pepper of the tests"
@@ -64,6 +75,11 @@ class Reply:
     @property
     def request_id(self) -> str:
         return str(self.headers["X-Request-Id"])
+
+
+class _Ignored:
+    def begin(self, _lost: ShardLost, _shard: int) -> None:
+        """Lost shards are left to the worker."""
 
 
 class Gateway:
@@ -131,6 +147,48 @@ class Gateway:
             sum(int(value) for name, value in fields.items() if name.startswith("a:")),
             sum(int(value) for name, value in fields.items() if name.startswith("h:")),
         )
+
+    async def holds(self) -> list[tuple[HoldText, int]]:
+        """The account's live holds in Redis, each with its stage (1: dispatched)."""
+        keys = self.counters.keys(self.account.account_id)
+        live = await self.counters.live_holds(keys.shard)
+        return [(parse_hold(text), stage) for text, stage in live.values()]
+
+    async def late_settlements(self) -> list[LateSettlement]:
+        """The account's settlements that wait for Redis in Postgres."""
+        return await self.ledger.late_settlements_of_accounts([self.account.account_id])
+
+    async def apply_late(self) -> int:
+        """Tell Redis of late settlements, as the job does; answers how many it could."""
+
+        async def publish(account_id: int) -> None:
+            await publish_account(self.ledger, self.counters, account_id, "demo")
+
+        carrier = Carrier(self.counters, self.ledger)
+        applier = LateApplier(self.counters, self.ledger, carrier, publish)
+        return await applier.apply(lambda *_: None)
+
+    async def settled_late(self, count: int = 1) -> list[SettlementRow]:
+        """The account's settlements, newest first, once the late ones are applied too."""
+
+        async def applied() -> bool:
+            await self.apply_late()
+            return not await self.late_settlements()
+
+        await eventually(applied, unless=(CountersUnavailable,))
+        return await self.settlements(count)
+
+    async def reap(self) -> int:
+        """End holds whose lease is over, as the jobs do, and carry what that writes."""
+        ended = await Reaper(self.counters, _Ignored()).reap()
+        shard = self.counters.keys(self.account.account_id).shard
+        await Carrier(self.counters, self.ledger).carry(shard)
+        return ended
+
+    async def amend(self, **fields: str | int) -> None:
+        """Change fields of the account in Redis, such as its rules, behind Postgres' back."""
+        keys = self.counters.keys(self.account.account_id)
+        assert await self.counters.amend(keys, fields)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A raw connection, for what no client library would send."""
