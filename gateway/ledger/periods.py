@@ -72,9 +72,10 @@ class Periods(Database):
     async def set_account_plan(self, account_id: int, plan_slug: str) -> bool:
         """Put an account on a plan, begin a period and give what that gives, in one transaction.
 
-        What earlier periods gave stays until its own end, but overage, which a period has once. An
-        account that is on the plan already keeps its period. False when the account, or the plan on
-        its platform, does not exist.
+        What earlier periods gave stays until its own end, but overage, which a period has once, and
+        what was given ahead for a period that does not come any more. An account that is on the
+        plan already keeps its period. False when the account, or the plan on its platform, does not
+        exist.
         """
         async with self.transaction() as session:
             before = await session.one("account_period_lock", account_id)
@@ -86,12 +87,37 @@ class Periods(Database):
             if account is None:
                 return False
             await session.value("grant_end_overage", account_id, account["now_ms"])
+            await session.value("grant_revoke_ahead", account_id)
             await _begin_period(session, account, _plan(account))
         return True
 
-    async def due_renewals(self, before_ms: int, *, limit: int = RENEWALS_MAX) -> list[DueRenewal]:
-        """Accounts with a plan whose period ends at or before a moment, longest over first."""
+    async def due_renewals(
+        self, before_ms: int | None = None, *, limit: int = RENEWALS_MAX
+    ) -> list[DueRenewal]:
+        """Accounts with a plan whose period ends at or before a moment, longest over first.
+
+        By default that moment is now by Postgres' clock, which no node's clock can put forward.
+        """
         return rows(DueRenewal, await self._session.all("account_renewals", before_ms, limit))
+
+    async def renewals_ahead(self, ahead_ms: int, *, limit: int = RENEWALS_MAX) -> list[DueRenewal]:
+        """Accounts whose period ends within so much time and who lack what the next one gives."""
+        return rows(DueRenewal, await self._session.all("account_renewals_ahead", ahead_ms, limit))
+
+    async def prepare_period(self, account_id: int, over_ms: int) -> bool:
+        """Give what the plan gives for the period after the one that ends at `over_ms`.
+
+        Ahead of time, so that there is no moment without: the lots begin when that period does. The
+        account's period stays until `renew`. False: it has another period by now, or no plan.
+        """
+        async with self.transaction() as session:
+            account = await session.one("account_period_lock", account_id)
+            if account is None or account["plan"] is None or account["end_ms"] != over_ms:
+                return False
+            plan = _plan(account)
+            end_ms = period_end_ms(account["anchor_ms"], over_ms, MONTHS[plan.period])
+            await _give_lots(session, account_id, plan, over_ms, end_ms)
+        return True
 
     async def renew(self, account_id: int, over_ms: int) -> bool:
         """Begin the period after the one that ends at `over_ms`, and give what the plan gives.
@@ -181,6 +207,19 @@ async def _give_period(
     account_id = account["account_id"]
     end_ms = period_end_ms(anchor_ms, start_ms, MONTHS[plan.period])
     await session.value("account_period_set", account_id, anchor_ms, start_ms, end_ms)
+    await _give_lots(session, account_id, plan, start_ms, end_ms, gives_credits=gives_credits)
+
+
+async def _give_lots(
+    session: Session,
+    account_id: int,
+    plan: Plan,
+    start_ms: int,
+    end_ms: int,
+    *,
+    gives_credits: bool = True,
+) -> None:
+    """What the plan gives for a period, once: what was given ahead stays as it is."""
     lots = []
     if gives_credits and plan.credits_microcredits:
         lots.append(("plan", plan.credits_microcredits, PLAN_PRIORITY))

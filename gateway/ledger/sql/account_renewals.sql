@@ -5,6 +5,6 @@ SELECT
     accounts.name,
     to_ms(accounts.period_end_at) AS period_end_ms
 FROM accounts
-WHERE accounts.period_end_at <= from_ms($1) AND accounts.plan_id IS NOT NULL
+WHERE accounts.period_end_at <= coalesce(from_ms($1), now()) AND accounts.plan_id IS NOT NULL
 ORDER BY accounts.period_end_at, accounts.id
 LIMIT $2
