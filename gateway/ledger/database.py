@@ -134,16 +134,21 @@ class Database:
     ) -> AsyncIterator[Session]:
         """A transaction whose holder asks other things meanwhile, on a connection outside the pool.
 
-        In the pool, as many holders as it has connections would wait for each other for ever.
+        In the pool, as many holders as it has connections would wait for each other for ever. What
+        its holder raises undoes it, and passes as it is.
         """
         with translated():
             connection = await self._apart()
-            try:
-                async with connection.transaction():
-                    yield Session(connection, self._queries, timeout_s)
-            except BaseException:
-                connection.terminate()
-                raise
+        try:
+            transaction = connection.transaction()
+            with translated():
+                await transaction.start()
+            yield Session(connection, self._queries, timeout_s)
+            with translated():
+                await transaction.commit()
+        except BaseException:
+            connection.terminate()
+            raise
         if len(self._spare) < SPARE_CONNECTIONS_MAX:
             self._spare.append(connection)
         else:

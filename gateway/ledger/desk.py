@@ -62,9 +62,8 @@ class Desk(Database):
     @asynccontextmanager
     async def account_locked(self, account_id: int) -> AsyncIterator[None]:
         """Keep other commands from telling Redis about this account, while it lasts."""
-        # One at a time in this process: the lock keeps a connection while its holder asks on
-        # another, so as many as the pool has connections would wait for each other for ever.
-        async with self._locking, self.transaction() as session:
+        # One at a time in this process: it needs a connection outside the pool for each.
+        async with self._locking, self.transaction_apart() as session:
             await session.value("account_lock", account_id)
             yield
 
