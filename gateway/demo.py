@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from gateway.announce import DEMO_ACCOUNT
 from gateway.operations.accounts import create_account
-from gateway.operations.grants import insert_grant
 from gateway.operations.keys import KeyMaker, create_key
 from policies.apikeys import digest
 
@@ -22,20 +21,18 @@ DEMO_KEY_ENV = "dev"
 
 
 async def ensure_demo(node: RunningNode, folder: DataDir, pepper: bytes, microcredits: int) -> None:
-    """Makes what is missing of the account, its credits and a key that the folder remembers.
+    """Makes what is missing of the account and a key that the folder remembers.
 
     Each part is looked for first, so a start that was interrupted anywhere is completed by the
-    next. `microcredits` are given once, when there is no grant yet.
+    next. `microcredits` are given with the account, once.
     """
     ledger, platform_id = node.ledger, node.platform_id
     account = await ledger.find_account(platform_id, DEMO_ACCOUNT)
     if account is None:
-        await create_account(ledger, platform_id, DEMO_ACCOUNT, microcredits=0)
-        account = await ledger.find_account(platform_id, DEMO_ACCOUNT)
-    if account is None:
-        raise RuntimeError("the demo account was made and is not there")
-    if microcredits and not await ledger.grants(account.account_id):
-        await insert_grant(ledger, account, microcredits, source=DEMO_GRANT_SOURCE)
+        new = await create_account(
+            ledger, platform_id, DEMO_ACCOUNT, microcredits=microcredits, source=DEMO_GRANT_SOURCE
+        )
+        account = new.account
     remembered = folder.secrets().api_key
     if remembered:
         key = await ledger.find_key(digest(remembered, pepper))

@@ -1,19 +1,23 @@
-"""Accounts: create, find, list, show, suspend, resume."""
+"""Accounts: create, find, show, suspend, resume, put on a plan."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.clock import now_ms
 from gateway.counters.errors import CountersUnavailable
 from gateway.operations.errors import UsageError
 from gateway.operations.publish import publish_account
 from policies.units import AMOUNT_MICROCREDITS_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.rows import AccountRow, GrantRow, KeyListRow
+    from policies.catalog import Plan
 
 ACCOUNT_NAME_CHARACTERS_MAX = 200
 
@@ -26,7 +30,11 @@ class NewAccount(NamedTuple):
 
 
 class LiveBalance(NamedTuple):
-    """What Redis has of an account at this moment, over its lots; in microcredits."""
+    """What Redis has of an account at this moment, over its lots; in microcredits.
+
+    `available` is what the lots have that may pay now, less what is owed or held in overage: below
+    0 while the account owes.
+    """
 
     available_microcredits: int
     held_microcredits: int
@@ -50,11 +58,12 @@ async def create_account(
     *,
     plan: str | None = None,
     microcredits: int | None = None,
+    source: str = "manual",
 ) -> NewAccount:
-    """A new account with its first grant, or neither.
+    """A new account with its first grant and, on a plan, its first period; or none of these.
 
-    Without `microcredits` it gets what its plan gives for a period, which begins now; 0 gives
-    nothing.
+    Without `microcredits` it gets what its plan gives for a period; else these, from `source` and
+    for ever; 0 gives nothing.
 
     Raises: UsageError for a bad or taken name, or an unknown plan.
     """
@@ -66,14 +75,13 @@ async def create_account(
         raise UsageError("an account's name can't begin or end with a space")
     amount = microcredits or 0
     if plan is not None:
-        plans = {row.slug: row for row in await ledger.plans(platform_id)}
-        if plan not in plans:
-            raise UsageError(f'there is no plan "{plan}"{_near(plan, list(plans))}')
-        if microcredits is None:
-            amount = plans[plan].credits_microcredits
+        found = await _find_plan(ledger, platform_id, plan)
+        amount = found.credits_microcredits if microcredits is None else microcredits
     if not 0 <= amount <= AMOUNT_MICROCREDITS_MAX:
         raise UsageError("a grant is more than 0 and less than 2^53 microcredits")
-    made = await ledger.create_account(platform_id, name, plan, first_microcredits=microcredits)
+    made = await ledger.create_account(
+        platform_id, name, plan, first_microcredits=microcredits, first_source=source
+    )
     if made is None:
         raise UsageError(f'the name "{name}" is taken: choose another')
     return NewAccount(await find_account(ledger, platform_id, name), amount)
@@ -116,6 +124,30 @@ async def set_status(ledger: Ledger, counters: Counters, account: AccountRow, st
     await publish_account(ledger, counters, account.account_id, account.name)
 
 
+async def set_plan(
+    ledger: Ledger, counters: Counters, account: AccountRow, plan: str
+) -> AccountRow:
+    """Put an account on a plan: a period begins with its credits, its limits hold from now on.
+
+    What earlier periods gave stays until its own end, but overage. An account that is on the plan
+    already keeps its period.
+
+    Raises: UsageError for an unknown plan; NotToldError when Redis could not be told.
+    """
+    await _find_plan(ledger, account.platform_id, plan)
+    if not await ledger.set_account_plan(account.account_id, plan):
+        raise UsageError(f'the account "{account.name}" is gone')
+    await publish_account(ledger, counters, account.account_id, account.name)
+    return account._replace(plan_slug=plan)
+
+
+async def _find_plan(ledger: Ledger, platform_id: int, slug: str) -> Plan:
+    plans = {row.slug: row for row in await ledger.plans(platform_id)}
+    if slug not in plans:
+        raise UsageError(f'there is no plan "{slug}"{_near(slug, list(plans))}')
+    return plans[slug]
+
+
 async def _live_balance(counters: Counters, account_id: int) -> LiveBalance | None:
     try:
         seen = await counters.inspect(counters.keys(account_id))
@@ -123,11 +155,27 @@ async def _live_balance(counters: Counters, account_id: int) -> LiveBalance | No
         return None
     if not seen.epoch or int(seen.fields.get("epoch", 0)) != seen.epoch:
         return None
-    available, held, settled = (
+    held, settled = (
         sum(int(value) for name, value in seen.fields.items() if name.startswith(kind))
-        for kind in ("a:", "h:", "s:")
+        for kind in ("h:", "s:")
     )
+    available = _available(seen.fields, now_ms())
     return LiveBalance(available, held, settled, int(seen.fields["running"]))
+
+
+def _available(fields: Mapping[str, str], moment_ms: int) -> int:
+    """What the lots have that may pay at a moment; a lot of overage counts as what it owes."""
+    available = 0
+    for token in fields["lots"].split():
+        lot = token.removesuffix("o")
+        expires_ms = int(fields[f"e:{lot}"])
+        if int(fields[f"f:{lot}"]) > moment_ms or 0 < expires_ms <= moment_ms:
+            continue
+        if token == lot:
+            available += int(fields[f"a:{lot}"])
+        else:
+            available -= sum(int(fields[f"{kind}:{lot}"]) for kind in "hsw")
+    return available
 
 
 def _near(name: str, names: list[str]) -> str:

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.operations.bounds import change_bounds
 from gateway.operations.errors import UsageError
 from gateway.operations.publish import publish_account
 from policies.apikeys import (
@@ -16,8 +17,11 @@ from policies.apikeys import (
     display,
     well_formed,
 )
+from policies.catalog import Caps, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.rows import AccountRow, KeyListRow
@@ -28,6 +32,7 @@ KEY_NAME_CHARACTERS_MAX = 100
 PREFIX_CHARACTERS_MAX = 12
 # The version of the one pepper a deployment has; a second pepper will count on.
 PEPPER_VERSION = 1
+NO_LIMITS, NO_CAPS = Limits(), Caps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +66,29 @@ async def create_key(
     *,
     name: str = KEY_NAME_DEFAULT,
     expires_ms: int = 0,
+    limits: Limits = NO_LIMITS,
+    caps: Caps = NO_CAPS,
 ) -> NewKey:
     """A new key of an account, which works from now on; `expires_ms` 0 for ever.
 
     Raises: UsageError for a bad name; NotToldError when Redis could not be told.
     """
-    new = await add_key(ledger, account, maker, name=name, expires_ms=expires_ms)
+    new = await add_key(
+        ledger, account, maker, name=name, expires_ms=expires_ms, limits=limits, caps=caps
+    )
     await publish_account(ledger, counters, account.account_id, account.name)
     return new
 
 
 async def add_key(
-    ledger: Ledger, account: AccountRow, maker: KeyMaker, *, name: str, expires_ms: int = 0
+    ledger: Ledger,
+    account: AccountRow,
+    maker: KeyMaker,
+    *,
+    name: str,
+    expires_ms: int = 0,
+    limits: Limits = NO_LIMITS,
+    caps: Caps = NO_CAPS,
 ) -> NewKey:
     """As `create_key`, without telling Redis: for an account that no call can have used yet."""
     if not 0 < len(name) <= KEY_NAME_CHARACTERS_MAX or not name.isprintable():
@@ -87,6 +103,8 @@ async def add_key(
         pepper_version=PEPPER_VERSION,
         digest=digest(text, maker.pepper),
         expires_ms=expires_ms,
+        limits=limits,
+        caps=caps,
     )
     if key_id is None:
         raise UsageError(f'the account "{account.name}" is gone')
@@ -114,6 +132,26 @@ async def find_key(ledger: Ledger, platform_id: int, reference: str) -> KeyListR
     return found[0]
 
 
+async def limit_key(
+    ledger: Ledger,
+    counters: Counters,
+    platform_id: int,
+    key: KeyListRow,
+    changes: Mapping[str, int | None],
+) -> KeyListRow:
+    """Change limits and caps of a key, by their fields' names, from its very next call.
+
+    None leaves one as it is, 0 ends it. A cap that is new counts what was spent in its window
+    before.
+
+    Raises: UsageError for what can't be; NotToldError when Redis could not be told.
+    """
+    limits, caps = change_bounds(key.limits, key.caps, changes)
+    await ledger.set_key_limits(platform_id, key.key_id, limits, caps)
+    await publish_account(ledger, counters, key.account_id, key.account_name)
+    return key._replace(limits=limits, caps=caps)
+
+
 async def revoke_key(ledger: Ledger, counters: Counters, platform_id: int, key: KeyListRow) -> None:
     """End a key for ever, from the very next call. Repeating it tells Redis again.
 
@@ -134,13 +172,14 @@ async def rotate_key(
 ) -> NewKey:
     """A new key in place of an old one, which ends now or, with an overlap, at `old_expires_ms`.
 
+    It has the old one's limits and caps, but has spent nothing.
     The new key comes first: whatever fails on the way, a caller is never left without one.
 
     Raises: UsageError when the old key is revoked; NotToldError as for `revoke_key`.
     """
     if old.status == "revoked":
         raise UsageError(f'key {old.key_id} is revoked already: make one with "keys create"')
-    new = await add_key(ledger, account, maker, name=old.name)
+    new = await add_key(ledger, account, maker, name=old.name, limits=old.limits, caps=old.caps)
     if old_expires_ms:
         await ledger.expire_key(account.platform_id, old.key_id, old_expires_ms)
     else:

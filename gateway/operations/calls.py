@@ -1,0 +1,80 @@
+"""Calls that were made: look at one, refund one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.ledger.changes import Refund, RefundRefused
+from gateway.operations.errors import UsageError
+from gateway.operations.grants import check_note
+from gateway.operations.publish import publish_account
+from policies.catalog import RefundExpired
+
+if TYPE_CHECKING:
+    from gateway.counters import Counters
+    from gateway.ledger import Ledger
+    from gateway.ledger.inquiries import CallEntry
+    from gateway.ledger.rows import AccountRow, SettlementRow
+
+_CALL_ID = re.compile(r"[0-9a-f]{32}")
+_REFUSALS = {
+    RefundRefused.UNKNOWN: "there is no settled call {}",
+    RefundRefused.REFUNDED: "call {} is refunded already",
+    RefundRefused.NOTHING: "call {} cost nothing",
+}
+
+
+class CallReport(NamedTuple):
+    """A call: whose, how it was settled, and every ledger entry that it has brought about."""
+
+    account: AccountRow
+    settlement: SettlementRow
+    entries: list[CallEntry]
+
+
+async def show_call(ledger: Ledger, platform_id: int, text: str) -> CallReport:
+    """The settled call of this id (that of `X-Request-Id`).
+
+    Raises: UsageError when the platform has none; it may still run, or be on its way to Postgres.
+    """
+    call_id, account = await _find(ledger, platform_id, text)
+    settlement = await ledger.settlement(account.account_id, call_id)
+    if settlement is None:
+        raise UsageError(f"there is no settled call {call_id}")
+    return CallReport(account, settlement, await ledger.call_entries(call_id))
+
+
+async def refund_call(
+    ledger: Ledger, counters: Counters, platform_id: int, text: str, *, note: str = ""
+) -> Refund:
+    """Give back all that a call cost, once, as its account's plan says.
+
+    Raises: UsageError when the call is unknown, cost nothing or is refunded already; NotToldError
+    when Redis could not be told.
+    """
+    check_note(note)
+    call_id, account = await _find(ledger, platform_id, text)
+    plans = {plan.slug: plan for plan in await ledger.plans(platform_id)}
+    plan = plans.get(account.plan_slug or "")
+    policy = plan.refund_expired if plan else RefundExpired.GRANT
+    refund = await ledger.refund_call(platform_id, call_id, note, policy)
+    if isinstance(refund, RefundRefused):
+        raise UsageError(_REFUSALS[refund].format(call_id))
+    await publish_account(ledger, counters, account.account_id, account.name)
+    return refund
+
+
+async def _find(ledger: Ledger, platform_id: int, text: str) -> tuple[str, AccountRow]:
+    """The id as it is kept, and whose call it is."""
+    call_id = text.strip().lower().replace("-", "")
+    if not _CALL_ID.fullmatch(call_id):
+        raise UsageError(
+            f'"{text}" is no call: its id is the X-Request-Id of its answer, 32 of 0-9 and a-f'
+        )
+    account = await ledger.account_of_call(platform_id, call_id)
+    if account is None:
+        raise UsageError(
+            f"there is no settled call {call_id}: it never was, still runs, or is on its way"
+        )
+    return call_id, account

@@ -1,0 +1,79 @@
+"""Takes credits from an account apart from calls: always in Redis first, then in Postgres.
+
+Redis alone knows what is available at a moment. What it took is carried to Postgres from its
+outbox, here at once, or by the sweeper should Postgres not answer now.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from gateway.counters.errors import CountersUnavailable
+from gateway.ledger.errors import LedgerUnavailable
+from gateway.operations.errors import OperationError
+from gateway.recovery.carry import Carrier
+from policies.decision import NotLoaded, ShardLost, Withdrawn
+
+if TYPE_CHECKING:
+    from gateway.counters import Counters
+    from gateway.ledger import Ledger
+    from gateway.ledger.rows import AccountRow
+
+# An account that is asked for again and again is being changed by others at the same time.
+LOADS_MAX = 5
+
+
+class NotTakenError(OperationError):
+    """Redis could not be asked, and nothing was taken."""
+
+
+async def withdraw(
+    ledger: Ledger,
+    counters: Counters,
+    account: AccountRow,
+    grant_id: int,
+    *,
+    kind: str,
+    microcredits: int | None = None,
+) -> int:
+    """Take from a lot what is available, at most so much (None: all); the microcredits taken.
+
+    `kind` is "revoke" or "adjust". What calls hold stays theirs.
+
+    Raises: NotTakenError.
+    """
+    keys = counters.keys(account.account_id)
+    change_id = uuid.uuid4().hex
+    for _ in range(LOADS_MAX):
+        try:
+            answer = await counters.withdraw(
+                keys, change_id, kind, grant_id, microcredits, platform_id=account.platform_id
+            )
+            if isinstance(answer, NotLoaded):
+                state = await ledger.account_state(account.account_id)
+                if state is not None:
+                    await counters.load(keys, state, answer)
+        except CountersUnavailable:
+            raise NotTakenError(
+                f'Redis did not answer: see "tollkeeper accounts show {account.name}" whether it '
+                "was done before you repeat it"
+            ) from None
+        match answer:
+            case ShardLost():
+                raise NotTakenError(
+                    f'the counters of "{account.name}" are being rebuilt: try again in a moment'
+                )
+            case Withdrawn():
+                await _carry(ledger, counters, keys.shard, answer)
+                return answer.taken
+    raise NotTakenError(f'"{account.name}" is being changed by others: try again')
+
+
+async def _carry(ledger: Ledger, counters: Counters, shard: int, withdrawn: Withdrawn) -> None:
+    if not withdrawn.outbox_id:
+        return
+    try:
+        await Carrier(counters, ledger).carry_entry(shard, withdrawn.outbox_id)
+    except (CountersUnavailable, LedgerUnavailable):
+        return  # it is in the outbox: the sweeper carries it
