@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from tests.support.lua_calls import NOW_US
 from tests.support.lua_shard import LuaShard
 
 if TYPE_CHECKING:
@@ -25,3 +26,11 @@ def shard(client: redis.Redis) -> Iterator[LuaShard]:
     shard = LuaShard(client)
     yield shard
     shard.clear()
+
+
+@pytest.fixture
+def open_shard(shard: LuaShard) -> LuaShard:
+    """Open under epoch 3 at NOW_US, with seq 1."""
+    shard.set_clock(NOW_US)
+    shard.start(3)
+    return shard
