@@ -86,6 +86,14 @@ class Waiting(NamedTuple):
     owed_microcredits: int
 
 
+class MadeLot(NamedTuple):
+    """A lot that was made; `is_settled`: long ago enough that none with a smaller id can come."""
+
+    grant_id: int
+    account_id: int
+    is_settled: bool
+
+
 class ShardBooks(NamedTuple):
     """What Postgres has of some accounts of a shard, all as of one instant."""
 
@@ -159,3 +167,13 @@ class Reconciling(Database):
     async def waiting_settlements(self) -> int:
         """How many late settlements wait, of all shards."""
         return int(await self._session.value("late_settlement_count"))
+
+    async def made_lots(
+        self, after: int, limit: int, *, look_back_ms: int, settled_ms: int
+    ) -> list[MadeLot]:
+        """Lots behind an id in the order of their ids, of the last `look_back_ms`.
+
+        Without those that have ended with nothing left, of which Redis need not know.
+        """
+        found = await self._session.all("grant_page", after, limit, look_back_ms, settled_ms)
+        return rows(MadeLot, found)
