@@ -1,5 +1,6 @@
 """`tollkeeper accounts`: customers of the platform."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.operations.accounts import AccountReport, NewAccount
     from gateway.operations.keys import NewKey
 
-app = new_app("Customers: create, list, show, suspend, resume, sync.")
+app = new_app("Customers: create, list, show, set-plan, suspend, resume, sync.")
 
 COLUMNS = (
     Column("ACCOUNT", "name"),
@@ -35,7 +36,10 @@ GRANT_COLUMNS = (
     Column("GRANT", "id", figures=True),
     Column("SOURCE", "source"),
     Column("GRANTED", "granted", figures=True),
+    Column("CREDITED", "credited", figures=True),
     Column("SETTLED", "settled", figures=True),
+    Column("EXPIRED", "expired", figures=True),
+    Column("REVOKED", "revoked", figures=True),
     Column("LEFT", "left", figures=True),
     Column("PRIORITY", "priority", figures=True),
     Column("EFFECTIVE", "effective_at"),
@@ -130,15 +134,39 @@ def show(
     if live is None:
         say("Redis has not needed this account yet: no call was made.\n")
     else:
-        say(
-            f"Now {live['available']} credits available, {live['held']} held by "
-            f"{live['running']} running calls.\n"
-        )
+        say(f"Now {_now_text(live)}, {live['held']} held by {live['running']} running calls.\n")
     if grants:
         print_table(GRANT_COLUMNS, grants)
         say("")
     if keys:
         print_table(KEY_COLUMNS, keys)
+
+
+@command(app, "tollkeeper accounts set-plan alice pro", name="set-plan")
+def set_plan(
+    common: Common,
+    name: AccountArgument,
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help='As in "plans list".')],
+) -> None:
+    """Put an account on a plan: a new period with its credits, and its limits from now on.
+
+    What the account had before stays until it ends. An account that is on the plan keeps its
+    period.
+    """
+
+    async def work() -> "AccountRow":
+        from gateway.operations.accounts import find_account
+        from gateway.operations.accounts import set_plan as put_on_plan
+
+        async with open_desk(common.config, common.data_dir) as desk:
+            account = await find_account(desk.ledger, desk.platform_id, name)
+            return await put_on_plan(desk.ledger, desk.counters, account, plan)
+
+    account = run(work())
+    if common.as_json:
+        print_json({"account": _account_document(account)})
+    else:
+        say(f"Account {account.name} is on plan {account.plan_slug}.")
 
 
 @command(app, "tollkeeper accounts suspend alice")
@@ -183,19 +211,29 @@ def sync(
 
 
 def grant_document(grant: "GrantRow") -> dict[str, Any]:
-    """A grant as lists show it; amounts are Postgres', a moment behind."""
-    used = grant.settled_microcredits + grant.expired_microcredits + grant.revoked_microcredits
+    """A grant as lists show it; amounts are Postgres', a moment behind.
+
+    A period's overage was not given: `granted` is 0, `overage_cap` how much it may become, and
+    `left` what is owed, below 0.
+    """
+    overage = grant.source == "overage"
+    given = 0 if overage else grant.amount_microcredits
+    withdrawn = 0 if overage else grant.expired_microcredits + grant.revoked_microcredits
+    left = given + grant.credited_microcredits - grant.settled_microcredits - withdrawn
     return {
         "id": grant.grant_id,
         "source": grant.source,
-        "granted": format_credits(grant.amount_microcredits),
+        "granted": format_credits(given),
+        "overage_cap": format_credits(grant.amount_microcredits) if overage else None,
+        "credited": format_credits(grant.credited_microcredits),
         "settled": format_credits(grant.settled_microcredits),
         "expired": format_credits(grant.expired_microcredits),
         "revoked": format_credits(grant.revoked_microcredits),
-        "left": format_credits(grant.amount_microcredits - used),
+        "left": format_credits(left),
         "priority": grant.priority,
         "effective_at": format_moment(grant.effective_ms),
         "expires_at": format_moment(grant.expires_ms) or None,
+        "revoked_at": format_moment(grant.revoked_ms) or None,
         "created_at": format_moment(grant.created_ms),
         "note": grant.note,
     }
@@ -233,6 +271,12 @@ def _balance_document(balance: "BalanceRow") -> dict[str, Any]:
         "settled": format_credits(balance.settled_microcredits),
         "left": format_credits(balance.left_microcredits),
     }
+
+
+def _now_text(live: Mapping[str, Any]) -> str:
+    available = str(live["available"])
+    owed = available.removeprefix("-")
+    return f"{owed} credits owed" if owed != available else f"{available} credits available"
 
 
 def _live_document(report: "AccountReport") -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.bounds import bounds_text, caps_document, limits_document
 from gateway.cli.options import Common, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, progress, say
 from gateway.cli.run import run
@@ -27,15 +28,16 @@ ROUTE_COLUMNS = (
     Column("UPSTREAM", "upstream"),
     Column("PRICE", "price"),
     Column("VERSION", "price_version", figures=True),
+    Column("LIMITED", "limited"),
     Column("STATUS", "status"),
 )
 PLAN_COLUMNS = (
     Column("PLAN", "slug"),
     Column("CREDITS", "credits", figures=True),
     Column("PERIOD", "period"),
-    Column("PER MINUTE", "requests_per_minute", figures=True),
-    Column("PER MONTH", "requests_per_month", figures=True),
-    Column("AT ONCE", "concurrency", figures=True),
+    Column("LIMITED", "limited"),
+    Column("OVERAGE", "overage_cap", figures=True),
+    Column("ROLLOVER", "rollover"),
 )
 # What changed, in the order in which people care.
 CHANGES = (
@@ -130,6 +132,10 @@ def _route_document(stored: "StoredRoute") -> dict[str, Any]:
         "upstream": route.upstream,
         "price": _price_text(route.price),
         "price_version": route.price.version if route.price else None,
+        "limited": bounds_text(route.limits, route.caps),
+        "limits": limits_document(route.limits),
+        "caps": caps_document(route.caps),
+        "trusted_without_redis": format_credits(route.trust_microcredits),
         "status": "active" if stored.active else "inactive",
     }
 
@@ -156,4 +162,22 @@ def _plan_document(plan: "Plan") -> dict[str, Any]:
         "requests_per_minute": plan.requests_per_minute or None,
         "requests_per_month": plan.requests_per_month or None,
         "concurrency": plan.concurrency or None,
+        "requests_per_second": plan.requests_per_second or None,
+        "burst": plan.burst or None,
+        "quota_window": plan.quota_window.value,
+        "limited": bounds_text(plan.limits, plan.caps),
+        "caps": caps_document(plan.caps),
+        "overage_cap": format_credits(plan.overage_cap_microcredits),
+        "rollover": _rollover_text(plan),
+        "rollover_periods": plan.rollover_periods,
+        "low_credits": format_credits(plan.low_credits_microcredits),
+        "refund_expired": plan.refund_expired.value,
     }
+
+
+def _rollover_text(plan: "Plan") -> str:
+    """As in the config: "none", "all", or the most that a period leaves."""
+    most = plan.rollover_microcredits_max
+    if most is None:
+        return "all"
+    return format_credits(most) if most else "none"

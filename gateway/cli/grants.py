@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.accounts import GRANT_COLUMNS, grant_document
-from gateway.cli.options import AccountArgument, Common, ExpiresOption, NoteOption, command, new_app
+from gateway.cli.options import (
+    AccountArgument,
+    Common,
+    ExpiresOption,
+    GrantArgument,
+    NoteOption,
+    command,
+    new_app,
+)
 from gateway.cli.output import print_json, print_rows, say
 from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk
@@ -16,8 +24,9 @@ from policies.units import format_credits
 
 if TYPE_CHECKING:
     from gateway.ledger import GrantRow
+    from gateway.operations.grants import OwnedGrant
 
-app = new_app("Credits for accounts: add, list.")
+app = new_app("Credits for accounts: add, list, adjust, revoke.")
 
 
 @command(app, "tollkeeper grants add alice 500 --expires 90d --note 'Goodwill'")
@@ -66,6 +75,60 @@ def add(
     else:
         credits_ = format_credits(grant.amount_microcredits)
         say(f"Account {account} has {credits_} credits more (grant {grant.grant_id}).")
+
+
+@command(app, "tollkeeper grants adjust 12 --add 50 --note 'Was late'")
+def adjust(
+    common: Common,
+    grant: GrantArgument,
+    add: Annotated[str, typer.Option("--add", metavar="CREDITS", help="To give more.")] = "",
+    take: Annotated[str, typer.Option("--take", metavar="CREDITS", help="To take away.")] = "",
+    note: NoteOption = "",
+) -> None:
+    """Add credits to a grant, or take some that are available. Each call does it again."""
+
+    async def work() -> "tuple[OwnedGrant, int]":
+        from gateway.operations.errors import UsageError
+        from gateway.operations.grants import adjust_grant, find_grant
+
+        if bool(add) == bool(take):
+            raise UsageError("say either --add or --take, with how many credits")
+        asked = parse_amount(add) if add else -parse_amount(take)
+        async with open_desk(common.config, common.data_dir) as desk:
+            owned = await find_grant(desk.ledger, desk.platform_id, grant)
+            came_to = await adjust_grant(desk.ledger, desk.counters, owned, asked, note)
+            return await find_grant(desk.ledger, desk.platform_id, grant), came_to
+
+    owned, came_to = run(work())
+    if common.as_json:
+        print_json({"grant": grant_document(owned.grant), "adjusted": format_credits(came_to)})
+    elif came_to > 0:
+        say(f"Grant {grant} of {owned.account.name} has {format_credits(came_to)} credits more.")
+    else:
+        say(f"Taken {format_credits(-came_to)} credits from grant {grant} of {owned.account.name}.")
+
+
+@command(app, "tollkeeper grants revoke 12")
+def revoke(common: Common, grant: GrantArgument) -> None:
+    """End a grant now and take what it has left; calls that hold some of it finish on it."""
+
+    async def work() -> "tuple[OwnedGrant, int | None]":
+        from gateway.operations.grants import find_grant, revoke_grant
+
+        async with open_desk(common.config, common.data_dir) as desk:
+            owned = await find_grant(desk.ledger, desk.platform_id, grant)
+            taken = await revoke_grant(desk.ledger, desk.counters, owned)
+            return await find_grant(desk.ledger, desk.platform_id, grant), taken
+
+    owned, taken = run(work())
+    if common.as_json:
+        amount = None if taken is None else format_credits(taken)
+        print_json({"grant": grant_document(owned.grant), "revoked": amount})
+    elif taken is None:
+        say(f"Grant {grant} of {owned.account.name} is revoked; its rest leaves the books soon.")
+    else:
+        amount = format_credits(taken)
+        say(f"Grant {grant} of {owned.account.name} is revoked, with {amount} credits left in it.")
 
 
 @command(app, "tollkeeper grants list alice", name="list")

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.bounds import bounds_text, caps_document, limits_document
 from gateway.cli.options import (
     AccountArgument,
+    Bounds,
     Common,
     ExpiresOption,
     KeyArgument,
@@ -18,12 +20,13 @@ from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk, read_key_maker
 from gateway.clock import now_ms
 from gateway.operations.moments import format_moment, parse_moment_ms
+from policies.catalog import Caps, Limits
 
 if TYPE_CHECKING:
     from gateway.ledger import KeyListRow
     from gateway.operations.keys import NewKey
 
-app = new_app("API keys: create, list, revoke, rotate.")
+app = new_app("API keys: create, list, limit, revoke, rotate.")
 
 COLUMNS = (
     Column("KEY", "id", figures=True),
@@ -31,14 +34,16 @@ COLUMNS = (
     Column("NAME", "name"),
     Column("SECRET", "shown"),
     Column("STATUS", "status"),
+    Column("LIMITED", "limited"),
     Column("EXPIRES", "expires_at"),
     Column("CREATED", "created_at"),
 )
 
 
-@command(app, "tollkeeper keys create alice --name ci --expires 90d")
+@command(app, "tollkeeper keys create alice --name ci --expires 90d --rps 5 --cap-day 20")
 def create(
     common: Common,
+    bounds: Bounds,
     account: AccountArgument,
     name: Annotated[str, typer.Option("--name", help="What the key is for.")] = "default",
     expires: ExpiresOption = "",
@@ -47,17 +52,49 @@ def create(
 
     async def work() -> "NewKey":
         from gateway.operations.accounts import find_account
+        from gateway.operations.bounds import change_bounds
         from gateway.operations.keys import create_key
 
+        limits, caps = change_bounds(Limits(), Caps(), bounds.changes())
         expires_ms = parse_moment_ms(expires, now_ms()) if expires else 0
         async with open_desk(common.config, common.data_dir) as desk:
             maker = read_key_maker(desk.config, common.data_dir)
             owner = await find_account(desk.ledger, desk.platform_id, account)
             return await create_key(
-                desk.ledger, desk.counters, owner, maker, name=name, expires_ms=expires_ms
+                desk.ledger,
+                desk.counters,
+                owner,
+                maker,
+                name=name,
+                expires_ms=expires_ms,
+                limits=limits,
+                caps=caps,
             )
 
     print_new_key(run(work()), as_json=common.as_json)
+
+
+@command(app, "tollkeeper keys limit 12 --rps 5 --cap-day 20 --cap-total 0")
+def limit(common: Common, bounds: Bounds, key: KeyArgument) -> None:
+    """Change limits and caps of a key, from its very next call; 0 takes one away."""
+
+    async def work() -> "KeyListRow":
+        from gateway.operations.errors import UsageError
+        from gateway.operations.keys import find_key, limit_key
+
+        changes = bounds.changes()
+        if all(value is None for value in changes.values()):
+            raise UsageError("nothing would change: say which limit or cap, as in --rps 5")
+        async with open_desk(common.config, common.data_dir) as desk:
+            found = await find_key(desk.ledger, desk.platform_id, key)
+            return await limit_key(desk.ledger, desk.counters, desk.platform_id, found, changes)
+
+    changed = key_document(run(work()))
+    if common.as_json:
+        print_json({"key": changed})
+    else:
+        limited = changed["limited"] or "no limits of its own"
+        say(f"Key {changed['id']} of {changed['account']} has {limited}.")
 
 
 @command(app, "tollkeeper keys list alice", name="list")
@@ -162,4 +199,7 @@ def key_document(key: "KeyListRow") -> dict[str, Any]:
         "expires_at": format_moment(key.expires_ms) or None,
         "created_at": format_moment(key.created_ms),
         "revoked_at": format_moment(key.revoked_ms) or None,
+        "limited": bounds_text(key.limits, key.caps),
+        "limits": limits_document(key.limits),
+        "caps": caps_document(key.caps),
     }

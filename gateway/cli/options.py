@@ -6,11 +6,13 @@ runs.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from gateway.operations.amounts import parse_amount_or_zero
 
 DATA_DIR_DEFAULT = Path(".tollkeeper")
 
@@ -35,47 +37,71 @@ KeyArgument = Annotated[
 GrantArgument = Annotated[
     int, typer.Argument(metavar="GRANT", help='The grant\'s number, as in "grants list".')
 ]
+CallArgument = Annotated[
+    str, typer.Argument(metavar="CALL_ID", help="The X-Request-Id of the call's answer.")
+]
 ExpiresOption = Annotated[
     str, typer.Option("--expires", metavar="WHEN", help='As in "30d" or "2026-12-31".')
 ]
 NoteOption = Annotated[str, typer.Option("--note", help="Why; for other operators.")]
-RowsOption = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="Rows at most.")]
-
-# What may be done with a key; a number of 0 takes a limit or a cap away.
-RpsOption = Annotated[int | None, typer.Option("--rps", metavar="N", help="Requests per second.")]
-RpmOption = Annotated[int | None, typer.Option("--rpm", metavar="N", help="Requests per minute.")]
-BurstOption = Annotated[
-    int | None, typer.Option("--burst", metavar="N", help="Requests that may come at once.")
-]
-PerMonthOption = Annotated[
-    int | None,
-    typer.Option("--per-month", metavar="N", help="Requests per calendar month, UTC."),
-]
-ConcurrencyOption = Annotated[
-    int | None, typer.Option("--concurrency", metavar="N", help="Requests running at once.")
-]
-CapDayOption = Annotated[
-    str | None, typer.Option("--cap-day", metavar="CREDITS", help="Spent per day, UTC.")
-]
-CapMonthOption = Annotated[
-    str | None, typer.Option("--cap-month", metavar="CREDITS", help="Spent per month, UTC.")
-]
-CapTotalOption = Annotated[
-    str | None, typer.Option("--cap-total", metavar="CREDITS", help="Spent ever.")
-]
-CapSessionOption = Annotated[
-    str | None,
-    typer.Option("--cap-session", metavar="CREDITS", help="Spent per session (X-Session-Id)."),
-]
 
 
 @dataclass(frozen=True, slots=True)
 class Common:
     """What every command can be told: which deployment it works on, and how it answers."""
 
-    config: Path | None
-    data_dir: Path
-    as_json: bool
+    config: ConfigOption = None
+    data_dir: DataDirOption = DATA_DIR_DEFAULT
+    as_json: JsonOption = False
+
+
+def _number(option: str, text: str) -> Any:
+    return typer.Option(option, metavar="N", help=text)
+
+
+def _credits(option: str, text: str) -> Any:
+    return typer.Option(option, metavar="CREDITS", help=text)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a key may do, where it is told."""
+
+    rps: Annotated[int | None, _number("--rps", "Requests per second.")] = None
+    rpm: Annotated[int | None, _number("--rpm", "Requests per minute.")] = None
+    burst: Annotated[int | None, _number("--burst", "Requests that may come at once.")] = None
+    per_month: Annotated[
+        int | None, _number("--per-month", "Requests per calendar month, UTC.")
+    ] = None
+    concurrency: Annotated[int | None, _number("--concurrency", "Requests running at once.")] = None
+    cap_day: Annotated[str | None, _credits("--cap-day", "To spend per day, UTC.")] = None
+    cap_month: Annotated[str | None, _credits("--cap-month", "To spend per month, UTC.")] = None
+    cap_total: Annotated[str | None, _credits("--cap-total", "To spend ever.")] = None
+    cap_session: Annotated[
+        str | None, _credits("--cap-session", "To spend per session (X-Session-Id).")
+    ] = None
+
+    def changes(self) -> dict[str, int | None]:
+        """By the names of limits and caps; None is not told, amounts are microcredits.
+
+        Raises: UsageError for a text that is no amount.
+        """
+        caps = {
+            "day": self.cap_day,
+            "month": self.cap_month,
+            "total": self.cap_total,
+            "session": self.cap_session,
+        }
+        return {
+            "requests_per_second": self.rps,
+            "requests_per_minute": self.rpm,
+            "burst": self.burst,
+            "requests_per_month": self.per_month,
+            "concurrency": self.concurrency,
+        } | {
+            window: None if text is None else parse_amount_or_zero(text)
+            for window, text in caps.items()
+        }
 
 
 def command(
@@ -83,33 +109,39 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command of `app`; `line` is the example in its help.
 
-    The function takes `common: Common` first. On the command line that is three options after its
-    own, so that no command has to repeat them.
+    A parameter that is one of the classes above stands for all of its options, which come after
+    the command's own, those of the first such parameter last.
     """
 
     def decorate(work: Callable[..., None]) -> Callable[..., None]:
-        def wired(
-            *, config: ConfigOption, data_dir: DataDirOption, as_json: JsonOption, **own: Any
-        ) -> None:
-            work(Common(config, data_dir, as_json), **own)
+        own: list[inspect.Parameter] = []
+        groups: dict[str, type[Any]] = {}
+        for parameter in inspect.signature(work).parameters.values():
+            if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+                groups[parameter.name] = parameter.annotation
+            else:
+                own.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        for group in reversed(groups.values()):
+            own += [
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=field.default,
+                    annotation=field.type,
+                )
+                for field in fields(group)
+            ]
 
-        own = list(inspect.signature(work).parameters.values())[1:]
-        defaults = {"config": None, "data_dir": DATA_DIR_DEFAULT, "as_json": False}
-        shared = [
-            inspect.Parameter(
-                option,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=wired.__annotations__[option],
-            )
-            for option, default in defaults.items()
-        ]
-        parameters = [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own
-        ] + shared
+        def wired(**told: Any) -> None:
+            whole = {
+                name: group(**{field.name: told.pop(field.name) for field in fields(group)})
+                for name, group in groups.items()
+            }
+            work(**whole, **told)
+
         wired.__name__, wired.__doc__ = work.__name__, work.__doc__
-        wired.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wired.__annotations__ = {one.name: one.annotation for one in parameters}
+        wired.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        wired.__annotations__ = {one.name: one.annotation for one in own}
         app.command(name, epilog=example(line))(wired)
         return work
 
