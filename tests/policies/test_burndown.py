@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.burndown import Lot, allocate, draw, order, remaining, split
+from policies.burndown import Lot, allocate, available, draw, order, remaining, split
 from policies.settlement import Posting
 
 NOW_MS = 1_790_000_000_000
 
 
-def lot(grant_id: int, available: int = 100, **others: int) -> Lot:
+def lot(grant_id: int, left: int = 100, **others: int) -> Lot:
     values = {"held": 0, "settled": 0, "expires_ms": 0, "effective_ms": 0}
-    return Lot(grant_id, available, **(values | {"priority": 0, "created_ms": 0} | others))
+    return Lot(grant_id, left, **(values | {"priority": 0, "created_ms": 0} | others))
 
 
 lots = st.builds(
@@ -26,6 +26,7 @@ lots = st.builds(
     effective_ms=st.sampled_from([0, NOW_MS, NOW_MS + 1]),
     priority=st.integers(0, 2),
     created_ms=st.integers(0, 2),
+    overage=st.booleans(),
 )
 many_lots = st.lists(lots, max_size=6, unique_by=lambda each: each.grant_id)
 postings = st.builds(Posting, st.integers(1, 99), st.integers(1, 50))
@@ -57,7 +58,7 @@ def test_an_allocation_is_all_or_nothing_and_never_more_than_a_lot_has(
     allocation = allocate(some_lots, amount, NOW_MS)
     by_id = {each.grant_id: each for each in some_lots}
     if allocation is None:
-        assert remaining(some_lots, NOW_MS) < amount
+        assert available(some_lots, NOW_MS) < amount
     else:
         assert sum(part.microcredits for part in allocation) == amount
         assert all(0 < part.microcredits <= by_id[part[0]].available for part in allocation)
@@ -70,7 +71,7 @@ def test_a_draw_goes_as_far_as_the_lots_do_and_leaves_later_lots_alone(
 ) -> None:
     drawn, missing = draw(some_lots, amount, NOW_MS)
     assert sum(part.microcredits for part in drawn) + missing == amount
-    assert missing == max(0, amount - remaining(some_lots, NOW_MS))
+    assert missing == max(0, amount - available(some_lots, NOW_MS))
     by_id = {each.grant_id: each.available for each in some_lots}
     assert all(part.microcredits == by_id[part.grant_id] for part in drawn[:-1])
 
@@ -88,3 +89,28 @@ def test_a_split_conserves_the_hold_and_charges_what_is_owed(
         totals[grant_id] += part
     assert totals == dict(allocation)
     assert all(part.microcredits > 0 for part in charged + released)
+
+
+def test_overage_counts_as_room_for_a_call_and_as_debt_in_what_is_left() -> None:
+    lots = [lot(1, 10), lot(99, 30, held=5, settled=14, withdrawn=1, overage=True)]
+    assert available(lots, NOW_MS) == 40
+    assert remaining(lots, NOW_MS) == 10 - 20
+    assert remaining([lot(1, 10), lot(99, 50, overage=True)], NOW_MS) == 10
+
+
+@given(many_lots, st.integers(0, 200))
+def test_holding_an_amount_lowers_what_is_left_by_it_whoever_pays(
+    some_lots: list[Lot], amount: int
+) -> None:
+    allocation = allocate(some_lots, amount, NOW_MS)
+    parts = dict(allocation or ())
+    after = [
+        each._replace(
+            available=each.available - parts.get(each.grant_id, 0),
+            held=each.held + parts.get(each.grant_id, 0),
+        )
+        for each in some_lots
+    ]
+    held = 0 if allocation is None else amount
+    assert remaining(after, NOW_MS) == remaining(some_lots, NOW_MS) - held
+    assert available(after, NOW_MS) == available(some_lots, NOW_MS) - held

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from policies import pricing
 from policies.catalog import DEFAULT_RULES, Ending, MeterSpec, Price, Rule, Source
 from policies.settlement import (
+    LateSettlement,
+    LedgerChange,
     Posting,
     Settlement,
     owed,
-    parse_outbox,
+    parse_entry,
     parse_postings,
     result_blob,
     units_text,
+    with_overage,
 )
 
 METERS = (
@@ -65,22 +68,17 @@ def test_a_settlement_keeps_only_the_units_that_were_read() -> None:
     assert units_text(PRICE, (None, None)) == ""
 
 
-def outbox_fields(settlement: Settlement) -> dict[bytes, bytes]:
-    """What the settle script writes for a settlement, with the blob that the worker gave it."""
+def outbox_text(settlement: Settlement) -> str:
+    """What a script writes for a settlement, with the context and blob that the worker gave it."""
     blob = result_blob(
         Ending(settlement.ending), settlement.status, settlement.units, settlement.flags
     )
-    context = ",".join(str(number) for number in settlement[3:8])
+    context = ",".join(str(part) for part in (*settlement[3:8], settlement.session))
     postings = " ".join(f"{grant}:{amount}" for grant, amount in settlement.postings)
-    numbers = {
-        "m": settlement.held_microcredits,
-        "t": settlement.admitted_ms,
-        "n": settlement.settled_ms,
-        "c": settlement.charged_microcredits,
-        "u": settlement.uncollected_microcredits,
-    }
-    texts = {"i": settlement.call_id, "x": context, "p": postings, "r": blob}
-    return {key.encode(): str(value).encode() for key, value in {**numbers, **texts}.items()}
+    times = (settlement.admitted_ms, settlement.settled_ms)
+    amounts = (settlement.charged_microcredits, settlement.uncollected_microcredits)
+    before = (settlement.call_id, context, settlement.held_microcredits, *times, *amounts)
+    return "|".join(map(str, (*before, postings, blob)))
 
 
 IDS = st.integers(1, 2**63 - 1)
@@ -101,6 +99,7 @@ SETTLEMENTS = st.builds(
     status=st.integers(0, 599),
     units=st.sampled_from(["", "token=30", "token=30;image=2"]),
     flags=st.sampled_from(["", "units_missing", "units_missing,late"]),
+    session=st.sampled_from(["", "s", "0190.a:b~c_d-e", "x" * 128]),
     held_microcredits=AMOUNTS,
     charged_microcredits=AMOUNTS,
     uncollected_microcredits=AMOUNTS,
@@ -110,40 +109,79 @@ SETTLEMENTS = st.builds(
 
 @given(SETTLEMENTS)
 def test_a_settlement_comes_out_of_the_outbox_as_it_went_in(settlement: Settlement) -> None:
-    parsed = parse_outbox(3, "1-0", outbox_fields(settlement))
+    parsed = parse_entry(3, "1-0", {b"v": outbox_text(settlement).encode()})
     assert parsed == settlement
+    assert isinstance(parsed, Settlement)
     assert type(parsed.ending) is str
 
 
-SAMPLE = {
-    b"i": b"0" * 32, b"x": b"1,2,3,4,5", b"m": b"9", b"t": b"1", b"n": b"2", b"c": b"7",
-    b"u": b"0", b"p": b"12:7", b"r": b"completed,200,token=30,",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("key", sorted(SAMPLE))
-def test_an_outbox_entry_without_one_of_its_fields_is_refused(key: bytes) -> None:
-    rest = {name: value for name, value in SAMPLE.items() if name != key}
-    with pytest.raises(ValueError, match=f"1-0 has no field b'{key.decode()}'"):
-        parse_outbox(0, "1-0", rest)
+def test_a_change_comes_out_of_the_outbox_as_it_went_in() -> None:
+    text = f"{'c' * 32}|late|1,7|5000|{'a' * 32}|12:4 99o:3"
+    assert parse_entry(3, "1-0", {b"c": text.encode()}) == LedgerChange(
+        *("c" * 32, 3, "1-0", "late", 1, 7, "a" * 32, 5000),
+        (Posting(12, 4), Posting(99, 3)),
+    )
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("postings", "flags", "expected"),
     [
-        {b"x": b"1,2,3,4"},
-        {b"r": b"completed,200"},
-        {b"r": b"vanished,200,,"},
-        {b"m": b"nine"},
-        {b"p": b"12"},
-        {b"i": b"\xff"},
+        ("12:7", "", ""),
+        ("12:7", "expired", "expired"),
+        ("99o:7", "", "overage"),
+        ("12:1 99o:6", "units_missing,late", "units_missing,late,overage"),
     ],
 )
-def test_a_damaged_outbox_entry_is_refused_by_its_id(damage: dict[bytes, bytes]) -> None:
+def test_a_settlement_says_that_overage_paid(postings: str, flags: str, expected: str) -> None:
+    text = f"{'0' * 32}|1,2,3,4,5,|9|1|2|7|0|{postings}|completed,200,token=30,{flags}"
+    parsed = parse_entry(0, "1-0", {b"v": text.encode()})
+    assert isinstance(parsed, Settlement)
+    assert parsed.flags == expected
+    assert sum(amount for _, amount in parsed.postings) == 7
+    assert with_overage(flags, postings) == expected
+
+
+def test_a_late_settlement_knows_its_context() -> None:
+    late = LateSettlement(
+        *("a" * 32, 3, 1, 7, 5, 2, 9, "s", 1000, 2000, "completed", 200, "", "", 6, 4)
+    )
+    assert late.context() == "1,7,5,2,9,s"
+
+
+SAMPLE = f"{'0' * 32}|1,2,3,4,5,s|9|1|2|7|0|12:7|completed,200,token=30,"
+CHANGE = f"{'c' * 32}|expire|1,7|5000||12:4"
+
+
+def test_an_outbox_entry_with_neither_of_its_fields_is_refused() -> None:
+    with pytest.raises(ValueError, match="1-0 has neither field v nor c"):
+        parse_entry(0, "1-0", {b"x": b"1,2,3,4,5"})
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        *((b"v", SAMPLE.rsplit("|", cut)[0]) for cut in range(1, 9)),
+        (b"v", SAMPLE.replace("1,2,3,4,5,s", "1,2,3,4")),
+        (b"v", SAMPLE.replace("completed,200,token=30,", "completed,200")),
+        (b"v", SAMPLE.replace("completed", "vanished")),
+        (b"v", SAMPLE.replace("|9|", "|nine|")),
+        (b"v", SAMPLE.replace("12:7", "12")),
+        (b"v", SAMPLE.replace("12:7", "12x:7")),
+        *((b"c", CHANGE.rsplit("|", cut)[0]) for cut in range(1, 6)),
+        (b"c", CHANGE + "|"),
+        (b"c", CHANGE.replace("1,7", "1")),
+    ],
+)
+def test_a_damaged_outbox_entry_is_refused_by_its_id(field: bytes, text: str) -> None:
     with pytest.raises(ValueError, match="outbox entry 1-0 is malformed"):
-        parse_outbox(0, "1-0", {**SAMPLE, **damage})
+        parse_entry(0, "1-0", {field: text.encode()})
+
+
+def test_an_outbox_entry_that_is_no_text_is_refused_by_its_id() -> None:
+    with pytest.raises(ValueError, match="outbox entry 1-0 is malformed"):
+        parse_entry(0, "1-0", {b"v": b"\xff" + SAMPLE.encode()})
 
 
 def test_postings_are_read_in_the_order_in_which_they_paid() -> None:
-    assert parse_postings("12:1000 3:15") == (Posting(12, 1000), Posting(3, 15))
+    assert parse_postings("12:1000 3:15 99o:4") == (Posting(12, 1000), Posting(3, 15), (99, 4))
     assert parse_postings("") == ()
