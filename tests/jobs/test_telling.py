@@ -1,0 +1,66 @@
+"""Redis hears of every new lot, also when whoever made it died before saying so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.jobs import telling as telling_module
+from tests.support.deployment import CREDIT
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.support.billing_calendar import Calendar
+
+
+async def test_a_lot_that_redis_was_not_told_of_is_told(calendar: Calendar) -> None:
+    caller = await calendar.caller("none")
+    made = await calendar.ledger.add_grant(caller.account.account_id, CREDIT, priority=0)
+    assert made is not None
+    assert await calendar.telling().tell() == 1
+    assert await calendar.lot(caller, made) == (CREDIT, 0, 0, 0)
+    assert await calendar.findings() == []
+
+
+async def test_what_redis_knows_or_will_read_itself_is_not_told(calendar: Calendar) -> None:
+    await calendar.caller("over", "loaded")
+    absent = await calendar.caller("over", "absent", loaded=False)
+    await calendar.ledger.add_grant(absent.account.account_id, CREDIT, priority=0)
+    assert await calendar.telling().tell() == 0
+    assert calendar.published == []
+
+
+async def test_a_lot_with_nothing_left_need_not_be_known(calendar: Calendar) -> None:
+    caller = await calendar.caller("none")
+    await calendar.deployment.call(caller, 100 * CREDIT)
+    await calendar.deployment.carry()
+    await calendar.counters.command("DEL", caller.keys.name)
+    state = await calendar.ledger.account_state(caller.account.account_id)
+    assert state is not None
+    await calendar.counters.load(caller.keys, state)
+    assert await calendar.telling().tell() == 0
+
+
+async def test_lots_are_looked_at_again_until_no_older_one_can_come(
+    calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await calendar.caller("none")
+    looked: list[int] = []
+    made_lots = calendar.ledger.made_lots
+
+    async def noted(after: int, limit: int, **times: int) -> object:
+        page = await made_lots(after, limit, **times)
+        looked.extend(lot.grant_id for lot in page)
+        return page
+
+    monkeypatch.setattr(calendar.ledger, "made_lots", noted)
+    monkeypatch.setattr(telling_module, "PAGE_LOTS_MAX", 1)
+    (lot,) = [grant.grant_id for grant in await calendar.ledger.grants(caller.keys.account_id)]
+    job = calendar.telling()
+    await job.tell()
+    await job.tell()
+    assert looked == [lot, lot]
+    await calendar.sql("UPDATE grants SET created_at = now() - interval '2 minutes'")
+    await job.tell()
+    await job.tell()
+    assert looked == [lot, lot, lot]
