@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.clock import CallIds
 from gateway.counters import Counters
 from gateway.ledger import CATALOG_CHANNEL, Ledger, SettlementWriter
+from gateway.operations.publish import publisher
 from gateway.proxy.admission import Admission
 from gateway.proxy.authenticate import Authenticator
 from gateway.proxy.handler import Proxy
@@ -170,7 +171,8 @@ async def _start_settling(
     await watermarks.start()
     carrier = Carrier(counters, ledger)
     applier = LateApplier(counters, ledger, carrier)
-    rebuilder = Rebuilder(counters, ledger, carrier, applier, lease_ms=lease_ms)
+    publish = publisher(ledger, counters)
+    rebuilder = Rebuilder(counters, ledger, carrier, applier, lease_ms=lease_ms, publish=publish)
     shards = Shards(rebuilder, counters)
     stack.push_async_callback(shards.close)
     writer = SettlementWriter(

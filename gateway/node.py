@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -30,8 +29,8 @@ from gateway.jobs.sweeper import Sweeper
 from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
 from gateway.mistakes import StartError
 from gateway.operations.catalog import apply_config
-from gateway.operations.errors import NotToldError, OperationError
-from gateway.operations.publish import publish_account
+from gateway.operations.errors import OperationError
+from gateway.operations.publish import publisher
 from gateway.recovery import fitness
 from gateway.recovery.carry import Carrier
 from gateway.recovery.late import LateApplier
@@ -142,7 +141,7 @@ class Job(Protocol):
 def _jobs(ledger: Ledger, counters: Counters, shards: Shards, watermarks: Watermarks) -> list[Job]:
     """Everything that happens by itself on a node. A new job is one line here."""
     carrier = Carrier(counters, ledger)
-    late = LateApplier(counters, ledger, carrier, partial(_publish, ledger, counters))
+    late = LateApplier(counters, ledger, carrier, publisher(ledger, counters))
     return [
         Endings(late, Reaper(counters, shards), shards),
         Sweeper(carrier, counters.shards),
@@ -161,21 +160,13 @@ async def _shards(ledger: Ledger, counters: Counters, lease_s: int) -> AsyncIter
         carrier,
         LateApplier(counters, ledger, carrier),
         lease_ms=lease_s * 1000,
-        publish=partial(_publish, ledger, counters),
+        publish=publisher(ledger, counters),
     )
     shards = Shards(rebuilder, counters)
     try:
         yield shards
     finally:
         await shards.close()
-
-
-async def _publish(ledger: Ledger, counters: Counters, account_id: int) -> None:
-    """Tell Redis of an account. Raises: CountersUnavailable."""
-    try:
-        await publish_account(ledger, counters, account_id, f"account {account_id}")
-    except NotToldError as error:
-        raise CountersUnavailable(str(error)) from error
 
 
 @contextlib.asynccontextmanager

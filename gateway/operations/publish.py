@@ -15,7 +15,7 @@ from gateway.counters.errors import CountersUnavailable
 from gateway.operations.errors import NotToldError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from gateway.counters import AccountKeys, Counters
     from gateway.ledger import Ledger
@@ -45,6 +45,21 @@ async def publish_account(
                 await _credit_lots(counters, keys, state)
         except CountersUnavailable:
             raise NotToldError(account_name) from None
+
+
+def publisher(ledger: Ledger, counters: Counters) -> Callable[[int], Awaitable[None]]:
+    """The same by an account's id, for what happens without people.
+
+    The answered function raises CountersUnavailable where `publish_account` raises NotToldError.
+    """
+
+    async def publish(account_id: int) -> None:
+        try:
+            await publish_account(ledger, counters, account_id, f"account {account_id}")
+        except NotToldError as error:
+            raise CountersUnavailable(str(error)) from error
+
+    return publish
 
 
 def facts_of(state: Mapping[str, str | int]) -> dict[str, str | int]:
