@@ -78,10 +78,10 @@ class Settler:
         Exactly one settlement comes of it, however often parts of this are retried.
         """
         call_id = hold.call_id
-        due, flags, metered = owed_by(hold.offer, ending, units)
-        result = result_blob(ending, status, metered, flags).encode("ascii")
         reason: Settling | CountersUnavailable
         try:
+            due, flags, metered = owed_by(hold.offer, ending, units)
+            result = result_blob(ending, status, metered, flags).encode("ascii")
             outcome = await self._counters.settle(
                 hold.principal.keys, call_id, due, result, hold.session
             )
@@ -94,6 +94,10 @@ class Settler:
             reason = outcome
         except CountersUnavailable as failure:
             reason = failure
+        except Exception:
+            # A mistake of ours: without it here the hold would be renewed for ever.
+            self._calls.pop(call_id, None)
+            raise
         log.warning("call %s: settles late: %r", call_id, reason)
         end = End(ending, status, metered, flags, due, now_ms())
         redis = isinstance(reason, CountersUnavailable | ShardLost)

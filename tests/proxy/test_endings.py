@@ -24,7 +24,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def test_a_call_whose_shard_was_lost_meanwhile_is_settled_in_postgres(
+async def test_a_running_call_of_a_lost_shard_gets_its_hold_back_and_settles_as_ever(
     clean_redis_url: str, postgres_url: str
 ) -> None:
     go_on = asyncio.Event()
@@ -44,13 +44,47 @@ async def test_a_call_whose_shard_was_lost_meanwhile_is_settled_in_postgres(
         await agent.arrived.wait()
         await gateway.counters.command("FLUSHALL")
         # Another call of this worker notices, and goes on under the new epoch.
-        assert (await gateway.call("/any/fast")).status == 200
+        assert (await gateway.call("/any/fast")).headers["X-Credits-Remaining"] == "98"
+        [(hold, stage)] = await gateway.holds()
+        assert (hold.held, hold.due, stage) == (CREDIT, CREDIT, 1)
         go_on.set()
         reply = await slow
         assert (reply.status, reply.headers["X-Credits-Charged"]) == (200, "1")
+        assert reply.headers["X-Credits-Remaining"] == "98"
         rows = await gateway.settlements(2)
         assert {row.charged_microcredits for row in rows} == {CREDIT}
         assert reply.request_id in {row.call_id for row in rows}
+        assert await gateway.late_settlements() == []
+        assert await gateway.balance() == (98 * CREDIT, 0)
+
+
+async def test_a_lost_shard_is_noticed_by_the_renewal_of_its_calls_when_nobody_else_calls(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    go_on = asyncio.Event()
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await go_on.wait()
+        await talk.send(OK)
+
+    async with (
+        nasty_upstream(script) as agent,
+        running_gateway(
+            clean_redis_url, postgres_url, [open_route(agent.url)], lease_s=1
+        ) as gateway,
+    ):
+        running = asyncio.create_task(gateway.call("/any/x"))
+        await agent.arrived.wait()
+        before = await gateway.holds()
+        await gateway.counters.command("FLUSHALL")
+
+        async def restored() -> bool:
+            return await gateway.holds() == before
+
+        await eventually(restored)
+        go_on.set()
+        assert (await running).headers["X-Credits-Remaining"] == "99"
 
 
 async def test_what_a_worker_has_not_written_is_not_spent_again_after_a_loss(
