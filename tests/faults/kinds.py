@@ -98,7 +98,7 @@ slug = "counted"
 credits = "0"
 period = "month"
 requests_per_second = 100000
-requests_per_minute = 6000000
+requests_per_minute = 1000000
 requests_per_month = 1000000000
 concurrency = 100000
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from tests.support.postgres_gate import PostgresGate
 
 SHARDS = 4
-LEASE_S = 3.0
+LEASE_S = 3
 # A lease, the reaper's second, the sweeper's age of 5 s and its interval, and a busy machine.
 QUIET_DEADLINE_S = LEASE_S + 40.0
 CHARGES = """

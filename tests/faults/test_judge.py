@@ -10,7 +10,7 @@ from tests.faults.clients import Seen
 from tests.faults.judge import Charge, Journal, judge
 from tests.faults.kinds import FIXED, FIXED_CALL, PER_REQUEST, PER_TOKEN, REFUSE_CALL, STREAM_CALL
 
-LEASE_S = 3.0
+LEASE_S = 3
 WELL = Seen(
     *("n1", 7, FIXED_CALL, 0, 100.0, 101.0),
     status=200,
