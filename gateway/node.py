@@ -15,22 +15,28 @@ from urllib.parse import urlsplit
 from gateway.config import parse_listen
 from gateway.control.app import build_app, serving
 from gateway.control.metrics import Metrics
-from gateway.control.node import Waiting, WorkerState
+from gateway.control.node import Figures, WorkerState
 from gateway.counters import (
     CommandRefused,
     Counters,
     CountersMisconfigured,
     CountersUnavailable,
 )
+from gateway.jobs.alerts import Alerts
+from gateway.jobs.expiry import Expiry
 from gateway.jobs.late import Endings
 from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
+from gateway.jobs.reconcile import Reconciliation
+from gateway.jobs.renewal import Renewal
 from gateway.jobs.sweeper import Sweeper
+from gateway.jobs.telling import Telling
 from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
 from gateway.mistakes import StartError
 from gateway.operations.catalog import apply_config
 from gateway.operations.errors import OperationError
 from gateway.operations.publish import publisher
+from gateway.operations.reconcile import Reconciler
 from gateway.recovery import fitness
 from gateway.recovery.carry import Carrier
 from gateway.recovery.late import LateApplier
@@ -65,7 +71,6 @@ class RunningNode:
         self.ledger = ledger
         self.counters = counters
         self._pool = pool
-        self._shards = config.gateway.shards
 
     def workers(self) -> Sequence[WorkerState]:
         """Every worker's place, in order."""
@@ -82,15 +87,18 @@ class RunningNode:
         """Whether Postgres answered just now."""
         return await _answers(self.ledger.find_platform(self.platform))
 
-    async def waiting(self) -> Waiting:
-        """What waits to be written or charged."""
-        late, outbox = await asyncio.gather(
-            _known(self.ledger.waiting_settlements()), _known(self._outbox_entries())
+    async def figures(self) -> Figures:
+        """What Redis and Postgres say of the deployment."""
+        return Figures(
+            *await asyncio.gather(
+                _known(self.ledger.waiting_settlements()),
+                _known(self._outbox_entries()),
+                _known(self.ledger.rebuilds()),
+            )
         )
-        return Waiting(late, outbox)
 
     async def _outbox_entries(self) -> int:
-        shards = range(self._shards)
+        shards = range(self.counters.shards)
         return sum(await asyncio.gather(*map(self.counters.outbox_length, shards)))
 
 
@@ -127,7 +135,8 @@ async def running_node(
         except OSError as error:  # somebody took the port since it was found free
             raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
         shards = await stack.enter_async_context(_shards(ledger, counters, gateway.lease_s))
-        await stack.enter_async_context(_running(_jobs(ledger, counters, shards, watermarks)))
+        jobs = [watermarks, *_jobs(ledger, counters, shards, metrics)]
+        await stack.enter_async_context(_running(jobs))
         yield node
 
 
@@ -138,14 +147,21 @@ class Job(Protocol):
         """Do it until cancelled. Rounds may fail; see `gateway.jobs.rounds`."""
 
 
-def _jobs(ledger: Ledger, counters: Counters, shards: Shards, watermarks: Watermarks) -> list[Job]:
+def _jobs(ledger: Ledger, counters: Counters, shards: Shards, metrics: Metrics) -> list[Job]:
     """Everything that happens by itself on a node. A new job is one line here."""
     carrier = Carrier(counters, ledger)
-    late = LateApplier(counters, ledger, carrier, publisher(ledger, counters))
+    publish = publisher(ledger, counters)
+    late = LateApplier(counters, ledger, carrier, publish)
+    reaper = Reaper(counters, shards, count=metrics.expired_holds)
+    tour = Reconciler(ledger, counters)
     return [
-        Endings(late, Reaper(counters, shards), shards),
+        Endings(late, reaper, shards),
         Sweeper(carrier, counters.shards),
-        watermarks,
+        Expiry(counters, ledger, carrier, shards, publish),
+        Renewal(ledger, publish),
+        Telling(counters, ledger, publish),
+        Alerts(ledger),
+        Reconciliation(tour, reconciled=metrics.reconciled, drift=metrics.drift),
         Partitions(ledger),
     ]
 

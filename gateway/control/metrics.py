@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.control.access import authorized, unauthenticated
+from gateway.control.node import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gateway.control.node import Node, Waiting
+    from prometheus_client import Metric
+
+    from gateway.control.node import Node
 
 PATH: Final = "/metrics"
 
@@ -46,13 +49,8 @@ class Metrics:
             "Holds that this node ended because their lease was over.",
             registry=self.registry,
         )
-        self._rebuilds = Counter(
-            "tollkeeper_rebuilds",
-            "Shards that this node closed, rebuilt and opened.",
-            registry=self.registry,
-        )
-        self.waiting = _WaitingCollector()
-        self.registry.register(self.waiting)
+        self.asked = _AskedCollector()
+        self.registry.register(self.asked)
         self._checks: set[str] = set()
 
     def reconciled(self, accounts: int) -> None:
@@ -69,33 +67,33 @@ class Metrics:
         """So many holds were ended for their lease."""
         self._expired.inc(holds)
 
-    def rebuilt(self, shards: int = 1) -> None:
-        """So many shards were rebuilt."""
-        self._rebuilds.inc(shards)
-
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return generate_latest(self.registry)
 
 
-class _WaitingCollector(Collector):
-    """What waits for Postgres or for Redis; no sample for what could not be asked."""
+class _AskedCollector(Collector):
+    """What is asked for at a scrape; no sample for what could not be."""
 
     def __init__(self) -> None:
-        self.now: Waiting | None = None
+        self.now = Figures(None, None, None)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """The samples of one scrape."""
-        now = self.now
         yield GaugeMetricFamily(
             "tollkeeper_late_settlements",
             "Calls that ended while Redis could not be asked, and are not charged there yet.",
-            value=now.late_settlements if now else None,
+            value=self.now.late_settlements,
         )
         yield GaugeMetricFamily(
             "tollkeeper_outbox_entries",
             "Settlements and changes in Redis that are not acknowledged by Postgres yet.",
-            value=now.outbox_entries if now else None,
+            value=self.now.outbox_entries,
+        )
+        yield CounterMetricFamily(
+            "tollkeeper_rebuilds",
+            "Rebuilds of lost shards that were begun, by any process of the deployment.",
+            value=self.now.rebuilds,
         )
 
 
@@ -107,7 +105,7 @@ def add_metrics(
     async def scrape(request: web.Request) -> web.Response:
         if not is_open and not authorized(request, admin_token):
             return unauthenticated()
-        metrics.waiting.now = await node.waiting()
+        metrics.asked.now = await node.figures()
         return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get(PATH, scrape)

@@ -20,11 +20,16 @@ class WorkerState:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """How much is on its way between Redis and Postgres; None where that could not be asked."""
+class Figures:
+    """What Redis and Postgres say of the whole deployment; None where they could not be asked.
+
+    `late_settlements` wait for Redis, `outbox_entries` for Postgres; `rebuilds` are all that there
+    ever were.
+    """
 
     late_settlements: int | None
     outbox_entries: int | None
+    rebuilds: int | None
 
 
 class Node(Protocol):
@@ -47,6 +52,6 @@ class Node(Protocol):
         """Whether Postgres answered just now, within a second."""
         ...
 
-    async def waiting(self) -> Waiting:
-        """What waits to be written or charged, asked within a second."""
+    async def figures(self) -> Figures:
+        """The deployment's figures, asked within a second."""
         ...

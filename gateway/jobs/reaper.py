@@ -20,6 +20,8 @@ from gateway.recovery.loss import loss_of
 from policies.decision import Settled, ShardLost, Voided
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.counters import Counters
 
 INTERVAL_S = 1.0
@@ -38,9 +40,17 @@ class LostShards(Protocol):
 class Reaper:
     """Ends overdue holds, shard by shard."""
 
-    def __init__(self, counters: Counters, lost_shards: LostShards) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        lost_shards: LostShards,
+        *,
+        count: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`count` is told how many holds were ended, whenever some were."""
         self._counters = counters
         self._lost_shards = lost_shards
+        self._count = count
 
     async def run(self) -> NoReturn:
         """Reap until cancelled."""
@@ -59,10 +69,11 @@ class Reaper:
                     ended += await self._reap_shard(shard)
             except CountersUnavailable as error:
                 failure = error
+        if ended:
+            self._count(ended)
+            log.warning("%d holds outlived their lease and were ended", ended)
         if failure is not None:
             raise failure
-        if ended:
-            log.warning("%d holds outlived their lease and were ended", ended)
         return ended
 
     async def _is_open(self, shard: int) -> bool:

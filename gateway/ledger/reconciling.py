@@ -168,6 +168,10 @@ class Reconciling(Database):
         """How many late settlements wait, of all shards."""
         return int(await self._session.value("late_settlement_count"))
 
+    async def rebuilds(self) -> int:
+        """How often shards were closed to be rebuilt, of all shards and times."""
+        return int(await self._session.value("shard_rebuilds"))
+
     async def made_lots(
         self, after: int, limit: int, *, look_back_ms: int, settled_ms: int
     ) -> list[MadeLot]:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.control.app import BODY_BYTES_MAX, build_app, serving
 from gateway.control.metrics import Metrics
-from gateway.control.node import Waiting, WorkerState
+from gateway.control.node import Figures, WorkerState
 from gateway.embedded.ports import free_port
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class SomeNode:
     async def postgres_answers(self) -> bool:
         return self.postgres
 
-    async def waiting(self) -> Waiting:
-        return Waiting(3 if self.postgres else None, 7 if self.redis else None)
+    async def figures(self) -> Figures:
+        known = self.postgres
+        return Figures(3 if known else None, 7 if self.redis else None, 1 if known else None)
 
 
 class Client:
@@ -130,7 +131,6 @@ async def test_200_metrics_count_what_the_jobs_did_and_what_waits() -> None:
     metrics.reconciled(40)
     metrics.reconciled(2)
     metrics.expired_holds(5)
-    metrics.rebuilt()
     metrics.drift({"redis_lot_sum": 2})
     async with served(SomeNode(), metrics=metrics) as client:
         status, figures = await client.figures()
@@ -152,6 +152,7 @@ async def test_200_metrics_say_nothing_of_what_could_not_be_asked() -> None:
     assert status == 200
     assert "\ntollkeeper_outbox_entries" not in figures
     assert "\ntollkeeper_late_settlements" not in figures
+    assert "\ntollkeeper_rebuilds_total" not in figures
 
 
 def test_drift_that_is_gone_goes_back_to_nought() -> None:
