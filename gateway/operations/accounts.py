@@ -12,7 +12,7 @@ from gateway.operations.publish import publish_account
 from policies.units import AMOUNT_MICROCREDITS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gateway.counters import Counters
     from gateway.ledger import Ledger
@@ -107,11 +107,12 @@ async def show_account(
     Raises: UsageError when there is no such account.
     """
     account = await find_account(ledger, platform_id, name)
+    grants = await ledger.grants(account.account_id)
     return AccountReport(
         account,
-        await ledger.grants(account.account_id),
+        grants,
         await ledger.keys(platform_id, account.account_id),
-        await _live_balance(counters, account.account_id),
+        await _live_balance(counters, account.account_id, grants),
     )
 
 
@@ -148,7 +149,9 @@ async def _find_plan(ledger: Ledger, platform_id: int, slug: str) -> Plan:
     return plans[slug]
 
 
-async def _live_balance(counters: Counters, account_id: int) -> LiveBalance | None:
+async def _live_balance(
+    counters: Counters, account_id: int, grants: Sequence[GrantRow]
+) -> LiveBalance | None:
     try:
         seen = await counters.inspect(counters.keys(account_id))
     except CountersUnavailable:
@@ -159,12 +162,16 @@ async def _live_balance(counters: Counters, account_id: int) -> LiveBalance | No
         sum(int(value) for name, value in seen.fields.items() if name.startswith(kind))
         for kind in ("h:", "s:")
     )
-    available = _available(seen.fields, now_ms())
+    credited = {grant.grant_id: grant.credited_microcredits for grant in grants}
+    available = _available(seen.fields, credited, now_ms())
     return LiveBalance(available, held, settled, int(seen.fields["running"]))
 
 
-def _available(fields: Mapping[str, str], moment_ms: int) -> int:
-    """What the lots have that may pay at a moment; a lot of overage counts as what it owes."""
+def _available(fields: Mapping[str, str], credited: Mapping[int, int], moment_ms: int) -> int:
+    """What the lots have that may pay at a moment; a lot of overage counts as what it owes.
+
+    Of that, Redis does not know what was refunded since.
+    """
     available = 0
     for token in fields["lots"].split():
         lot = token.removesuffix("o")
@@ -175,6 +182,7 @@ def _available(fields: Mapping[str, str], moment_ms: int) -> int:
             available += int(fields[f"a:{lot}"])
         else:
             available -= sum(int(fields[f"{kind}:{lot}"]) for kind in "hsw")
+            available += credited.get(int(lot), 0)
     return available
 
 
