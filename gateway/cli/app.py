@@ -10,6 +10,7 @@ from gateway.cli import (
     events,
     grants,
     keys,
+    rebuild,
     reconcile,
     servers,
     usage,
@@ -27,3 +28,4 @@ events.register(app)
 usage.register(app)
 audit.register(app)
 reconcile.register(app)
+rebuild.register(app)

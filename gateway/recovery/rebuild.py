@@ -29,12 +29,13 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from gateway.clock import now_ms
 from gateway.counters import CountersUnavailable
 from gateway.recovery.loss import is_healed
 from gateway.recovery.reports import LEASE_MS, REBUILD_CHANNEL
+from policies.decision import ShardLost
 from policies.rebuild import parse_hold, rebuild_account, session_holds
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
     from gateway.recovery.carry import Carrier
     from gateway.recovery.late import LateApplier
-    from policies.decision import ShardLost
     from policies.rebuild import Fields
 
 T = TypeVar("T")
@@ -142,6 +142,14 @@ class Rebuilder:
             else:
                 await self._refill(work)
         return Rebuilt(shard, work.epoch, len(work.loaded), len(work.holds), work.silent)
+
+    async def rebuild_anyway(self, shard: int) -> Rebuilt | None:
+        """Rebuild a shard because people ask for it; None: it was never used. Raises: as above."""
+        epoch, seq = await self._counters.meta(shard)
+        if not epoch and not await self._ledger.epoch_of(shard):
+            return None
+        kind: Literal["STALE", "REGRESSED"] = "REGRESSED" if epoch else "STALE"
+        return await self.rebuild(shard, ShardLost(kind, epoch, seq or 0))
 
     def _steps(self) -> tuple[Callable[[_Work], Awaitable[None]], ...]:
         """What happens to a closed shard, in this order."""
