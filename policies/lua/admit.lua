@@ -1,4 +1,4 @@
--- needs: lib/gate.lua lib/clock.lua lib/calendar.lua lib/limits.lua lib/allocate.lua
+-- needs: lib/gate.lua lib/clock.lua
 --
 -- Decide whether a call may run, and reserve what it may cost: all checks, then all writes, once
 -- per call id.
@@ -96,6 +96,7 @@ if rpmonth > 0 and not stored then
   local month_end = tonumber(account[9])
   count = tonumber(account[10])
   if month_end <= now_ms then
+-- needs: lib/calendar.lua
     month_end, count = month_end_ms(now_ms), 0
     new_month_end = month_end
   end
@@ -111,6 +112,7 @@ end
 -- Everything else that may refuse, for accounts, keys and routes that have it.
 local asked
 if (account[12] ~= '' or key_rules or #ARGV == 10) and not stored then
+-- needs: lib/calendar.lua lib/limits.lua
   local texts = {'A', account[12] or '', 'K' .. ARGV[4], key_rules or ''}
   if #ARGV == 10 and ARGV[9] ~= '' then
     texts[5], texts[6] = string.match(ARGV[9], '^(R%d+) (.*)$')
@@ -137,6 +139,7 @@ if tonumber(order) then -- one lot without overage is the common case, and half 
   end
   remaining = available
 elseif order ~= '' then
+-- needs: lib/allocate.lua
   available, held, remaining, allocation, writes = allocate(KEYS[2], order, amount, now_ms)
 end
 if stored then

@@ -4,7 +4,6 @@
 -- Returns the reply of the first that refuses; or nil and what to do if the call is admitted:
 -- {counted, account: field, value pairs to write, session: the same for its hash, rpm_limit,
 -- rpm_remaining: of the rate per minute with the fewest calls left, if there is one}.
--- One function around its parts, so that a call without rules does not pay for making them.
 local function check_rules(account_key, session_key, texts, amount, now_us, epoch, seq)
   local call, format = redis.call, string.format
   local now_ms = (now_us - now_us % 1000) / 1000
