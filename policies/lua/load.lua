@@ -16,8 +16,8 @@
 --         so far; counters '<scope>.<kind>'
 -- Result, always starting with {status, epoch, seq}:
 --   OK
---   KEPT       the account is loaded; of what is given only keys and counters are added that it does
---              not know
+--   KEPT       the account is loaded; of what is given only keys and counters are added that it
+--              does not know
 --   LOAD       the account was amended or credited after `seq`, so that what was read may be too
 --              old: read Postgres again
 --   BUSY       force, but calls are running whose holds would be lost

@@ -41,8 +41,8 @@ if not text then return {'GONE', epoch, seq} end
 local now_us = clock_us()
 local now_ms = (now_us - now_us % 1000) / 1000
 
--- The common case, at half the work of lib/holds.lua: one lot holds it all, it is the account's only
--- one, and no cap counts the call.
+-- The common case, at half the work of lib/holds.lua: one lot holds it all, it is the account's
+-- only one, and no cap counts the call.
 local account_id, admitted_ms, held, id, part, context =
   string.match(text, '^h|(%d+)|(%d+)|(%d+)|%d+|[^|]*||(%d+):(%d+)|(.*)$')
 if id then
@@ -61,8 +61,8 @@ if id then
     call('HSET', KEYS[2], 'running', format('%d', math.max(account[1] - 1, 0)),
       available_field, format('%d', available), held_field, format('%d', account[4] - part),
       settled_field, format('%d', account[5] + owed))
-    local outbox_id = call('XADD', KEYS[5], '*', 'v', ARGV[1] .. '|' .. context .. '|' .. held .. '|'
-      .. admitted_ms .. '|' .. now .. '|' .. charged .. '|0|' .. postings .. '|' .. ARGV[5])
+    local outbox_id = call('XADD', KEYS[5], '*', 'v', ARGV[1] .. '|' .. context .. '|' .. held
+      .. '|' .. admitted_ms .. '|' .. now .. '|' .. charged .. '|0|' .. postings .. '|' .. ARGV[5])
     call('HSET', KEYS[3], ARGV[1], 's|' .. outbox_id)
     return {'OK', epoch, next_seq(KEYS[1], seq), owed, 0, remaining, postings, outbox_id, now_ms,
       tonumber(admitted_ms)}

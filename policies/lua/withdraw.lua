@@ -17,7 +17,7 @@
 --       7 call id ('': none)
 --       8 owner 'platform,account'
 -- Result, always starting with {status, epoch, seq}:
---   OK         taken, remaining (microcredits), postings, outbox id ('' if there was nothing to take)
+--   OK         taken, remaining (microcredits), postings, outbox id ('' if nothing was there)
 --   LOAD       the account is not here: read Postgres, then run `load`
 --   STALE, REGRESSED, CLOSED   as in admit; but a closed shard answers who names its epoch
 -- Outbox entry, one field c: change id|kind|owner|now_ms|call id|postings. In holds the change id
@@ -71,7 +71,7 @@ end
 if taken == 0 then return {'OK', epoch, seq, 0, remaining_of(lots), '', ''} end
 local text = table.concat(postings, ' ')
 call('HSET', KEYS[2], unpack(writes))
-local outbox_id = call('XADD', KEYS[4], '*', 'c', format('%s|%s|%s|%d|%s|%s', ARGV[3], kind, ARGV[8],
-  now_ms, ARGV[7], text))
+local outbox_id = call('XADD', KEYS[4], '*', 'c',
+  format('%s|%s|%s|%d|%s|%s', ARGV[3], kind, ARGV[8], now_ms, ARGV[7], text))
 call('HSET', KEYS[3], ARGV[3], 'c|' .. outbox_id)
 return {'OK', epoch, next_seq(KEYS[1], seq, closed), taken, remaining_of(lots), text, outbox_id}

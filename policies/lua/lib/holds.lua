@@ -66,8 +66,8 @@ end
 
 -- end_hold(call id, text of a live hold, microcredits owed, result, mark, epoch, seq, now_ms,
 -- closed, absent): ends the hold, writes the outbox entry, replies. The mark is 's', or 'x' for a
--- hold that has run out. With `absent` there is no such hold in the shard: its text only tells whose
--- call it was. KEYS are those of settle.lua.
+-- hold that has run out. With `absent` there is no such hold in the shard: its text only tells
+-- whose call it was. KEYS are those of settle.lua.
 local function end_hold(call_id, text, owed, result, mark, epoch, seq, now_ms, closed, absent)
   local call, format = redis.call, string.format
   local account_id, admitted_ms, held, _, _, counted, allocation, context =

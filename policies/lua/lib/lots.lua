@@ -1,6 +1,6 @@
 -- read_lots(account key, burn-down order, allocation of a hold, now_ms): the account's lots in
--- burn-down order, each {id, token, available, held, settled, withdrawn, overage, spendable}; and by
--- grant id, these and the ones that only the hold names. A grant that the account does not know
+-- burn-down order, each {id, token, available, held, settled, withdrawn, overage, spendable}; and
+-- by grant id, these and the ones that only the hold names. A grant that the account does not know
 -- (any more) is left out. A token is the id as texts carry it, '99o' for a lot of overage.
 local function read_lots(account_key, order, allocation, now_ms)
   local tokens, fields, known = {}, {}, {}
