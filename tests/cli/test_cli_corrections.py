@@ -1,0 +1,192 @@
+"""Commands that correct: calls refunded, grants adjusted, keys limited, plans changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest_asyncio
+
+from tests.support.deployment import CREDIT, Caller, Deployment, running_deployment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.cli.conftest import CommandLine
+
+PLANS = """
+[platform]
+slug = "demo"
+
+[[plans]]
+slug = "free"
+credits = "7"
+low_credits = "2"
+
+[[plans]]
+slug = "pro"
+credits = "50"
+requests_per_second = 5
+burst = 9
+overage = "bill"
+overage_cap = "20"
+rollover = "all"
+[plans.caps]
+day = "30"
+"""
+
+
+@pytest_asyncio.fixture
+async def deployment(clean_redis_url: str, postgres_url: str) -> AsyncIterator[Deployment]:
+    async with running_deployment(clean_redis_url, postgres_url) as running:
+        yield running
+
+
+async def called(deployment: Deployment, *amounts: int) -> tuple[Caller, list[str]]:
+    """alice with 100 credits, and the ids of her settled calls."""
+    caller = await deployment.caller("alice")
+    calls = [await deployment.call(caller, amount * CREDIT) for amount in amounts]
+    await deployment.carry()
+    return caller, calls
+
+
+async def manual_grant(cli: CommandLine) -> dict[str, Any]:
+    """What alice began with."""
+    grants: list[dict[str, Any]] = (await cli.json("grants", "list", "alice"))["grants"]
+    return next(grant for grant in grants if grant["source"] == "manual")
+
+
+async def test_a_call_is_listed_shown_and_refunded_once(
+    cli: CommandLine, deployment: Deployment
+) -> None:
+    _, (first, second) = await called(deployment, 3, 4)
+    calls = (await cli.json("calls", "list", "alice"))["calls"]
+    assert [(call["id"], call["charged"]) for call in calls] == [(second, "4"), (first, "3")]
+    assert len((await cli.json("calls", "list", "alice", "--limit", "1"))["calls"]) == 1
+    refund = await cli.json("calls", "refund", second, "--note", "Wrong answer")
+    assert refund["refund"] == {
+        "restored": "4",
+        "granted": "0",
+        "forfeited": "0",
+        "grant": None,
+    }
+    shown = await cli.json("calls", "show", second)
+    assert shown["call"]["account"] == "alice"
+    assert shown["call"]["charged"] == "4"
+    assert [(entry["kind"], entry["credits"], entry["note"]) for entry in shown["entries"]] == [
+        ("settle", "-4", ""),
+        ("refund", "4", "Wrong answer"),
+    ]
+    again = await cli("calls", "refund", second)
+    assert (again.code, again.err) == (2, f"tollkeeper: call {second} is refunded already\n")
+    people = await cli("calls", "show", second)
+    assert "Held 4, charged 4 credits." in people.out
+    assert "Wrong answer" in people.out
+    assert "Given back: 3 credits" in (await cli("calls", "refund", first)).out
+    grant = await manual_grant(cli)
+    assert (grant["settled"], grant["credited"], grant["left"]) == ("7", "7", "100")
+
+
+async def test_a_grant_is_adjusted_both_ways_and_revoked(
+    cli: CommandLine, deployment: Deployment
+) -> None:
+    await called(deployment, 10)
+    number = str((await manual_grant(cli))["id"])
+    added = await cli.json("grants", "adjust", number, "--add", "5", "--note", "Was late")
+    assert (added["adjusted"], added["grant"]["credited"]) == ("5", "5")
+    taken = await cli.json("grants", "adjust", number, "--take", "1000")
+    assert taken["adjusted"] == "-95"
+    assert (taken["grant"]["revoked"], taken["grant"]["left"]) == ("95", "0")
+    assert "5.5 credits more" in (await cli("grants", "adjust", number, "--add", "5.5")).out
+    assert "Taken 0.5 credits" in (await cli("grants", "adjust", number, "--take", "0.5")).out
+    for words in ((), ("--add", "1", "--take", "1"), ("--add", "0"), ("--take", "x")):
+        assert (await cli("grants", "adjust", number, *words)).code == 2
+    revoked = await cli("grants", "revoke", number)
+    assert "is revoked, with 5 credits left in it" in revoked.out
+    again = await cli.json("grants", "revoke", number)
+    assert again["revoked"] == "0"
+    assert again["grant"]["revoked_at"]
+    assert (await cli("grants", "revoke", "99")).code == 2
+    assert (await cli.json("audit"))["clean"]
+
+
+async def test_a_keys_limits_are_set_shown_and_taken_away(cli: CommandLine) -> None:
+    await cli.json("apply")
+    await cli.json("accounts", "create", "alice")
+    bounds = ("--rps", "5", "--burst", "9", "--cap-day", "2.5", "--cap-session", "1")
+    number = str((await cli.json("keys", "create", "alice", *bounds))["key"]["id"])
+    (key,) = (await cli.json("keys", "list"))["keys"]
+    assert key["limits"] == {"requests_per_second": 5, "burst": 9}
+    assert key["caps"] == {"day": "2.5", "session": "1"}
+    assert "5/s, burst 9, 2.5 credits/day" in (await cli("keys", "list")).out
+    changed = await cli("keys", "limit", number, "--cap-day", "0", "--rpm", "60")
+    assert "has 5/s, 60/min, burst 9, 1 credits/session." in changed.out
+    nothing = ["--rps", "0", "--rpm", "0", "--burst", "0", "--cap-session", "0"]
+    cleared = await cli("keys", "limit", number, *nothing)
+    assert "has no limits of its own" in cleared.out
+    for words in ((), ("--burst", "5"), ("--cap-day", "five"), ("--rps", "-1")):
+        answer = await cli("keys", "limit", number, *words)
+        assert answer.code == 2, words
+        assert answer.err
+
+
+async def test_an_account_changes_its_plan_and_each_period_has_overage_of_its_own(
+    cli: CommandLine, deployment: Deployment
+) -> None:
+    cli.config.write_text(cli.config.read_text().partition("[platform]")[0] + PLANS)
+    await cli.json("apply")
+    await called(deployment)
+    answer = await cli.json("accounts", "set-plan", "alice", "pro")
+    assert answer["account"]["plan"] == "pro"
+    assert "is on plan pro" in (await cli("accounts", "set-plan", "alice", "pro")).out
+    assert (await cli("accounts", "set-plan", "alice", "prop")).code == 2
+    (plan,) = (p for p in (await cli.json("plans", "list"))["plans"] if p["slug"] == "pro")
+    assert (plan["overage_cap"], plan["rollover"]) == ("20", "all")
+    assert plan["caps"] == {"day": "30"}
+    assert "5/s, burst 9, 30 credits/day" in (await cli("plans", "list")).out
+    await cli.json("accounts", "set-plan", "alice", "free")
+    await cli.json("accounts", "set-plan", "alice", "pro")
+    shown = await cli.json("accounts", "show", "alice")
+    overage = [grant for grant in shown["grants"] if grant["source"] == "overage"]
+    assert [(grant["granted"], grant["overage_cap"]) for grant in overage] == [("0", "20")] * 2
+
+
+async def test_debts_are_shown_as_debts(cli: CommandLine, deployment: Deployment) -> None:
+    plans = PLANS.replace('day = "30"', 'day = "900"')
+    cli.config.write_text(cli.config.read_text().partition("[platform]")[0] + plans)
+    await cli.json("apply")
+    caller, _ = await called(deployment, 40)
+    await cli.json("accounts", "set-plan", "alice", "pro")
+    number = str((await manual_grant(cli))["id"])
+    await cli.json("grants", "revoke", number)
+    await deployment.call(caller, 45 * CREDIT)
+    await deployment.call(caller, 10 * CREDIT)
+    await deployment.carry()
+    shown = await cli.json("accounts", "show", "alice")
+    assert shown["live"]["available"] == "-5"
+    assert shown["grants"][-1]["left"] == "-5"
+    (row,) = (await cli.json("accounts", "list"))["accounts"]
+    assert row["left"] == "-5"
+    assert "Now 5 credits owed, 0 held" in (await cli("accounts", "show", "alice")).out
+
+
+async def test_events_say_what_was_crossed(cli: CommandLine, deployment: Deployment) -> None:
+    cli.config.write_text(cli.config.read_text().partition("[platform]")[0] + PLANS)
+    await cli.json("apply")
+    assert (await cli.json("accounts", "create", "bob", "--plan", "free"))["account"]["plan"]
+    assert "There are no events yet." in (await cli("events", "bob")).out
+    caller, _ = await called(deployment)
+    await cli.json("accounts", "set-plan", "alice", "free")
+    await cli.json("grants", "revoke", str((await manual_grant(cli))["id"]))
+    await deployment.call(caller, 6 * CREDIT)
+    await deployment.carry()
+    await deployment.ledger.detect_thresholds()
+    await deployment.ledger.detect_low_credits()
+    events = (await cli.json("events", "alice"))["events"]
+    assert [(event["kind"], event["detail"].get("percent")) for event in events] == [
+        ("threshold", 70),
+        ("low_credits", None),
+    ]
+    assert events[1]["detail"] == {"available": "1", "mark": "2"}
+    people = (await cli("events", "alice")).out
+    assert "70 % of this period's 7 credits are used" in people
+    assert "1 credits left, fewer than 2" in people
