@@ -14,7 +14,7 @@
 -- Result, always starting with {status, epoch, seq}:
 --   OK         the ids of calls that have no hold (any more)
 --   STALE, REGRESSED, CLOSED   as in admit
--- Repeating it does no harm. A stage never goes back.
+-- Repeating it does no harm. A stage never goes back. Works at maxmemory.
 --
 -- Example: EVALSHA ... 3 tk:{s012}:meta tk:{s012}:holds tk:{s012}:leases
 --            3 42 30000 0190...ab 1 350000 token=250
@@ -51,8 +51,9 @@ for n, id in ipairs(ids) do
     missing[#missing + 1] = id
   end
 end
-if #holds > 0 then call('HSET', KEYS[2], unpack(holds)) end
 if #leases > 0 then
+  call('ZREM', KEYS[3], '') -- of nothing, and first: see end_hold; maxmemory must not end calls
+  if #holds > 0 then call('HSET', KEYS[2], unpack(holds)) end
   -- The greater score: a mark that is still under way must not take a lease back.
   call('ZADD', KEYS[3], 'XX', 'GT', unpack(leases))
   seq = next_seq(KEYS[1], seq)

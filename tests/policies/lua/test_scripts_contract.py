@@ -263,6 +263,14 @@ def test_at_maxmemory_running_calls_still_end(full_memory: LuaShard) -> None:
     assert lot(full_memory) == [85, 0, 15, 0]
 
 
+def test_at_maxmemory_running_calls_keep_their_leases(full_memory: LuaShard) -> None:
+    calls = ("1" * 32, 1, 3, "token=1", "2" * 32, 0, "", "")
+    assert full_memory.run("extend", 0, 0, 0, 90_000, *calls)[0] == "OK"
+    state = full_memory.state((7,))
+    assert state["leases"]["1" * 32] == 2 * (NOW_MS + 91_000) + 1
+    assert state["holds"]["1" * 32].split("|")[4:6] == ["3", "token=1"]
+
+
 @pytest.mark.parametrize("script", ["admit", "load", "amend", "credit", "withdraw", "close"])
 def test_at_maxmemory_nothing_new_starts_and_nothing_is_half_written(
     full_memory: LuaShard, script: str
