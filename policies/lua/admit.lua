@@ -111,11 +111,12 @@ end
 
 -- Everything else that may refuse, for accounts, keys and routes that have it.
 local asked
-if (account[12] ~= '' or key_rules or #ARGV == 10) and not stored then
+local route_rules = ARGV[9] or ''
+if (account[12] ~= '' or key_rules or route_rules ~= '') and not stored then
 -- needs: lib/calendar.lua lib/limits.lua
   local texts = {'A', account[12] or '', 'K' .. ARGV[4], key_rules or ''}
-  if #ARGV == 10 and ARGV[9] ~= '' then
-    texts[5], texts[6] = string.match(ARGV[9], '^(R%d+) (.*)$')
+  if route_rules ~= '' then
+    texts[5], texts[6] = string.match(route_rules, '^(R%d+) (.*)$')
     assert(texts[6], "a route's rules must begin with its scope")
   end
   refusal, asked = check_rules(KEYS[2], KEYS[5], texts, amount, now_us, epoch, seq)
