@@ -11,7 +11,7 @@
 --
 -- Example: EVALSHA ... 3 tk:{s012}:a:7 tk:{s012}:holds tk:{s012}:meta
 --   -> {3, 45, {'epoch', '3', 'a:12', '997500000', ...},
---       {'0190...ab', 'h|7|1790000000123|2500000|100000|12:2500000|1,7,5,2,9'}}
+--       {'0190...ab', 'h|7|1790000000123|2500000|100000|||12:2500000|1,7,5,2,9,'}}
 assert(#KEYS == 3 and #ARGV == 0, 'inspect takes 3 KEYS and no ARGV')
 local call = redis.call
 local meta = call('HMGET', KEYS[3], 'epoch', 'seq')
