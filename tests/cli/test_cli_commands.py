@@ -53,6 +53,8 @@ def test_the_contract_names_these_commands() -> None:
         *("keys create", "keys list", "keys revoke", "keys rotate"),
         *("accounts create", "accounts list", "accounts show"),
         *("accounts suspend", "accounts resume"),
+        *("accounts set-plan", "keys limit", "grants adjust", "grants revoke", "events"),
+        *("calls list", "calls show", "calls refund", "rebuild", "reconcile"),
         *("grants add", "grants list", "routes list", "plans list"),
     }
 
