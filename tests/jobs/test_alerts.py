@@ -52,14 +52,29 @@ async def test_a_new_period_begins_without_crossings(calendar: Calendar) -> None
     caller = await calendar.caller("none")
     alerts = Alerts(calendar.ledger)
     await spend(calendar, caller, 75 * CREDIT)
-    assert len(await alerts.detect()) == 1
     await calendar.end_period(caller)
+    assert len(await alerts.detect()) == 1
     await calendar.renewal().renew()
     await calendar.expiry().expire()
     assert await alerts.detect() == []
     await spend(calendar, caller, 75 * CREDIT)
     (event,) = await alerts.detect()
     assert event.detail["percent"] == 70
+
+
+async def test_a_crossing_is_recorded_also_if_its_calls_settle_after_the_period(
+    calendar: Calendar,
+) -> None:
+    caller = await calendar.caller("none")
+    running = await calendar.deployment.hold(caller, 75 * CREDIT)
+    end_ms = await calendar.end_period(caller)
+    await calendar.renewal().renew()
+    assert await Alerts(calendar.ledger).detect() == []
+    await calendar.deployment.settle(caller, running, 75 * CREDIT)
+    await calendar.deployment.carry()
+    (event,) = await Alerts(calendar.ledger).detect()
+    assert (event.detail["percent"], event.detail["period_end_ms"]) == (70, end_ms)
+    assert await Alerts(calendar.ledger).detect() == []
 
 
 async def test_what_is_given_ahead_does_not_hide_a_crossing_of_this_period(

@@ -1,5 +1,4 @@
--- Lots of many accounts, spent ones included, to hold against Redis. A revoked lot ends when it was
--- revoked, as Redis was told.
+-- Lots of many accounts, spent ones included, to hold against Redis.
 SELECT
     id AS grant_id,
     account_id,
@@ -10,6 +9,6 @@ SELECT
     expired_microcredits,
     revoked_microcredits,
     to_ms(effective_at) AS effective_ms,
-    coalesce(to_ms(least(expires_at, revoked_at)), 0) AS expires_ms
+    coalesce(to_ms(expires_at), 0) AS expires_ms
 FROM grants
 WHERE account_id = ANY ($1::bigint[])
