@@ -1,0 +1,226 @@
+"""Redis is loaded with rules, and with what quotas, caps and sessions have counted until now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from gateway.counters import Counters
+from policies.catalog import Caps, Limits, Plan, Platform, Price, QuotaWindow, Route
+from policies.limits import DAY_MS, month_end_ms
+from policies.periods import months_after_ms
+from tests.support.settlements import account_with_grants, ledger_change, settlement
+
+if TYPE_CHECKING:
+    from gateway.ledger import Ledger
+    from gateway.ledger.seeds import State
+    from policies.settlement import Settlement
+
+HOUR_MS = 3_600_000
+CAPPED = Plan(
+    "capped",
+    1_000_000,
+    requests_per_minute=60,
+    requests_per_month=500,
+    concurrency=7,
+    requests_per_second=5,
+    quota_window=QuotaWindow.BILLING,
+    caps=Caps(day=100, month=2_000, total=30_000, session=40),
+)
+CHAT = Route("chat", (), "/chat", "http://a:1", Price())
+LIMITED = replace(
+    CHAT,
+    name="limited",
+    pattern="/limited",
+    limits=Limits(requests_per_month=9),
+    caps=Caps(day=8, total=7),
+)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def state_of(ledger: Ledger, account_id: int) -> State:
+    state = await ledger.account_state(account_id)
+    assert state is not None
+    return state
+
+
+async def add_key(ledger: Ledger, account_id: int, caps: Caps) -> int:
+    key_id = await ledger.create_key(
+        account_id,
+        name="ci",
+        prefix="tk_dev_ab",
+        last4="wxyz",
+        pepper_version=1,
+        digest=b"one",
+        limits=Limits(concurrency=2, requests_per_month=3),
+        caps=caps,
+    )
+    assert key_id is not None
+    return key_id
+
+
+async def test_rules_and_counters_are_those_of_the_account_its_keys_and_routes(
+    ledger: Ledger, postgres_url: str
+) -> None:
+    report = await ledger.apply_catalog(Platform("demo"), (CAPPED,), (CHAT, LIMITED))
+    routes = {row.route.name: row.route.id for row in await ledger.routes(report.platform_id)}
+    account_id = await ledger.create_account(report.platform_id, "alice", "capped")
+    assert account_id is not None
+    key_id = await add_key(ledger, account_id, Caps(day=50))
+    (lot,) = await ledger.grants(account_id)
+    moment_ms = now_ms()
+    ago = {"today": 0, "this month": DAY_MS, "before": 40 * DAY_MS}
+    mine = {"platform_id": report.platform_id, "account_id": account_id}
+    for number, (route, key, back_ms) in enumerate(
+        [
+            (routes["chat"], key_id, ago["today"]),
+            (routes["limited"], 99, ago["today"]),
+            (routes["limited"], key_id, ago["before"]),
+        ]
+    ):
+        call = settlement(((lot.grant_id, 10**number),), route_id=route, key_id=key, **mine)
+        await ledger.record_settlements([call._replace(settled_ms=moment_ms - back_ms)])
+
+    state = await state_of(ledger, account_id)
+
+    day = moment_ms - moment_ms % DAY_MS + DAY_MS
+    month = month_end_ms(moment_ms)
+    end, after = lot.expires_ms, months_after_ms(lot.effective_ms, 2)
+    assert (state["rpm"], state["rpmonth"], state["conc"], state["count"]) == (60, 0, 7, 0)
+    assert state["rules"] == f"rs:5 qp:500 cd:100 cm:2000 ct:30000 cs:40 pw:{end}:{after}"
+    assert state[f"k:{key_id}"] == "0 qm:3 cc:2 cd:50"
+    counters = {name: value for name, value in state.items() if "." in name}
+    assert counters == {
+        "A.qp": f"{end}:2",
+        "A.cd": f"{day}:11",
+        "A.cm": f"{month}:11",
+        "A.ct": "0:111",
+        f"K{key_id}.qm": f"{month}:1",
+        f"K{key_id}.cd": f"{day}:1",
+        f"R{routes['limited']}.qm": f"{month}:1",
+        f"R{routes['limited']}.cd": f"{day}:10",
+        f"R{routes['limited']}.ct": "0:110",
+    }
+    (found,) = (await ledger.account_states([account_id, 404])).items()
+    assert found == (account_id, state)
+
+
+async def test_a_period_that_is_over_and_not_renewed_counts_in_the_next_ones_window(
+    ledger: Ledger, postgres_url: str
+) -> None:
+    report = await ledger.apply_catalog(Platform("demo"), (CAPPED,), ())
+    account_id = await ledger.create_account(report.platform_id, "alice", "capped")
+    assert account_id is not None
+    mine = {"platform_id": report.platform_id, "account_id": account_id}
+    end_ms = now_ms() - 2 * HOUR_MS
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(
+        "UPDATE accounts SET period_end_at = from_ms($1), period_anchor_at = from_ms($1),"
+        " period_start_at = from_ms($1) - interval '30 days'",
+        end_ms,
+    )
+    await connection.close()
+    for back_ms in (HOUR_MS // 2, 4 * HOUR_MS):
+        call = settlement((), **mine)
+        await ledger.record_settlements([call._replace(settled_ms=now_ms() - back_ms)])
+
+    state = await state_of(ledger, account_id)
+
+    assert str(state["rules"]).endswith(f"pw:{end_ms}:{months_after_ms(end_ms, 1)}")
+    assert state["A.qp"] == f"{months_after_ms(end_ms, 1)}:1"
+
+
+async def test_redis_takes_what_postgres_says(ledger: Ledger, clean_redis_url: str) -> None:
+    report = await ledger.apply_catalog(Platform("demo"), (CAPPED,), (CHAT, LIMITED))
+    account_id = await ledger.create_account(report.platform_id, "alice", "capped")
+    assert account_id is not None
+    await add_key(ledger, account_id, Caps(day=50))
+    await ledger.add_grant(account_id, 5, source="overage", priority=1_000_000)
+    async with Counters(clean_redis_url, shards=4) as counters:
+        keys = counters.keys(account_id)
+        epoch = await ledger.next_epoch(keys.shard)
+        await counters.close_shard(keys.shard, epoch, 0)
+        await counters.open_shard(keys.shard, epoch)
+        state = await state_of(ledger, account_id)
+        assert await counters.load(keys, state)
+        fields = (await counters.inspect(keys)).fields
+    told = {name: str(value) for name, value in state.items() if name not in ("month", "count")}
+    assert told.items() <= fields.items()
+
+
+async def test_withdrawn_and_credited_credits_leave_what_is_available(ledger: Ledger) -> None:
+    platform_id, account_id, (grant,) = await account_with_grants(ledger, 1_000)
+    mine = {"platform_id": platform_id, "account_id": account_id}
+    await ledger.record_settlements([settlement(((grant, 100),), **mine)])
+    await ledger.record_changes(
+        [ledger_change(kind, (grant, 10), **mine) for kind in ("expire", "adjust", "late")]
+    )
+    await ledger.credit_grant(grant, 7, "")
+
+    state = await state_of(ledger, account_id)
+
+    assert [state[f"{kind}:{grant}"] for kind in "asw"] == [1_007 - 110 - 20, 110, 20]
+
+
+async def test_many_accounts_are_read_as_of_one_instant(ledger: Ledger) -> None:
+    platform_id, alice, (grant,) = await account_with_grants(ledger, 100)
+    _, bob, _ = await account_with_grants(ledger, 50, name="bob")
+    other, carol, _ = await account_with_grants(ledger, 9, slug="other", name="carol")
+
+    states = await ledger.account_states([alice, bob, carol, 404])
+
+    assert {account: state["lots"] != "" for account, state in states.items()} == {
+        alice: True,
+        bob: True,
+        carol: True,
+    }
+    assert states[alice] == await ledger.account_state(alice)
+    assert states[alice][f"a:{grant}"] == 100
+    assert (await ledger.account_states([])) == {}
+    assert platform_id != other
+
+
+async def test_sessions_have_spent_what_was_settled_since_they_began(ledger: Ledger) -> None:
+    moment_ms = now_ms()
+
+    def call(session: str, amount: int, hours_ago: int, key_id: int = 5) -> None:
+        admitted_ms = moment_ms - hours_ago * HOUR_MS
+        plain = settlement(((1, amount),), session=session, key_id=key_id)
+        calls.append(plain._replace(admitted_ms=admitted_ms, settled_ms=admitted_ms + 5))
+
+    calls: list[Settlement] = []
+    call("steady", 1, 50)
+    call("steady", 10, 30)
+    call("steady", 100, 10, key_id=6)
+    call("begun anew", 1_000, 60)
+    call("begun anew", 3, 5)
+    call("forgotten", 7, 30)
+    call("", 9, 1)
+    await ledger.record_settlements(calls)
+
+    spent = await ledger.session_spend(moment_ms - 24 * HOUR_MS)
+
+    assert sorted(spent) == [
+        (1, "begun anew", 5, 3),
+        (1, "steady", 5, 11),
+        (1, "steady", 6, 100),
+    ]
+
+
+async def test_a_keys_limits_are_changed_and_listed(ledger: Ledger) -> None:
+    platform_id, account_id, _ = await account_with_grants(ledger)
+    key_id = await add_key(ledger, account_id, Caps(day=50))
+    limits, caps = Limits(requests_per_second=1, burst=4), Caps(total=9)
+
+    assert await ledger.set_key_limits(platform_id, key_id, limits, caps) == account_id
+    assert await ledger.set_key_limits(platform_id + 1, key_id, limits, caps) is None
+
+    (row,) = await ledger.keys(platform_id)
+    assert (row.limits, row.caps) == (limits, caps)
+    assert (await state_of(ledger, account_id))[f"k:{key_id}"] == "0 rs:1:4 ct:9"
