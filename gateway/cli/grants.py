@@ -19,6 +19,7 @@ from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk
 from gateway.clock import now_ms
 from gateway.operations.amounts import parse_amount
+from gateway.operations.errors import UsageError
 from gateway.operations.moments import parse_moment_ms
 from policies.units import format_credits
 
@@ -88,7 +89,6 @@ def adjust(
     """Add credits to a grant, or take some that are available. Each call does it again."""
 
     async def work() -> "tuple[OwnedGrant, int]":
-        from gateway.operations.errors import UsageError
         from gateway.operations.grants import adjust_grant, find_grant
 
         if bool(add) == bool(take):

@@ -19,6 +19,7 @@ from gateway.cli.output import Column, print_json, print_rows, say
 from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk, read_key_maker
 from gateway.clock import now_ms
+from gateway.operations.errors import UsageError
 from gateway.operations.moments import format_moment, parse_moment_ms
 from policies.catalog import Caps, Limits
 
@@ -79,7 +80,6 @@ def limit(common: Common, bounds: Bounds, key: KeyArgument) -> None:
     """Change limits and caps of a key, from its very next call; 0 takes one away."""
 
     async def work() -> "KeyListRow":
-        from gateway.operations.errors import UsageError
         from gateway.operations.keys import find_key, limit_key
 
         changes = bounds.changes()

@@ -45,32 +45,6 @@ async def add_grant(
 
     Raises: UsageError for values out of range; NotToldError when Redis could not be told.
     """
-    grant_id = await insert_grant(
-        ledger,
-        account,
-        microcredits,
-        source=source,
-        effective_ms=effective_ms,
-        expires_ms=expires_ms,
-        priority=priority,
-        note=note,
-    )
-    await publish_account(ledger, counters, account.account_id, account.name)
-    return grant_id
-
-
-async def insert_grant(
-    ledger: Ledger,
-    account: AccountRow,
-    microcredits: int,
-    *,
-    source: str,
-    effective_ms: int = 0,
-    expires_ms: int = 0,
-    priority: int = PRIORITY_DEFAULT,
-    note: str = "",
-) -> int:
-    """As `add_grant`, without telling Redis: for an account that no call can have used yet."""
     if source not in SOURCES:
         raise UsageError(f'"{source}" is no source of grants: use one of {", ".join(SOURCES)}')
     if not 0 < microcredits <= AMOUNT_MICROCREDITS_MAX:
@@ -92,6 +66,7 @@ async def insert_grant(
         raise UsageError("a grant must expire after it takes effect") from None
     if grant_id is None:
         raise UsageError(f'the account "{account.name}" is gone')
+    await publish_account(ledger, counters, account.account_id, account.name)
     return grant_id
 
 

@@ -62,7 +62,8 @@ async def withdraw(
         match answer:
             case ShardLost():
                 raise NotTakenError(
-                    f'the counters of "{account.name}" are being rebuilt: try again in a moment'
+                    f'the counters of "{account.name}" are being rebuilt, or were never used: '
+                    'try again in a moment, or run "tollkeeper rebuild"'
                 )
             case Withdrawn():
                 await _carry(ledger, counters, keys.shard, answer)
