@@ -71,9 +71,6 @@ class Settling(Protocol):
     async def void(self, hold: Hold) -> None:
         """Give everything back."""
 
-    def void_later(self, hold: Hold) -> None:
-        """The same once Redis answers."""
-
 
 class Tools(NamedTuple):
     """What every exchange of a worker uses."""
@@ -134,7 +131,7 @@ class Exchange:
         except (*_UPLOAD_ERRORS, UpstreamError) as exc:
             await self._failed(exc)
         except CountersUnavailable:
-            self._not_sent()
+            await self._not_sent()
         except Exception:
             # A mistake of ours: the hold must not wait for its lease. Harmless if it had ended.
             await self._finish(Ending.UNKNOWN)
@@ -186,11 +183,13 @@ class Exchange:
             sending=partial(self.tools.mark, self),
         )
 
-    def _not_sent(self) -> None:
-        """Refuse a call that could not be marked as sent on: its hold goes as soon as it can."""
-        self.tools.settler.void_later(self.hold)
+    async def _not_sent(self) -> None:
+        """Refuse a call that could not be marked as sent on, and undo its hold."""
+        self.call.interruptible = False
+        self.stage = HELD
         refusal = errors.unavailable("Credits can't be reserved at the moment.")
         answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id)
+        await self.tools.settler.void(self.hold)
 
     async def _answer_whole(self, answer: Answer, body: bytes) -> None:
         """Answer with what is here complete.
@@ -343,6 +342,8 @@ class Exchange:
         call = self.call
         call.interruptible = False
         ending = Ending.CLIENT_DISCONNECT if call.gone else Ending.UNKNOWN
+        if not sent:
+            self.stage = HELD
         end = self._settle(ending) if sent else self.tools.settler.void(self.hold)
         if call.gone:
             call.uncancel()

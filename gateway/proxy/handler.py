@@ -150,7 +150,8 @@ class Proxy:
                     principal.usable_until_ms = 0
                 return refusal_of(latest, platform.upgrade_url)
             decision = latest
-        hold = Hold(call_id, principal, offer, decision, head.session.decode())
+        session = head.session.decode() if head.session else ""
+        hold = Hold(call_id, principal, offer, decision, session)
         exchange = self._calls[call_id] = Exchange(call, head, hold, self._tools)
         await exchange.run(body)
         return None

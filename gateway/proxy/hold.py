@@ -96,7 +96,7 @@ def settlement_of(  # noqa: PLR0917 - for every call: no bag is made of what is 
         ending,
         status,
         units,
-        with_overage(flags, postings),
+        with_overage(flags, postings) if "o" in postings else flags,
         session,
         offer.ceiling,
         outcome.charged,

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from policies.catalog import Ending
     from policies.decision import Settling
 
+# A rebuild takes seconds when a worker does not report; each attempt waits for some.
+VOID_ATTEMPTS_MAX = 5
+
 log = logging.getLogger("tollkeeper.proxy")
 
 
@@ -104,21 +107,21 @@ class Settler:
         return await self._late.settle(hold, end, redis=redis)
 
     async def void(self, hold: Hold) -> None:
-        """Give everything back: the call was never sent on."""
+        """Give everything back: the call was never sent on.
+
+        It stays among the live calls meanwhile, so that a lost shard is told of it before.
+        """
         keys = hold.principal.keys
         try:
-            outcome = await self._counters.void(keys, hold.call_id, hold.session)
-            # It stays among the live calls meanwhile, so that its hold is restored.
-            if isinstance(outcome, ShardLost) and await self._shards.ready(outcome, keys.shard):
-                await self._counters.void(keys, hold.call_id, hold.session)
+            for _ in range(VOID_ATTEMPTS_MAX):
+                outcome = await self._counters.void(keys, hold.call_id, hold.session)
+                if not isinstance(outcome, ShardLost):
+                    break
+                await self._shards.ready(outcome, keys.shard)
         except CountersUnavailable:
             self._counters.void_later(keys, hold.call_id, hold.session)
-        self._calls.pop(hold.call_id, None)
-
-    def void_later(self, hold: Hold) -> None:
-        """The same as soon as Redis answers again."""
-        self._counters.void_later(hold.principal.keys, hold.call_id, hold.session)
-        self._calls.pop(hold.call_id, None)
+        finally:
+            self._calls.pop(hold.call_id, None)
 
     async def _settle_again(self, hold: Hold, due: int, result: bytes, lost: ShardLost) -> Settling:
         """Settle once a lost shard is there again: a live call's hold is restored in it."""

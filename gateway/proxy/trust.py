@@ -80,10 +80,6 @@ class Trust:
         """The call was never sent on."""
         self._ended(hold, 0)
 
-    def void_later(self, hold: Hold) -> None:
-        """The same."""
-        self._ended(hold, 0)
-
     async def run(self) -> None:
         """Forget what was used once an outage is over, until cancelled."""
         while True:

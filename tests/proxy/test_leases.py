@@ -226,7 +226,7 @@ async def test_a_hold_that_ran_out_before_its_call_was_sent_on_costs_nothing_and
             assert (await running).status == 503
         assert agent.requests == []
         assert await gateway.balance() == (100 * CREDIT, 0)
-        assert gateway.worker._proxy._calls == {}
+        await eventually(lambda: gateway.worker._proxy._calls == {})
         assert await gateway.ledger.settlements(gateway.account.account_id, limit=9) == []
 
 
@@ -283,7 +283,7 @@ async def test_a_call_that_can_not_be_marked_is_not_sent_and_its_hold_goes(
             return await gateway.balance() == (100 * CREDIT, 0)
 
         await eventually(free)
-        assert gateway.worker._proxy._calls == {}
+        await eventually(lambda: gateway.worker._proxy._calls == {})
         # The connection that was made for it serves the next.
         assert (await gateway.call("/any/x")).status == 200
         assert agent.connections == 1

@@ -198,7 +198,7 @@ async def test_running_calls_count_with_their_ceiling_and_ended_ones_with_what_t
         assert third is not None
         assert admit(trust, "c5") is None
         await trust.void(third)
-        trust.void_later(second)
+        await trust.void(second)
         assert admit(trust, "c6") is not None
 
 
