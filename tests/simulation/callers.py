@@ -1,0 +1,196 @@
+"""Calls: what the proxy's handler does with one, step by step, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.counters import CountersUnavailable
+from gateway.ledger import LedgerUnavailable
+from gateway.proxy.hold import Hold
+from gateway.proxy.live import HELD
+from policies.catalog import Ending
+from policies.decision import Admitted, InsufficientCredits
+from tests.simulation.model import Account, Call, Tariff, Violation
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from tests.simulation.cast import Worker
+    from tests.simulation.world import World
+
+TARIFFS = (
+    Tariff("fixed", per_request=250_000, per_unit=0, reserve_units=0, streams=False),
+    Tariff("metered", per_request=1_000, per_unit=700, reserve_units=500, streams=False),
+    Tariff("stream", per_request=5_000, per_unit=900, reserve_units=1_000, streams=True),
+    Tariff(
+        "greedy", per_request=0, per_unit=1_100, reserve_units=100, streams=False, overshoots=True
+    ),
+)
+# How long an agent works, s; streams, and those beyond a lease, are renewed meanwhile.
+WORK_S = (0.0, 0.0, 0.003, 0.003, 0.02, 0.02, 0.2, 0.2, 1.0, 4.0, 15.0)
+PAUSES_S = (0.0, 0.0, 0.001, 0.05, 0.3, 1.0)
+CHUNKS = 5
+# What a client waits that was refused.
+COME_AGAIN_S = 0.5
+SESSIONS = ("", "", "", "s-1", "s-2")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An API key in the hand of somebody."""
+
+    account: Account
+    key_id: int
+    text: bytes
+
+
+class Meter:
+    """What was read of a stream so far, as `CallMeter` says it."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.read = 0
+
+    def units(self) -> list[int | None]:
+        """One entry per meter of the price; whoever asks writes it down as a checkpoint."""
+        self._call.due_max = max(self._call.due_max, self._call.tariff.cost(self.read))
+        return [self.read]
+
+
+class Running:
+    """A call under way, as the registry of live calls knows it (`LiveCall`)."""
+
+    def __init__(self, hold: Hold) -> None:
+        self.hold = hold
+        self.stage = HELD
+        self.rounds = 0
+        self.meter: Meter | None = None
+
+
+class Caller:
+    """Makes one call after the other on one worker, until that dies or calls are to rest."""
+
+    def __init__(self, world: World, worker: Worker, clients: list[Client]) -> None:
+        self.world = world
+        self.worker = worker
+        self.clients = clients
+        self.random: Random = world.random
+        self.refused = False  # the last call was
+
+    async def run(self) -> None:
+        """Call, pause, call."""
+        while True:
+            await asyncio.sleep(self.random.choice(PAUSES_S))
+            if not self.world.resting and self.worker.ready and not self.worker.unready():
+                await self.call()
+                if self.refused:
+                    await asyncio.sleep(COME_AGAIN_S)
+
+    async def call(self) -> None:
+        """One call, whose record the model keeps."""
+        random = self.random
+        self.refused = False
+        client = random.choice(self.clients)
+        tariff = random.choice(TARIFFS)
+        session = random.choice(SESSIONS)
+        call = Call(
+            call_id=new_call_id(self.world, self.worker.process.clock_offset_ms),
+            account_id=client.account.account_id,
+            key_id=client.key_id,
+            session=session,
+            tariff=tariff,
+            process=self.worker.process,
+            shard=client.account.shard,
+            asked_step=self.world.steps,
+        )
+        try:
+            authenticator = self.worker.authenticator
+            principal = authenticator.known(client.text)
+            if principal is None:
+                principal = await authenticator.look_up(client.text)
+        except LedgerUnavailable:
+            return
+        assert principal is not None
+        offer = self.worker.offer(principal.platform_id, tariff.name)
+        assert offer.ceiling == tariff.ceiling
+        self.world.model.ask(call)
+        decision = await self.admit(call, principal, offer)
+        if not isinstance(decision, Admitted):
+            call.refused = self.refused = True
+            self.world.model.note(f"denied {type(decision).__name__}")
+            if isinstance(decision, InsufficientCredits) and client.account.rich:
+                raise Violation(f"a rich account was refused: {decision} {call}")
+            return
+        call.admitted_ms = decision.admitted_ms
+        running = Running(Hold(call.call_id, principal, offer, decision, session))
+        self.worker.calls[call.call_id] = running
+        await self.serve(call, running)
+
+    async def admit(self, call: Call, principal: Any, offer: Any) -> Any:
+        """The decision, or the failure that the client would be told."""
+        admission, session = self.worker.admission, call.session.encode()
+        try:
+            decision = await admission.admit(principal, offer, call.call_id, session)
+            if type(decision) is not Admitted:
+                decision = await admission.admit_again(
+                    principal, offer, call.call_id, session, decision
+                )
+        except (CountersUnavailable, LedgerUnavailable) as failure:
+            return failure
+        return decision
+
+    async def serve(self, call: Call, running: Running) -> None:
+        """Mark it, send it on, read what comes, and end it."""
+        random, tariff, worker = self.random, call.tariff, self.worker
+        hold = running.hold
+        if random.random() < 0.1:
+            await asyncio.sleep(random.choice(WORK_S))
+            call.voided = True
+            await worker.settler.void(hold)
+            call.told = True
+            return
+        try:
+            await worker.mark(running)
+        except CountersUnavailable:
+            await worker.settler.void(hold)
+            call.voided = call.told = True
+            return
+        call.dispatched = True
+        units = random.randint(0, tariff.reserve_units)
+        if tariff.overshoots and random.random() < 0.3:
+            units *= 3
+        if tariff.streams:
+            await self.stream(call, running, units)
+        else:
+            await asyncio.sleep(random.choice(WORK_S))
+        ending, status = random.choice(ENDINGS)
+        call.owed = tariff.cost(units) if ending in PAID else 0
+        counts: list[int | None] = [units] if tariff.per_unit else []
+        receipt = await worker.settler.settle(hold, ending, status, counts)
+        call.told = True
+        call.told_charged = receipt.charged_microcredits
+
+    async def stream(self, call: Call, running: Running, units: int) -> None:
+        """Units come bit by bit; renewals write down how many there are."""
+        meter = running.meter = Meter(call)
+        for part in range(1, CHUNKS + 1):
+            await asyncio.sleep(self.random.choice(WORK_S) / 2)
+            meter.read = units * part // CHUNKS
+
+
+ENDINGS = (
+    (Ending.COMPLETED, 200),
+    (Ending.COMPLETED, 200),
+    (Ending.COMPLETED, 200),
+    (Ending.CLIENT_DISCONNECT, 200),
+    (Ending.UPSTREAM_ERROR, 502),
+)
+PAID = frozenset({Ending.COMPLETED, Ending.CLIENT_DISCONNECT})
+
+
+def new_call_id(world: World, offset_ms: int) -> str:
+    """A UUIDv7 of this moment, by a clock that is off."""
+    bits = world.random.getrandbits
+    return f"{world.now_ms() + offset_ms:012x}7{bits(12):03x}{bits(62) | 0x2 << 62:016x}"

@@ -1,0 +1,183 @@
+"""What must hold after every step, looked at in Redis itself: the shard and account just touched.
+
+I1  per lot: available + held + settled + withdrawn is a total that the lot has had, and what is
+    held is the sum of its calls' holds
+I3  nothing below zero, so nothing is sold twice; no cap is passed by what calls hold and have spent
+I4  every hold has a lease, every lease a hold, and none is over for more than 10 s while somebody
+    was there to end it
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.simulation.model import Lot, Violation
+from tests.simulation.world import script_of
+
+if TYPE_CHECKING:
+    from tests.simulation.model import Account, Call
+    from tests.simulation.world import World
+
+LEASE_GRACE_MS = 10_000
+# What the reaper and a loaded loop may add: its interval, and the steps of a round.
+REAPER_MS = 3_000
+TAG = re.compile(rb"^(tk:\{s(\d+)\}):")
+
+
+class HoldText(NamedTuple):
+    """A live hold, as far as it is looked at."""
+
+    account_id: int
+    held: int
+    due: int
+    counted: str
+    allocation: dict[int, int]
+
+
+class Shard(NamedTuple):
+    """A shard at one instant."""
+
+    epoch: int
+    seq: int | None
+    holds: dict[str, HoldText]
+    leases: dict[str, int]
+
+
+class Checks:
+    """Looks at what a command has touched."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._open_since_us: dict[int, int] = {}
+        self.calm_since_us = 0  # since when nothing keeps the reaper from its work
+
+    def disturb(self) -> None:
+        """Somebody whose work is to end holds may be late from now on."""
+        self.calm_since_us = self._world.loop.now_us
+
+    def command(self, command: list[bytes], reply: bytes) -> None:
+        """After a command of the product's."""
+        if command[0] == b"EVALSHA" and script_of(command) == "extend":
+            self._checkpoints(command[3 + int(command[2]) + 3 :], reply)
+        if command[0] not in {b"EVALSHA", b"HDEL", b"ZREM", b"ZADD"}:
+            return
+        keys = command[3 : 3 + int(command[2])] if command[0] == b"EVALSHA" else command[1:2]
+        match = TAG.match(keys[0])
+        if match is None:
+            return
+        tag, number = match[1].decode(), int(match[2])
+        shard, accounts = self._look(
+            tag, [int(key.rpartition(b":")[2]) for key in keys if b":a:" in key]
+        )
+        if shard.seq is None or not shard.epoch:
+            self._open_since_us.pop(number, None)
+            return
+        self._open_since_us.setdefault(number, self._world.loop.now_us)
+        self._leases(shard, number)
+        for account_id, fields in accounts.items():
+            if fields and int(fields.get("epoch", 0)) == shard.epoch:
+                self._account(account_id, fields, shard)
+
+    def _checkpoints(self, calls: list[bytes], reply: bytes) -> None:
+        """What is due from now on, should nothing more be heard of these calls."""
+        if b"\r\nOK\r\n" not in reply:
+            return
+        for call_id, _, due, _ in zip(*(iter(calls),) * 4, strict=True):
+            call = self._world.model.calls[call_id.decode()]
+            if due and call_id not in reply:
+                call.checkpoint = int(due)
+
+    def _look(self, tag: str, account_ids: list[int]) -> tuple[Shard, dict[int, dict[str, str]]]:
+        meta, texts, scores, *hashes = self._world.redis.ask_all(
+            [
+                ("HMGET", f"{tag}:meta", "epoch", "seq"),
+                ("HGETALL", f"{tag}:holds"),
+                ("ZRANGE", f"{tag}:leases", 0, -1, "WITHSCORES"),
+                *(("HGETALL", f"{tag}:a:{account_id}") for account_id in account_ids),
+            ]
+        )
+        live = {
+            call.decode(): parse_hold(text.decode())
+            for call, text in _pairs(texts)
+            if text.startswith(b"h|")
+        }
+        leases = {call.decode(): int(score) // 2 for call, score in _pairs(scores)}
+        accounts = {
+            account_id: {name.decode(): value.decode() for name, value in _pairs(fields)}
+            for account_id, fields in zip(account_ids, hashes, strict=True)
+        }
+        seq = None if meta[1] is None else int(meta[1])
+        return Shard(int(meta[0] or 0), seq, live, leases), accounts
+
+    def _leases(self, shard: Shard, number: int) -> None:
+        """I4."""
+        if shard.holds.keys() != shard.leases.keys():
+            odd = shard.holds.keys() ^ shard.leases.keys()
+            raise Violation(f"I4: holds without lease or leases without hold: {odd}")
+        late_us = (LEASE_GRACE_MS + REAPER_MS) * 1_000
+        since_us = max(self.calm_since_us, self._open_since_us[number])
+        for call_id, deadline_ms in shard.leases.items():
+            if max(deadline_ms * 1_000, since_us) + late_us < self._world.loop.now_us:
+                raise Violation(f"I4: the hold of {call_id} outlives its lease ({deadline_ms})")
+
+    def _account(self, account_id: int, fields: dict[str, str], shard: Shard) -> None:
+        """I1 and I3 of one loaded account."""
+        mine = [hold for hold in shard.holds.values() if hold.account_id == account_id]
+        if int(fields["running"]) != len(mine):
+            raise Violation(f"account {account_id} runs {fields['running']} calls, not {len(mine)}")
+        account = self._world.model.accounts[account_id]
+        for token in fields["lots"].split():
+            grant_id = int(token.rstrip("o"))
+            held_by_calls = sum(hold.allocation.get(grant_id, 0) for hold in mine)
+            a, h, s, w = (int(fields.get(f"{name}:{grant_id}", "0")) for name in "ahsw")
+            if min(a, h, s, w) < 0:
+                raise Violation(f"I3: grant {grant_id} has {a=} {h=} {s=} {w=}")
+            if h != held_by_calls:
+                raise Violation(f"I1: grant {grant_id} holds {h}, its calls {held_by_calls}")
+            if a + h + s + w not in self._lot(account, grant_id).totals:
+                self._learn(account, grant_id)
+            if a + h + s + w not in (totals := self._lot(account, grant_id).totals):
+                raise Violation(
+                    f"I1: grant {grant_id} has {a=} {h=} {s=} {w=}, together {a + h + s + w}; "
+                    f"it has had {totals}"
+                )
+
+    def _lot(self, account: Account, grant_id: int) -> Lot:
+        lot = account.lots.get(grant_id)
+        if lot is None:
+            lot = account.lots[grant_id] = Lot(grant_id, account.account_id, [])
+        return lot
+
+    def _learn(self, account: Account, grant_id: int) -> None:
+        """A lot may have been given, or added to, since it was last looked at in Postgres."""
+        found = self._world.postgres.fetch(
+            "SELECT account_id, amount_microcredits + credited_microcredits AS total "
+            "FROM grants WHERE id = $1",
+            grant_id,
+        )
+        if not found or found[0]["account_id"] != account.account_id:
+            raise Violation(f"account {account.account_id} has no grant {grant_id}")
+        totals = self._lot(account, grant_id).totals
+        if found[0]["total"] not in totals:
+            totals.append(found[0]["total"])
+
+    def caps(self, call: Call, caps: dict[str, int]) -> None:
+        """No cap is passed: `caps` are scopes and limits of this call, in microcredits."""
+
+
+def parse_hold(text: str) -> HoldText:
+    """A text that begins with h|."""
+    _, account_id, _, held, due, _, counted, allocation, _ = text.split("|", 8)
+    parts = (part.split(":") for part in allocation.split())
+    return HoldText(
+        int(account_id),
+        int(held),
+        int(due),
+        counted,
+        {int(token.rstrip("o")): int(amount) for token, amount in parts},
+    )
+
+
+def _pairs(flat: list[Any]) -> Any:
+    return zip(flat[::2], flat[1::2], strict=True)
