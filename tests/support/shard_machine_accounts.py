@@ -34,12 +34,12 @@ RULES = [
     "cd:30",
     "cd:50 cm:80 ct:120 cs:40",
     "ct:1000 cs:25 cc:3",
-    "qm:3 cd:9000000000000000",
+    "qm:1 cd:9000000000000000",
     "rm:7 qm:0 cs:0",
 ]
 # Rules of an account's billing period; it ends and the next one does, some days from the start.
 PERIOD = f"pw:{START_US // 1000 + 86_400_000}:{START_US // 1000 + 30 * 86_400_000}"
-ACCOUNT_RULES = [*RULES, f"qp:3 {PERIOD}", f"qp:5 cd:60 {PERIOD}", "qp:2"]
+ACCOUNT_RULES = [*RULES, f"qp:3 {PERIOD}", f"qp:5 cd:60 {PERIOD}", "qp:1", "qp:1"]
 FAULTS = ["delete account", "delete account", "lose session", "lose meta", "go back"]
 FAULTS += ["close", "close", "close old"]
 
@@ -221,7 +221,8 @@ class AccountsMachine(RuleBasedStateMachine):
         assert reply == self.model.load(account_id, epoch, seq, force, fields)
         if reply[0] == "OK":
             self.sums.loaded(account_id, fields)
-            if folded or not holds:
+            held = {posting.grant_id for hold in holds for posting in hold.allocation}
+            if not holds or (folded and all(f"a:{grant_id}" in fields for grant_id in held)):
                 self.sums.disturbed.discard(account_id)
             else:
                 self.sums.disturbed.add(account_id)
