@@ -115,7 +115,12 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             Ledger(config.postgres_url, connections_max=POSTGRES_CONNECTIONS_MAX)
         )
         counters = await stack.enter_async_context(
-            Counters(config.redis_url, shards=config.shards, deadline_ms=config.redis_deadline_ms)
+            Counters(
+                config.redis_url,
+                shards=config.shards,
+                deadline_ms=config.redis_deadline_ms,
+                guards=True,
+            )
         )
         settling = await _start_settling(stack, config, ledger, counters)
         client = UpstreamClient()

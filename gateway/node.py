@@ -119,7 +119,12 @@ async def running_node(
                 Ledger(gateway.postgres_url, connections_max=POSTGRES_CONNECTIONS_MAX)
             )
             counters = await stack.enter_async_context(
-                Counters(gateway.redis_url, shards=gateway.shards, deadline_ms=COUNTERS_DEADLINE_MS)
+                Counters(
+                    gateway.redis_url,
+                    shards=gateway.shards,
+                    deadline_ms=COUNTERS_DEADLINE_MS,
+                    guards=True,
+                )
             )
             await _check_redis(counters)
             await _check_shards(ledger, gateway.shards)

@@ -27,6 +27,7 @@ SCRIPTS = (
     "close",
     "restore",
     "open",
+    "resume",
     "inspect",
 )
 _NEEDS = "-- needs:"

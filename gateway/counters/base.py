@@ -42,8 +42,12 @@ class Base:
         deadline_ms: int = DEADLINE_MS,
         in_flight_max: int = IN_FLIGHT_MAX,
         scripts: Mapping[str, Script] | None = None,
+        guards: bool = False,
     ) -> None:
         """`url` as in `endpoint`; `scripts` other than the installed ones are for tests.
+
+        Who serves calls also guards the shards: after connecting to a server that was restarted,
+        or has become the master, each has to be rebuilt before it is used (`resume.lua`).
 
         Raises: CountersMisconfigured when it is no such URL.
         """
@@ -53,6 +57,7 @@ class Base:
             self._scripts.values(),
             deadline_s=deadline_ms / 1000,
             in_flight_max=in_flight_max,
+            resume=self._resume if guards else None,
         )
         self._shards = [Shard(number, self._link) for number in range(shards)]
 
@@ -88,6 +93,11 @@ class Base:
     async def command(self, *parts: Part) -> Any:
         """Any other command, sent once. Raises: CommandRefused with Redis' own words."""
         return await self._ask(self._link, *parts)
+
+    def _resume(self, run: str) -> list[bytes]:
+        """The commands that close all shards which were open on another run of the server."""
+        head = self._scripts["resume"].head(1)
+        return [head + bulks((state.meta, run)) for state in self._shards]
 
     async def _now_ms(self, state: Shard) -> int:
         seconds, microseconds = await self._ask(state.link, "TIME")

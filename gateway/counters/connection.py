@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 from collections import deque
@@ -41,7 +42,7 @@ from gateway.counters.errors import (
 from gateway.counters.resp import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from gateway.counters.endpoint import Endpoint
     from gateway.counters.scripts import Script
@@ -60,6 +61,7 @@ BACKOFF_FIRST_S = 0.01
 BACKOFF_MAX_S = 1.0
 VERSION_MIN = (6, 2)
 CLIENT_NAME = "tollkeeper"
+_IDENTITY = re.compile(rb"^(?:run_id|master_replid):(\w+)", re.MULTILINE)
 # Seconds of silence before a probe, seconds between probes, probes; where the system knows them.
 KEEPALIVE = [
     (getattr(socket, name), value)
@@ -91,6 +93,7 @@ class Wire(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._outgoing: list[bytes] = []
+        self._unwritten: list[asyncio.Future[None]] = []  # told when what is outgoing is written
         # (how many commands had been written after this tick, when): replaces a time per call.
         self._ticks: deque[tuple[int, float]] = deque()
         self._written = 0
@@ -120,17 +123,25 @@ class Wire(asyncio.Protocol):
             self._flush()
         return future
 
-    def post(self, command: bytes) -> None:
-        """Send a packed command, all others before it, in this tick; its answer is not heard.
+    def post(self, command: bytes) -> Awaitable[None]:
+        """Send a packed command whose answer is not heard; await that it is written.
 
-        Raises: as `submit`.
+        Raises: as `submit`, at once or when awaited.
         """
         waiting = self._waiting
         if len(waiting) >= self._link.in_flight_max:
             raise Overloaded(f"{len(waiting)} calls are waiting for Redis already")
-        self._outgoing.append(command)
+        outgoing = self._outgoing
+        if not outgoing:
+            self._loop.call_soon(self._flush)
+        outgoing.append(command)
         waiting.append(_UNHEARD)
-        self._flush()
+        # Each its own: who leaves cancels what it waits for.
+        written = self._create_future()
+        self._unwritten.append(written)
+        if len(outgoing) >= FLUSH_COMMANDS:
+            self._flush()
+        return written
 
     def _flush(self) -> None:
         outgoing = self._outgoing
@@ -146,6 +157,11 @@ class Wire(asyncio.Protocol):
         self._ticks.append((self._written, now))
         transport.write(b"".join(outgoing))
         outgoing.clear()
+        if self._unwritten:
+            for written in self._unwritten:
+                if not written.done():
+                    written.set_result(None)
+            self._unwritten.clear()
         if self._watchdog is None:
             self._watchdog = self._loop.call_at(now + self._link.deadline_s, self._watch)
 
@@ -238,6 +254,10 @@ class Wire(asyncio.Protocol):
                 if not future.done():
                     future.set_exception(ConnectionCut("the connection to Redis was cut", sent))
         self._ticks.clear()
+        for written in self._unwritten:
+            if not written.done():
+                written.set_exception(ConnectionCut("the connection to Redis was cut", now))
+        self._unwritten.clear()
 
     def cut(self) -> None:
         """End the socket at once; whoever waits gets ConnectionCut."""
@@ -259,14 +279,18 @@ class Link:
         *,
         deadline_s: float,
         in_flight_max: int,
+        resume: Callable[[str], Iterable[bytes]] | None = None,
     ) -> None:
+        """`resume` answers what to send first to a server with this identity."""
         self.endpoint = endpoint
         self.deadline_s = deadline_s
         self.stall_max_s = max(STALL_MAX_S, 2 * deadline_s)
         self.in_flight_max = in_flight_max
         self._scripts = tuple(scripts)
+        self._resume = resume
+        self.run = ""  # of the server, and of its data: changes with a restart and a fail-over
         self.submit: Callable[[bytes], asyncio.Future[Any]] = self._not_ready
-        self.post: Callable[[bytes], object] = self._not_ready
+        self.post: Callable[[bytes], Awaitable[None]] = self._not_ready
         self._wire: Wire | None = None
         self._ready = asyncio.Event()
         self._queued = 0
@@ -406,6 +430,15 @@ class Link:
         # So that a script which does not compile is known at start; later, NOSCRIPT would do.
         loads = (pack("SCRIPT", "LOAD", script.text) for script in self._scripts)
         await asyncio.gather(*(self._ask(wire, load) for load in loads))
+        self.run = await self._identity(wire)
+        if self._resume is not None:
+            await asyncio.gather(*(self._ask(wire, part) for part in self._resume(self.run)))
+
+    async def _identity(self, wire: Wire) -> str:
+        server = await self._ask(wire, pack("INFO", "server"))
+        replication = await self._ask(wire, pack("INFO", "replication"))
+        found = _IDENTITY.findall(server + replication)
+        return b":".join(found).decode()
 
     def _check(self, facts: dict[bytes, Any]) -> None:
         text = facts[b"version"].decode()

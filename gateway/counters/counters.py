@@ -32,7 +32,7 @@ from policies.decision import (
 from policies.settlement import result_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from types import TracebackType
 
     from gateway.counters.keys import AccountKeys, Shard
@@ -59,16 +59,6 @@ EXTEND_BATCH = 250
 Checkpoint = tuple[str, int, int | None, str]
 
 
-class _NextTick:
-    """Awaited, lets the event loop write what was sent before it goes on."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-_NEXT_TICK = _NextTick()
-
-
 class Counters(Outbox, Rebuilding):
     """The shards of one deployment.
 
@@ -83,6 +73,7 @@ class Counters(Outbox, Rebuilding):
         deadline_ms: int = DEADLINE_MS,
         in_flight_max: int = IN_FLIGHT_MAX,
         scripts: Mapping[str, Script] | None = None,
+        guards: bool = False,
     ) -> None:
         super().__init__(
             url,
@@ -90,6 +81,7 @@ class Counters(Outbox, Rebuilding):
             deadline_ms=deadline_ms,
             in_flight_max=in_flight_max,
             scripts=scripts,
+            guards=guards,
         )
         self._admit_head = self._scripts["admit"].head(ADMIT_ARGUMENTS)
         self._settle_head = self._scripts["settle"].head(SETTLE_ARGUMENTS)
@@ -175,20 +167,20 @@ class Counters(Outbox, Rebuilding):
             )
         return denial(reply, state, amount)
 
-    def dispatched(self, keys: AccountKeys, call_id: str, deadline_ms: int) -> _NextTick:
+    def dispatched(self, keys: AccountKeys, call_id: str, deadline_ms: int) -> Awaitable[None]:
         """Note that a call is sent on now; its lease ends at `deadline_ms` by Redis' clock.
 
         Await the answer before the first byte goes out: by then the note is on the wire before it.
         Whether Redis took it is not waited for.
 
-        Raises: CountersUnavailable when it can't be written; then nothing may be sent on.
+        Raises: CountersUnavailable, also when awaited, if it can't be written; then nothing may be
+        sent on.
         """
         call = call_id.encode()
-        keys.state.link.post(
+        return keys.state.link.post(
             b"*6\r\n$4\r\nZADD\r\n%b$2\r\nXX\r\n$2\r\nGT\r\n$13\r\n%d\r\n$%d\r\n%b\r\n"
             % (keys.leases, 2 * deadline_ms + 1, len(call), call)
         )
-        return _NEXT_TICK
 
     async def settle(
         self, keys: AccountKeys, call_id: str, owed: int, result: bytes, session: str = ""

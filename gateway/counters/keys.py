@@ -3,7 +3,7 @@
 Every key of a shard carries its hash tag `{sNNN}`, so that a script touches one slot of a Redis
 Cluster:
 
-    tk:{s012}:meta       hash    epoch, seq
+    tk:{s012}:meta       hash    epoch, seq, run (of the server that it was rebuilt on)
     tk:{s012}:a:<id>     hash    one account: limits, keys, lots
     tk:{s012}:holds      hash    call id -> packed hold
     tk:{s012}:leases     zset    call id by 2 * deadline_ms + stage

@@ -48,7 +48,11 @@ class Rebuilding(Base):
         state = self._shards[shard]
         keys = (state.meta, state.holds, state.leases, state.old, state.oldleases, state.reports)
         reply = await self._run(state, "close", bulks(keys), epoch, lost)
-        return bool(reply[0] == b"OK")
+        closed = bool(reply[0] == b"OK")
+        if closed:
+            # What it is rebuilt on. Without this the next to connect has it rebuilt again.
+            await self._ask(state.link, "HSET", state.meta, "run", state.link.run)
+        return closed
 
     async def restore(
         self,

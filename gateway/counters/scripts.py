@@ -23,6 +23,7 @@ KEYS_COUNT = {
     "close": 6,
     "restore": 4,
     "open": 4,
+    "resume": 1,
     "inspect": 3,
 }
 

@@ -140,7 +140,7 @@ class Rebuilder:
             if first:  # nobody has ever called there: nothing to ask and nothing to read
                 await self._open(work)
             else:
-                await self._refill(work)
+                await self._refill(work, lost)
         return Rebuilt(shard, work.epoch, len(work.loaded), len(work.holds), work.silent)
 
     async def rebuild_anyway(self, shard: int) -> Rebuilt | None:
@@ -166,8 +166,15 @@ class Rebuilder:
             self._tell_changes,
         )
 
-    async def _refill(self, work: _Work) -> None:
-        log.error("shard %d lost data in Redis: it is rebuilt as epoch %d", work.shard, work.epoch)
+    async def _refill(self, work: _Work, lost: ShardLost) -> None:
+        if lost.kind == "CLOSED":
+            why, level = (
+                "was closed, by a restart of Redis or a rebuild that ended",
+                logging.WARNING,
+            )
+        else:
+            why, level = "lost data in Redis", logging.ERROR
+        log.log(level, "shard %d %s: it is rebuilt as epoch %d", work.shard, why, work.epoch)
         for step in self._steps():
             await step(work)
         log.warning(

@@ -37,6 +37,7 @@ KEYS = {
     "close": ("meta", "holds", "leases", "old", "oldleases", "reports"),
     "restore": ("meta", "holds", "leases", "reports"),
     "open": ("meta", "old", "oldleases", "reports"),
+    "resume": ("meta",),
     "inspect": ("account", "holds", "meta"),
 }
 SESSIONED = ("admit", "settle", "void", "expire", "late")

@@ -43,6 +43,7 @@ ARGUMENTS = {
     "close": (4, 3),
     "restore": (4, "", 1000, CALL, HOLD, 1),
     "open": (4,),
+    "resume": ("run 2",),
     "inspect": (),
 }
 
