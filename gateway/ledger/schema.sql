@@ -132,6 +132,7 @@ CREATE TABLE grants (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX grants_account ON grants (account_id);
 CREATE INDEX grants_ending ON grants (expires_at) WHERE expires_at IS NOT NULL AND NOT closed;
+CREATE INDEX grants_open ON grants (account_id) WHERE NOT closed;
 
 -- No foreign keys and one index: each would cost every call (only those of a session pay for the
 -- second). The order of the columns is the driver's (writer).
@@ -191,6 +192,7 @@ CREATE TABLE ledger_entries (
 -- index is enough.
 CREATE INDEX ledger_entries_created ON ledger_entries USING brin (created_at)
     WITH (pages_per_range = 32, autosummarize = on);
+CREATE INDEX ledger_entries_change ON ledger_entries (change_id) WHERE change_id IS NOT NULL;
 
 -- Kept by the transaction that inserts the settlements. The key's order serves "one account over a
 -- time".

@@ -186,7 +186,8 @@ class Seeds(Database):
     async def session_spend(self, since_ms: int) -> list[SessionSpend]:
         """What the sessions have spent that were used since then, each since it began anew.
 
-        A session begins anew after a pause longer than from `since_ms` until now.
+        Those of accounts with a cap per session, of their own or of a key. A session begins anew
+        after a pause longer than from `since_ms` until now.
         """
         return rows(SessionSpend, await self._session.all("session_spend", since_ms))
 

@@ -187,17 +187,23 @@ async def test_many_accounts_are_read_as_of_one_instant(ledger: Ledger) -> None:
 
 
 async def test_sessions_have_spent_what_was_settled_since_they_began(ledger: Ledger) -> None:
+    _, alice, _ = await account_with_grants(ledger)
+    _, bob, _ = await account_with_grants(ledger, name="bob")
+    key = await add_key(ledger, alice, Caps(session=9))
     moment_ms = now_ms()
 
-    def call(session: str, amount: int, hours_ago: int, key_id: int = 5) -> None:
+    def call(
+        session: str, amount: int, hours_ago: int, *, account_id: int = alice, key_id: int = key
+    ) -> None:
         admitted_ms = moment_ms - hours_ago * HOUR_MS
-        plain = settlement(((1, amount),), session=session, key_id=key_id)
+        plain = settlement(((1, amount),), session=session, account_id=account_id, key_id=key_id)
         calls.append(plain._replace(admitted_ms=admitted_ms, settled_ms=admitted_ms + 5))
 
     calls: list[Settlement] = []
     call("steady", 1, 50)
     call("steady", 10, 30)
-    call("steady", 100, 10, key_id=6)
+    call("steady", 100, 10, key_id=99)
+    call("steady", 5, 10, account_id=bob)
     call("begun anew", 1_000, 60)
     call("begun anew", 3, 5)
     call("forgotten", 7, 30)
@@ -207,10 +213,15 @@ async def test_sessions_have_spent_what_was_settled_since_they_began(ledger: Led
     spent = await ledger.session_spend(moment_ms - 24 * HOUR_MS)
 
     assert sorted(spent) == [
-        (1, "begun anew", 5, 3),
-        (1, "steady", 5, 11),
-        (1, "steady", 6, 100),
+        (alice, "begun anew", key, 3),
+        (alice, "steady", key, 11),
+        (alice, "steady", 99, 100),
     ]
+    plan = Plan("pro", 0, caps=Caps(session=1))
+    await ledger.apply_catalog(Platform("demo"), (plan,), ())
+    await ledger.set_account_plan(bob, "pro")
+    spent = await ledger.session_spend(moment_ms - 24 * HOUR_MS)
+    assert [row for row in spent if row.account_id == bob] == [(bob, "steady", key, 5)]
 
 
 async def test_a_keys_limits_are_changed_and_listed(ledger: Ledger) -> None:

@@ -38,13 +38,14 @@ ALTER TABLE grants
         )
     );
 CREATE INDEX grants_ending ON grants (expires_at) WHERE expires_at IS NOT NULL AND NOT closed;
+CREATE INDEX grants_open ON grants (account_id) WHERE NOT closed;
 
 -- Only calls of a session pay for this index.
 ALTER TABLE settlements ADD COLUMN session text NOT NULL DEFAULT '';
 CREATE INDEX settlements_session ON settlements (account_id, session) WHERE session <> '';
 
 -- Everything that moved credits of a lot apart from its grant and from settling calls. The entries
--- of a change have its created_at.
+-- of a change have its id and its created_at.
 CREATE TABLE ledger_changes (
     id uuid PRIMARY KEY,
     platform_id bigint NOT NULL,
@@ -70,6 +71,7 @@ ALTER TABLE ledger_entries
     ADD CONSTRAINT ledger_entries_kind_check CHECK (
         kind IN ('settle', 'grant', 'expire', 'revoke', 'adjust', 'refund', 'late')
     );
+CREATE INDEX ledger_entries_change ON ledger_entries (change_id) WHERE change_id IS NOT NULL;
 
 -- How calls ended that Redis could not be told of. A row goes when Redis has charged its call.
 CREATE TABLE late_settlements (

@@ -14,6 +14,7 @@ SELECT
     to_ms(effective_at) AS effective_ms
 FROM grants
 WHERE account_id = ANY ($1::bigint[])
+    AND NOT closed
     AND (
         amount_microcredits + credited_microcredits
             > settled_microcredits + expired_microcredits + revoked_microcredits

@@ -1,9 +1,10 @@
 -- Whose credits have fallen below the mark of their plan, once per fall: the account remembers on
 -- which side it is, and is changed by one who looks at a time. Without a plan or a mark nobody is
 -- low. Overage is not counted as something left.
-WITH levels AS (
+WITH levels AS MATERIALIZED (
     SELECT
         accounts.id AS account_id,
+        accounts.low_credits AS was_low,
         coalesce((plans.spec ->> 'low_credits_microcredits')::bigint, 0) AS mark,
         (
             SELECT coalesce(sum(
@@ -13,6 +14,7 @@ WITH levels AS (
             ), 0)::bigint
             FROM grants
             WHERE grants.account_id = accounts.id
+                AND NOT grants.closed
                 AND grants.source <> 'overage'
                 AND grants.effective_at <= now()
                 AND (grants.expires_at IS NULL OR grants.expires_at > now())
@@ -23,7 +25,7 @@ WITH levels AS (
 ), turned AS MATERIALIZED (
     SELECT accounts.id, accounts.platform_id, levels.available, levels.mark
     FROM accounts
-    JOIN levels ON levels.account_id = accounts.id
+    JOIN levels ON levels.account_id = accounts.id AND levels.was_low <> (available < mark)
     WHERE accounts.low_credits <> (levels.available < levels.mark)
     ORDER BY accounts.id
     FOR NO KEY UPDATE OF accounts

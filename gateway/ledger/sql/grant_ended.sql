@@ -1,15 +1,21 @@
 -- Lots that have ended with something left by Postgres' account: what of it is not held has to be
 -- withdrawn in Redis. Those with nothing left are closed, so that nobody looks at them again. Lots
--- that a batch of settlements has locked wait for the next look.
-WITH ended AS MATERIALIZED (
+-- that a batch of settlements has locked wait for the next look. Looked for in the order of the
+-- index, longest over first: by id the server would read every lot there ever was.
+WITH due AS MATERIALIZED (
+    SELECT id
+    FROM grants
+    WHERE expires_at <= now() AND NOT closed
+    ORDER BY expires_at
+    LIMIT 10000
+), ended AS MATERIALIZED (
     SELECT
         id, platform_id, account_id, source, revoked_at,
         amount_microcredits + credited_microcredits
             - settled_microcredits - expired_microcredits - revoked_microcredits AS left_over
     FROM grants
-    WHERE expires_at <= now() AND NOT closed AND id > $2
+    WHERE id IN (SELECT due.id FROM due WHERE due.id > $2 ORDER BY due.id LIMIT $1)
     ORDER BY id
-    LIMIT $1
     FOR NO KEY UPDATE SKIP LOCKED
 ), closing AS (
     UPDATE grants SET closed = true

@@ -9,8 +9,7 @@ SELECT
     entries.grant_id,
     -entries.microcredits AS microcredits
 FROM ledger_changes AS changes
-JOIN ledger_entries AS entries
-    ON entries.created_at = changes.created_at AND entries.change_id = changes.id
+JOIN ledger_entries AS entries ON entries.change_id = changes.id
 JOIN grants ON grants.id = entries.grant_id AND grants.source IN ('plan', 'rollover')
 JOIN accounts ON accounts.id = changes.account_id AND accounts.period_end_at IS NOT NULL
 JOIN plans ON plans.id = accounts.plan_id

@@ -5,8 +5,7 @@ SELECT
     grants.priority,
     to_ms(grants.expires_at) AS expires_ms
 FROM ledger_changes AS changes
-JOIN ledger_entries AS entries
-    ON entries.created_at = changes.created_at AND entries.change_id = changes.id
+JOIN ledger_entries AS entries ON entries.change_id = changes.id
 JOIN grants ON grants.id = entries.grant_id
 WHERE changes.id = $1
     AND changes.kind = 'expire'

@@ -1,11 +1,19 @@
--- What the sessions have spent that were used since a moment, by key: Redis forgets a session that
--- was not used for as long as from that moment to now, so what is before such a pause does not
--- count. An id of a call begins with its time, and no call runs longer than a day: that names the
--- partitions to look into.
-WITH active AS MATERIALIZED (
+-- What the sessions have spent that were used since a moment, by key, where there is a cap on what
+-- they may: Redis forgets a session that was not used for as long as from that moment to now, so
+-- what is before such a pause does not count. An id of a call begins with its time, and no call
+-- runs longer than a day: that names the partitions to look into.
+WITH capped AS MATERIALIZED (
+    SELECT accounts.id AS account_id
+    FROM accounts
+    JOIN plans ON plans.id = accounts.plan_id
+    WHERE plans.spec -> 'caps' ->> 'session' <> '0'
+    UNION
+    SELECT account_id FROM api_keys WHERE spec -> 'caps' ->> 'session' <> '0'
+), active AS MATERIALIZED (
     SELECT DISTINCT account_id, session
     FROM settlements
-    WHERE session <> ''
+    WHERE account_id IN (SELECT account_id FROM capped)
+        AND session <> ''
         AND settled_at >= from_ms($1)
         AND call_id >= first_call_id((from_ms($1) - interval '1 day') AT TIME ZONE 'UTC')
 ), used AS (
