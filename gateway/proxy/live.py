@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from policies.meters import CallMeter
 
 HELD, DISPATCHED = 0, 1
+RENEWED = 2  # rounds from which on a call's lease is not its admission's
 RENEWALS_PER_LEASE = 3
 # After a round that failed the next one does not wait for its time.
 RETRY_S = 1.0
@@ -87,7 +88,7 @@ class LiveCalls:
         """
         call.stage = DISPATCHED
         hold = call.hold
-        if call.rounds > 1:
+        if call.rounds >= RENEWED:
             # Its lease ends later than this worker knows, and a mark never shortens one.
             return self._mark_renewed(hold)
         return self._leases.dispatched(
@@ -95,12 +96,16 @@ class LiveCalls:
         )
 
     def of_shard(self, shard: int) -> list[tuple[str, str, int]]:
-        """Call id, text of the hold and stage of every call of a shard, as of now."""
-        return [
-            (call_id, hold_text(call), call.stage)
-            for call_id, call in self.calls.items()
-            if call.hold.principal.keys.shard == shard
-        ]
+        """Call id, text of the hold and stage of every call of a shard, as of now.
+
+        A rebuilt shard gives them new leases, so they count as renewed from now on.
+        """
+        told = []
+        for call_id, call in self.calls.items():
+            if call.hold.principal.keys.shard == shard:
+                told.append((call_id, hold_text(call), call.stage))
+                call.rounds = max(call.rounds, RENEWED)
+        return told
 
     async def run(self) -> None:
         """Renew leases until cancelled."""

@@ -147,6 +147,16 @@ async def test_a_call_whose_hold_has_gone_before_it_is_sent_on_is_not(answer: ob
         await stage.live.mark(call)
 
 
+async def test_a_call_of_a_rebuilt_shard_is_marked_by_a_renewal() -> None:
+    """Its lease is the rebuild's: the mark of the admission's would not count."""
+    call = Call(hold("c1"))
+    stage = Stage(call)
+    stage.live.of_shard(3)
+    await stage.live.mark(call)
+    assert stage.leases.marked == []
+    assert stage.leases.extended == [(3, [("c1", DISPATCHED, None, "")])]
+
+
 def test_a_rebuilt_shard_is_told_its_calls_with_what_they_would_cost_now() -> None:
     streaming, other = Call(hold("c1"), units=(250,)), Call(hold("c2", shard=9))
     streaming.stage = DISPATCHED
