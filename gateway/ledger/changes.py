@@ -90,10 +90,6 @@ class Changes(Database):
         async with self.transaction(snapshot=True) as session:
             return await _settled_call(session, call_id)
 
-    async def late_change_exists(self, call_id: str) -> bool:
-        """Whether the call's settlement was corrected, which happens at most once."""
-        return bool(await self._session.value("change_exists", call_id, "late"))
-
     async def credit_call(
         self, call_id: str, kind: str, postings: Iterable[Posting], note: str = ""
     ) -> bool:

@@ -92,9 +92,10 @@ async def test_a_call_is_corrected_once(ledger: Ledger) -> None:
     await ledger.record_settlements([call])
     late = ledger_change("late", (grant, 7), change_id=call.call_id, call_id=call.call_id, **mine)
 
-    assert not await ledger.late_change_exists(call.call_id)
     assert (await ledger.record_changes([late])).inserted == 1
-    assert await ledger.late_change_exists(call.call_id)
+    settled = await ledger.settlement_of(call.call_id)
+    assert settled is not None
+    assert settled.adjusted
     assert not await ledger.credit_call(call.call_id, "late", [Posting(grant, 5)])
     other_id = late._replace(change_id=uuid.uuid4().hex)
     assert (await ledger.record_changes([other_id])).inserted == 0
