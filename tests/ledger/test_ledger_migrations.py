@@ -68,6 +68,55 @@ async def test_migrating_is_done_once_however_many_begin_it(blank_postgres_url: 
     assert await migrate(blank_postgres_url) == []
 
 
+async def test_books_of_the_first_version_are_carried_over_with_all_their_partitions(
+    blank_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = dict([next(iter(migrations().items()))])
+    monkeypatch.setattr(sys.modules[migrate.__module__], "migrations", lambda: first)
+    await migrate(blank_postgres_url)
+    monkeypatch.undo()
+    call_id = new_call_id()
+    connection = await asyncpg.connect(blank_postgres_url)
+    await connection.execute(
+        "INSERT INTO platforms (slug, name) VALUES ('demo', 'Demo');"
+        "INSERT INTO plans (platform_id, slug, spec) VALUES (1, 'pro', '"
+        '{"credits_microcredits": "100", "period": "month", "requests_per_minute": 7,'
+        ' "requests_per_month": 0, "concurrency": 0}'
+        "');"
+        "INSERT INTO accounts (platform_id, name, plan_id) VALUES (1, 'alice', 1);"
+        "INSERT INTO grants (platform_id, account_id, source, amount_microcredits, effective_at,"
+        " priority, settled_microcredits) VALUES (1, 1, 'plan', 100, now(), 0, 30);"
+        f"INSERT INTO settlements VALUES ('{call_id}', 1, 1, 5, 7, 9, now(), now(), 'completed',"
+        " 200, '', '', 30, 30, 0);"
+        "INSERT INTO ledger_entries (platform_id, account_id, grant_id, kind, microcredits,"
+        " call_id, created_at) SELECT 1, 1, 1, kind, amount, call, settled_at FROM settlements,"
+        f" (VALUES ('grant', 100, NULL), ('settle', -30, '{call_id}'::uuid))"
+        " AS entry (kind, amount, call)"
+    )
+
+    assert await migrate(blank_postgres_url) == [name for name, _ in migrations().values()][1:]
+
+    async with Ledger(blank_postgres_url) as ledger:
+        state = await ledger.account_state(1)
+        assert state is not None
+        assert (state["rpm"], state["rules"], state["a:1"], state["s:1"]) == (7, "", 70, 30)
+        found = await ledger.settlement_of(call_id)
+        assert found is not None
+        assert found.postings == ((1, 30),)
+        assert await ledger.set_account_plan(1, "pro"), "its first period begins"
+        assert len(await ledger.grants(1)) == 2
+        call = settlement(((1, 5),), session="s-1")
+        await ledger.record_settlements([call])
+        assert await ledger.audit_grants() == []
+    without = await connection.fetch(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'settlements'::regclass"
+        " AND NOT EXISTS (SELECT FROM pg_indexes WHERE tablename = inhrelid::regclass::text"
+        " AND indexdef LIKE '%session <> %')"
+    )
+    await connection.close()
+    assert without == []
+
+
 async def test_a_failing_migration_leaves_nothing_behind(
     blank_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
