@@ -122,7 +122,7 @@ def model_state(
     model: ShardModel, account_ids: tuple[int, ...], sessions: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """What `LuaShard.state` must be."""
-    meta = zip(("epoch", "seq"), model.meta or (), strict=False)
+    meta = zip(("epoch", "seq", "run"), (*(model.meta or (None, None)), model.run), strict=True)
     return {
         "meta": {name: str(value) for name, value in meta if value is not None},
         "holds": {name: kept.text() for name, kept in model.holds.items()},

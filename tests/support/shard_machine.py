@@ -50,6 +50,7 @@ ODDS = {
     "acknowledge": 3,
     "load_account": 2,
     "inspect": 1,
+    "resume": 1,
     "fault": 2,
 }
 # What comes mostly while the shard is closed.

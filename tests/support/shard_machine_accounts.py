@@ -148,6 +148,11 @@ class AccountsMachine(RuleBasedStateMachine):
                 self.load(account_id, *self.model.seen, account_seed(lots=lots), fold=True)
         self.check("open", 0, self.model.seen[0] + self.random.choice([0] * 9 + [1]))
 
+    def resume(self) -> None:
+        """Somebody connects: mostly to the run of the server that the shard is used on."""
+        runs = [self.model.run or "run 1"] * 4
+        self.check("resume", 0, self.random.choice([*runs, "run 2", "run 3"]))
+
     def fault(self) -> None:
         kind = self.random.choice(FAULTS)
         model, client, account_id = self.model, self.shard.client, self.random.choice(ACCOUNTS)
@@ -173,7 +178,7 @@ class AccountsMachine(RuleBasedStateMachine):
                 self.load_all()
         elif kind == "lose meta":
             client.delete(key("meta"))
-            model.meta = None
+            model.meta = model.run = None
         elif kind == "go back" and not model.closed:
             epoch, seq = model.seen
             client.hset(key("meta"), "seq", seq // 2)

@@ -26,12 +26,13 @@ Reply = list[int | str]
 
 @dataclass
 class AccountsModel:
-    """`load`, `amend`, `credit`, `withdraw`; `close`, `restore`, `open`; and all that a shard has.
+    """`load`, `amend`, `credit`, `withdraw`; `close`, `restore`, `open`, `resume`; and the state.
 
     `meta` is epoch and seq; a closed shard has no seq, an empty one no meta.
     """
 
     meta: tuple[int, int | None] | None = None
+    run: str | None = None  # the run of the server that it is used on
     accounts: dict[int, Account] = field(default_factory=dict)
     holds: dict[str, Hold | Ended | Changed] = field(default_factory=dict)
     outbox: dict[str, Settled | Withdrawn] = field(default_factory=dict)
@@ -215,6 +216,16 @@ class AccountsModel:
         for put_aside in (self.old_holds, self.old_scores, self.reports):
             put_aside.clear()
         return self._reply("OK")
+
+    def resume(self, run: str) -> Reply:
+        if self.meta is None or self.run == run:
+            return self._reply("OK")
+        self.run = run
+        if self.closed:
+            self.meta = None
+            return self._reply("STALE")
+        self.meta = (self.seen[0], None)
+        return self._reply("CLOSED")
 
     # What they are made of.
 

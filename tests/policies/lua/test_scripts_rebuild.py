@@ -193,3 +193,30 @@ def test_accounts_of_the_lost_epoch_are_read_again(closed: LuaShard) -> None:
     closed.run("open", 0, 4)
     assert admit(closed, "1" * 32)[0] == "LOAD"
     assert closed.client.hget(key("account", 7), "epoch") == "3"
+
+
+def test_a_shard_that_was_open_on_another_run_of_the_server_is_closed_once(
+    open_shard: LuaShard,
+) -> None:
+    load(open_shard, lots={12: 100})
+    admit(open_shard)
+    before = open_shard.state((7,))
+    assert open_shard.run("resume", 0, "run 2") == ["CLOSED", 3, 0]
+    assert open_shard.run("resume", 0, "run 2") == ["OK", 3, 0]
+    assert admit(open_shard, OTHER) == ["CLOSED", 3, 0]
+    after = open_shard.state((7,))
+    assert after == {**before, "meta": {"epoch": "3", "run": "run 2"}}  # for its rebuild to find
+
+
+def test_a_rebuild_that_was_under_way_on_another_run_cannot_go_on(closed: LuaShard) -> None:
+    assert closed.run("resume", 0, "run 2") == ["STALE", 0, 0]
+    assert restore(closed, CALL, HOLD, 1) == ["KEPT", 0, 0]
+    assert closed.run("open", 0, 4) == ["KEPT", 0, 0]
+    assert closed.run("close", 0, 5, 0) == ["OK", 5, 0]
+    assert list(closed.state(())["old"]) == [CALL, OTHER]
+
+
+def test_an_empty_shard_is_left_to_whoever_finds_it(shard: LuaShard) -> None:
+    shard.set_clock(NOW_US)
+    assert shard.run("resume", 0, "run 2") == ["OK", 0, 0]
+    assert shard.state(())["meta"] == {}
