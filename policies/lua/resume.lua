@@ -17,8 +17,8 @@ assert(#KEYS == 1 and #ARGV == 1, 'resume takes 1 KEYS and 1 ARGV')
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'run')
 local epoch, seq = tonumber(meta[1]) or 0, tonumber(meta[2])
 if epoch == 0 or meta[3] == ARGV[1] then return {'OK', epoch, seq or 0} end
+-- First what a full server does not refuse: then it takes the rest, too.
 redis.call('HDEL', KEYS[1], seq and 'seq' or 'epoch')
--- A full server refuses this write alone: then the next to connect does it once more.
-redis.pcall('HSET', KEYS[1], 'run', ARGV[1])
+redis.call('HSET', KEYS[1], 'run', ARGV[1])
 if seq then return {'CLOSED', epoch, 0} end
 return {'STALE', 0, 0}

@@ -134,6 +134,8 @@ class Agent:
         )
         for number in range(1, request.number("chunks", 10) + 1):
             await asyncio.sleep(request.number("ms", 50) / 1000)
+            if writer.is_closing():
+                return
             so_far = number * tokens
             self._journal.write(call=request.call_id, tokens=so_far, at=time.time())
             _send_event(writer, json.dumps({"usage": {"total_tokens": so_far}}))

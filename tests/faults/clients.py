@@ -50,6 +50,7 @@ class Seen:
     told: int | None = None  # what the answer said that it was charged
     retry_after_s: int | None = None
     complete: bool = False  # the answer came to its end
+    unreached: bool = False  # nobody took the connection
     left: bool = False  # the client went away in the middle
     tokens_read: int = 0
     problem: str = ""  # why it was cut, or what the gateway says in its refusal
@@ -64,6 +65,11 @@ class Seen:
         """Nobody but its agent, or its client, was at fault."""
         died = self.kind is DIE_CALL and self.status == 200 and not self.complete
         return self.went_well or self.left or died
+
+    @property
+    def cut(self) -> bool:
+        """Its answer did not come to its end, though both ends were there."""
+        return not (self.complete or self.unreached or self.in_order)
 
     def __str__(self) -> str:
         told = "" if self.told is None else f", told {self.told}"
@@ -126,7 +132,9 @@ async def _call(
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             parts = urlsplit(caller.proxy_url())
+            seen.unreached = True
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            seen.unreached = False
             writer.write(
                 f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 2\r\n"
                 f"{more}Connection: close\r\n\r\n{{}}".encode()
@@ -182,6 +190,7 @@ class Load:
     random: Random
     clients: int = 16
     pause_s: float = 0.05
+    pause_unreached_s: float = 0.3
     seen: list[Seen] = field(default_factory=list)
     _stopping: bool = False
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -202,8 +211,8 @@ class Load:
             caller, kind, how = self._next()
             running = caller.start(kind, session=self._session(), **how)
             self.seen.append(running.seen)
-            await running.ended()
-            await asyncio.sleep(self.pause_s)
+            seen = await running.ended()
+            await asyncio.sleep(self.pause_unreached_s if seen.unreached else self.pause_s)
 
     def _session(self) -> str:
         return self.random.choice(("", "", "monday", "tuesday"))

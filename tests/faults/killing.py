@@ -59,7 +59,7 @@ class Kill:
         """Take what is known of the round's calls."""
         touched = [seen for seen in calls if self.touches(seen)]
         self.calls = len(touched)
-        self.cut = sum(not seen.complete for seen in touched)
+        self.cut = sum(seen.cut for seen in touched)
         self.refused = sum(seen.status == 503 for seen in touched)
         self.violations = sum(
             violation.seen is not None and self.touches(violation.seen) for violation in violations
@@ -82,6 +82,9 @@ class Report:
     kills: list[Kill] = field(default_factory=list)
     calls: int = 0
     well: int = 0
+    cut: int = 0
+    refused: int = 0
+    unreached: int = 0
     unknown: int = 0
     rest_s: float = 0.0
     took_s: float = 0.0
@@ -90,10 +93,9 @@ class Report:
     def __str__(self) -> str:
         return (
             f"{self.component}: {len(self.kills)} kills in {self.took_s:.0f} s, {self.calls} calls,"
-            f" of which {self.well} went well, {sum(kill.cut for kill in self.kills)} were cut,"
-            f" {sum(kill.refused for kill in self.kills)} refused with 503, {self.unknown} ended"
-            f" unknown; at rest within {self.rest_s:.1f} s; seed {self.seed};"
-            f" {len(self.violations)} violations"
+            f" of which {self.well} went well, {self.cut} were cut, {self.refused} refused with"
+            f" 503, {self.unreached} found nobody, {self.unknown} ended unknown; at rest within"
+            f" {self.rest_s:.1f} s; seed {self.seed}; {len(self.violations)} violations"
         )
 
 
@@ -146,7 +148,10 @@ class Killing:
         report.rest_s = max(report.rest_s, time.monotonic() - ended_s)
         report.kills += kills
         report.calls += len(calls)
-        report.well += sum(seen.went_well for seen in calls)
+        report.well += sum(seen.in_order for seen in calls)
+        report.cut += sum(seen.cut for seen in calls)
+        report.refused += sum(seen.status == 503 for seen in calls)
+        report.unreached += sum(seen.unreached for seen in calls)
         charges = await self._stage.charges()
         report.unknown += sum(charge.ending == "unknown" for charge in charges.values())
         report.violations += violations

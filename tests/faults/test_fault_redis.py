@@ -35,7 +35,7 @@ async def served(caller: Caller) -> list[Seen]:
 
 async def streams_of(callers: list[Caller]) -> list[Running]:
     """A stream of each account, in its middle."""
-    running = [caller.start(STREAM_CALL, tokens=5, chunks=60, ms=50) for caller in callers]
+    running = [caller.start(STREAM_CALL, tokens=5, chunks=40, ms=50) for caller in callers]
     for call in running:
         await came_to(call, 5)
     return running
@@ -52,7 +52,7 @@ async def test_a_connection_cut_after_the_script_ran_takes_nothing_twice(stage: 
     caller = await stage.caller()
     seen = [await caller.call(FIXED_CALL)]
     scripts = [stage.counters._scripts[name].sha.encode() for name in ("admit", "settle")]
-    for number in range(scaled(40, 1_000)):
+    for number in range(scaled(20, 1_000)):
         stage.wire.lose_reply_to, stage.wire.losses = scripts[number % 2], 1
         seen.append(await caller.call(FIXED_CALL))
         assert stage.wire.losses == 0
@@ -108,7 +108,9 @@ async def test_a_redis_that_lost_data_is_rebuilt_with_the_calls_that_run(
     after = await epochs(stage, callers)
     assert all(after[shard] > before[shard] for shard in before)
     holds = await stage.holds()
-    assert {await stage.arrived(call.seen) for call in running} <= holds.keys()
+    assert {await stage.arrived(call.seen) for call in running if not call.task.done()} <= set(
+        holds
+    )
     assert await stage.audit() == [], "while they run"
     ended = await all_ended(running)
     assert all(call.went_well for call in ended)
@@ -159,9 +161,6 @@ async def _race(stage: Stage) -> None:
 
 
 async def test_a_full_redis_takes_no_new_calls_and_settles_the_old(stage: Stage) -> None:
-    version = (await stage.client.info("server"))["redis_version"]
-    if int(version.split(".")[0]) < 7:
-        pytest.skip("scripts can't settle in a full Redis before version 7")
     callers = [await stage.caller() for _ in range(4)]
     seen = [call for caller in callers for call in await served(caller)]
     running = await streams_of(callers)
@@ -169,12 +168,13 @@ async def test_a_full_redis_takes_no_new_calls_and_settles_the_old(stage: Stage)
     try:
         refused = [await caller.call(FIXED_CALL) for caller in callers]
         ended = await all_ended(running)
-        await stage.left()
+        left = await stage.left()
     finally:
         await stage.client.config_set("maxmemory", "0")
     assert [call.status for call in refused] == [503] * len(callers)
     assert all(call.retry_after_s is not None for call in refused)
     assert all(call.went_well for call in ended)
+    assert (left.holds, left.late) == (0, 0), "they are settled in Redis itself"
     assert (await stage.client.info("stats"))["evicted_keys"] == 0
     seen += [call for caller in callers for call in await served(caller)]
     assert await stage.verdict([*seen, *refused, *ended]) == []
@@ -184,7 +184,7 @@ async def test_no_client_sees_that_redis_forgets_its_scripts(stage: Stage) -> No
     callers = [await stage.caller() for _ in range(4)]
     load = Load(callers, Random(11), clients=8)
     load.start()
-    for _ in range(scaled(20, 200)):
+    for _ in range(scaled(10, 200)):
         await asyncio.sleep(0.1)
         await stage.client.script_flush()
     seen = await load.stop()

@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from tests.faults.stage import Stage
 
-LASTS_MS = 2_500
+LASTS_MS = scaled(1_500, 5_000)
 
 
 async def test_holds_of_an_expired_grant_settle_on_it_while_new_calls_pay_from_the_next(
@@ -30,7 +30,7 @@ async def test_holds_of_an_expired_grant_settle_on_it_while_new_calls_pay_from_t
         source="plan",
         expires_ms=expires_ms,
     )
-    calls = [caller.start(FIXED_CALL, ms=LASTS_MS + 1_500) for _ in range(count)]
+    calls = [caller.start(FIXED_CALL, ms=LASTS_MS + 1_000) for _ in range(count)]
     await stage.held(caller.account_id, count)
     new = await add_grant(
         *(stage.ledger, stage.counters, account, count * CREDIT),

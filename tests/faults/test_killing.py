@@ -12,7 +12,7 @@ from tests.faults.killing import COMPONENTS, Killing
 if TYPE_CHECKING:
     from tests.faults.stage import Stage
 
-KILLS = {"gateway": 2, "redis": 2, "postgres": 2}
+KILLS = {"gateway": 1, "redis": 2, "postgres": 1}
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
