@@ -32,12 +32,14 @@ local refusal, epoch, seq = gate(KEYS[1], ARGV[1], ARGV[2])
 if refusal then return refusal end
 local call, format = redis.call, string.format
 local texts, leases, holds, missing = call('HMGET', KEYS[2], unpack(ids)), {}, {}, {}
+local scores = call('ZMSCORE', KEYS[3], unpack(ids))
 local now_us = clock_us()
 local deadline_ms = (now_us - now_us % 1000) / 1000 + lease_ms
 for n, id in ipairs(ids) do
   local i, text = 4 * n, texts[n]
   if text and string.sub(text, 1, 2) == 'h|' then
-    leases[#leases + 1] = format('%d', 2 * deadline_ms + ARGV[i + 1])
+    local stage = math.max(ARGV[i + 1], (scores[n] or 0) % 2)
+    leases[#leases + 1] = format('%d', 2 * deadline_ms + stage)
     leases[#leases + 1] = id
     if ARGV[i + 2] ~= '' then
       local account_id, admitted_ms, held, _, _, counted, allocation, context =
@@ -54,8 +56,9 @@ end
 if #leases > 0 then
   call('ZREM', KEYS[3], '') -- of nothing, and first: see end_hold; maxmemory must not end calls
   if #holds > 0 then call('HSET', KEYS[2], unpack(holds)) end
-  -- The greater score: a mark that is still under way must not take a lease back.
-  call('ZADD', KEYS[3], 'XX', 'GT', unpack(leases))
+  -- The greater score: a mark that is still under way must not take a lease back. A hold that has
+  -- lost its lease, which nothing should do, gets one again.
+  call('ZADD', KEYS[3], 'GT', unpack(leases))
   seq = next_seq(KEYS[1], seq)
 end
 return {'OK', epoch, seq, unpack(missing)}

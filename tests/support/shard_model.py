@@ -186,7 +186,8 @@ class ShardModel(AccountsModel):
                 missing.append(str(call_id))
                 continue
             renewed = True
-            hold.score = max(hold.score, 2 * (self.now_ms + lease_ms) + int(stage))
+            stage = max(int(stage), hold.score % 2)
+            hold.score = max(hold.score, 2 * (self.now_ms + lease_ms) + stage)
             if due != "":
                 hold.due, hold.units = int(due), str(units)
         if renewed:
