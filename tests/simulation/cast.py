@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.proxy.authenticate import Authenticator
     from gateway.proxy.offers import Offer
     from gateway.proxy.settle import Settler
+    from gateway.proxy.trust import Trust
     from tests.simulation.virtual_loop import Process
     from tests.simulation.world import World
 
@@ -102,13 +103,21 @@ class Worker:
         settler: Settler = self._proxy._tools.settler
         return settler
 
+    @property
+    def trust(self) -> Trust:
+        """Runs calls without holds."""
+        trust: Trust = self._proxy._trust
+        return trust
+
     async def mark(self, call: Any) -> None:
         """Note that a call is sent on."""
         await self._proxy._tools.mark(call)
 
     def knows(self, call_id: str) -> bool:
         """Whether a call is still among its live ones."""
-        return self._proxy is not None and call_id in self.calls
+        if self._proxy is None:
+            return False
+        return call_id in self.calls or call_id in self.trust._late._kept
 
     def seen(self, shard: int) -> tuple[int, int]:
         """The newest epoch and seq of a shard that this worker knows."""

@@ -10,6 +10,7 @@ I4  every hold has a lease, every lease a hold, and none is over for more than 1
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.simulation.model import Lot, Violation
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 LEASE_GRACE_MS = 10_000
 # What the reaper and a loaded loop may add: its interval, and the steps of a round.
 REAPER_MS = 3_000
+DAY_MS = 86_400_000
+ADMITTED = b"\r\nOK\r\n"
 TAG = re.compile(rb"^(tk:\{s(\d+)\}):")
 
 
@@ -78,6 +81,8 @@ class Checks:
         for account_id, fields in accounts.items():
             if fields and int(fields.get("epoch", 0)) == shard.epoch:
                 self._account(account_id, fields, shard)
+        if command[0] == b"EVALSHA" and script_of(command) == "admit" and ADMITTED in reply:
+            self._caps(command[3 + int(command[2])].decode(), shard)
 
     def _checkpoints(self, calls: list[bytes], reply: bytes) -> None:
         """What is due from now on, should nothing more be heard of these calls."""
@@ -162,8 +167,51 @@ class Checks:
         if found[0]["total"] not in totals:
             totals.append(found[0]["total"])
 
-    def caps(self, call: Call, caps: dict[str, int]) -> None:
-        """No cap is passed: `caps` are scopes and limits of this call, in microcredits."""
+    def _caps(self, call_id: str, shard: Shard) -> None:
+        """I3: no cap is passed by what its calls hold and have cost, by the model's account."""
+        model, now_ms = self._world.model, self._world.now_ms()
+        call = model.calls[call_id]
+        account = model.accounts[call.account_id]
+        day_ms, month_ms = now_ms - now_ms % DAY_MS, month_begin_ms(now_ms)
+        mine = [one for one in model.calls.values() if one.account_id == call.account_id]
+        of_key = [one for one in mine if one.key_id == call.key_id]
+        of_session = [one for one in mine if call.session and one.session == call.session]
+        possible = account.key_caps[call.key_id]
+        caps = (
+            ("account day", account.caps.day, mine, day_ms),
+            ("account month", account.caps.month, mine, month_ms),
+            ("session", account.caps.session, of_session, 0),
+            ("key total", _widest([total for total, _ in possible]), of_key, 0),
+            ("key day", _widest([day for _, day in possible]), of_key, day_ms),
+        )
+        for name, cap, calls, since_ms in caps:
+            spent = sum(_least(one, shard) for one in calls if one.admitted_ms >= since_ms)
+            spent += shard.holds[call_id].held if not call.admitted_ms else 0
+            if 0 < cap < spent:
+                raise Violation(f"the cap {name} of {cap} is passed by {spent}: {call}")
+
+
+def _least(call: Call, shard: Shard) -> int:
+    """What a call counts in caps for certain: its hold, or what its caller was told that it cost.
+
+    No more than it held: what a call costs beyond that is allowed to pass a cap.
+    """
+    hold = shard.holds.get(call.call_id)
+    if hold is not None:
+        return hold.held if call.admitted_ms else 0
+    certain = call.told and not call.voided and not call.lost_data and not call.uncertain
+    return min(call.told_charged, call.tariff.ceiling) if certain else 0
+
+
+def _widest(caps: list[int]) -> int:
+    """The one that allows most; 0 is none."""
+    return 0 if 0 in caps else max(caps)
+
+
+def month_begin_ms(now_ms: int) -> int:
+    """When this month began, UTC."""
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    return int(datetime(now.year, now.month, 1, tzinfo=UTC).timestamp() * 1000)
 
 
 def parse_hold(text: str) -> HoldText:

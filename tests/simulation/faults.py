@@ -43,6 +43,7 @@ class Faults:
             self.go_back: 2,
             self.flush: 2,
             self.kill_node: 2,
+            self.kill_desk: 3,
         }
         self._steps = self._random.choice(STEPS_PER_FAULT)
         # Each seed leaves some out, so that a failure says more.
@@ -122,9 +123,9 @@ class Faults:
 
     def kill_worker(self) -> None:
         """One worker dies; another takes its place after a while."""
-        worker = self._random.choice(self._simulation.workers)
-        self._simulation.kill_worker(worker)
-        self._after(self._simulation.start_worker_if_missing)
+        if self._simulation.workers:
+            self._simulation.kill_worker(self._random.choice(self._simulation.workers))
+            self._after(self._simulation.start_worker_if_missing)
 
     def pause_worker(self) -> None:
         """SIGSTOP, perhaps for longer than its leases; SIGCONT."""
@@ -144,15 +145,21 @@ class Faults:
 
     def move_clock(self) -> None:
         """A worker's own clock jumps."""
-        process = self._random.choice(self._simulation.workers).process
-        process.clock_offset_ms = self._random.choice((-HOUR_MS, 0, HOUR_MS))
-        self._world.say(f"{process}'s clock is off by {process.clock_offset_ms} ms")
+        if self._simulation.workers:
+            process = self._random.choice(self._simulation.workers).process
+            process.clock_offset_ms = self._random.choice((-HOUR_MS, 0, HOUR_MS))
+            self._world.say(f"{process}'s clock is off by {process.clock_offset_ms} ms")
 
     def kill_node(self) -> None:
         """The node with the jobs dies; another one starts."""
         self._disturb()
         self._world.kill(self._simulation.node.process)
         self._after(self._simulation.start_node_if_missing)
+
+    def kill_desk(self) -> None:
+        """An operator's command dies; another is begun later."""
+        self._world.kill(self._simulation.desk.process)
+        self._after(self._simulation.start_desk_if_missing)
 
     # Redis.
 
@@ -161,11 +168,14 @@ class Faults:
         self._away("hangs")
 
     def redis_is_away(self) -> None:
-        """It is not there for a while, with all its data when it is back."""
+        """It is not there for a while, or restarted, with all its data when it is back."""
         self._away("refuses")
         for wire in list(self._world.redis.wires):
             self._simulation.note_lost_marks(wire)
-        self._world.redis.cut_all()
+        if self._random.random() < 0.5:
+            self._world.redis.restart()
+        else:
+            self._world.redis.cut_all()
 
     def _away(self, how: str) -> None:
         if self._world.redis.away:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from policies.catalog import Caps
     from tests.simulation.virtual_loop import Process
 
 
@@ -34,6 +35,7 @@ class Tariff(NamedTuple):
     reserve_units: int
     streams: bool
     overshoots: bool = False  # uses more units than were reserved
+    trust: int = 0  # microcredits that an account may use of it while Redis is away
 
     @property
     def ceiling(self) -> int:
@@ -67,10 +69,12 @@ class Call:
     owed: int | None = None  # once it ended
     told: bool = False
     told_charged: int = 0
+    uncertain: bool = False  # told what it owes, while Redis could not be asked to charge it
     unsafe: bool = False  # told, but its worker died while only that knew it: both stores were away
     lost_data: bool = False  # Redis lost data while it was under way
     mark_lost: bool = False  # the mark of its dispatch was never executed
-    refunded: int = 0
+    refunds: int = 0  # that were asked for
+    refunded: bool = False
 
     @property
     def over(self) -> bool:
@@ -81,6 +85,8 @@ class Call:
         """The least and the most it may have cost in the end, and whether it may be unknown."""
         if not self.dispatched:
             return 0, 0, True
+        if self.trusted and not self.process.alive:
+            return self.owed or 0, self.owed or 0, self.unsafe or not self.told
         certain = self.process.alive or (self.told and not self.unsafe and not self.lost_data)
         if self.owed is not None and certain:
             return self.owed, self.owed, False
@@ -109,7 +115,6 @@ class Lot:
     grant_id: int
     account_id: int
     totals: list[int]
-    overage: bool = False
 
 
 @dataclass(slots=True)
@@ -121,6 +126,9 @@ class Account:
     platform_id: int
     shard: int
     rich: bool
+    caps: Caps  # of its plan
+    # Of each key, caps in total and per day that may be in force: the last is what was asked for.
+    key_caps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     lots: dict[int, Lot] = field(default_factory=dict)
 
 

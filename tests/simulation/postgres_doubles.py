@@ -38,6 +38,15 @@ class Statement:
         self.answer: asyncio.Future[Any] | None = None
         self.running: asyncio.Task[Any] | None = None  # while it waits for a lock
         self.cut_after = False  # the connection is cut before the answer arrives
+        self.blocked_us = 0  # since when it waits for a lock
+        # How long it may, where the statement itself says so.
+        name = QUERY_NAMES.get(text)
+        self.waits_ms = int(arguments[-1].removesuffix("ms")) if name == "shard_lock" else None
+
+    def fail(self, error: Exception) -> None:
+        """Tell who waits."""
+        if self.answer is not None and not self.answer.done() and self.process.alive:
+            self.answer.set_exception(error)
 
     @property
     def name(self) -> str:
@@ -64,6 +73,7 @@ class Connection:
         self.closed = False
         self.in_transaction = False
         self.spoke_us = 0  # when a statement of it last ended
+        self.idle_us_max = 0
         self.listeners: dict[str, list[Callable[..., object]]] = {}
         self._terminated: list[Callable[..., object]] = []
 

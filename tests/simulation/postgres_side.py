@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 # How long a statement may take before it is asked whether it waits for a lock.
 SUSPECT_AFTER_S = 0.02
 STUCK_AFTER_S = 20.0
-# No transaction here is allowed to be idle for less.
+# How long a transaction may be idle: as the ledger sets it for a session, and for a shard's lock.
+IDLE_SETTING = "idle_in_transaction_session_timeout"
+IDLE_US_MAX = 60_000_000
 IDLE_US_MIN = 15_000_000
+# Time limits of the real server would go by the real clock.
+TIMELESS = {IDLE_SETTING: "0", "statement_timeout": "0", "lock_timeout": "0"}
 VIRTUAL_NOW = """
 CREATE SCHEMA IF NOT EXISTS sim;
 CREATE OR REPLACE FUNCTION sim.now() RETURNS timestamptz LANGUAGE sql STABLE AS
@@ -86,6 +90,7 @@ class PostgresSide:
         self.waiting.remove(statement)
         statement.running = self._io.create_task(self._perform(statement))
         if not self._wait(statement, SUSPECT_AFTER_S) and self._waits(statement):
+            statement.blocked_us = self._loop.now_us
             self.blocked.append(statement)
             return False
         self._finish(statement)
@@ -123,7 +128,15 @@ class PostgresSide:
         real = connection.real
         if not real.is_in_transaction() and not connection.in_transaction:
             await real.execute(f"SET sim.now_us = {self._loop.now_us}")
-        return await getattr(real, statement.verb)(statement.text, *statement.arguments)
+            connection.idle_us_max = IDLE_US_MAX
+        arguments = statement.arguments
+        if statement.waits_ms is not None:
+            arguments = (*arguments[:-1], "0")
+        answer = await getattr(real, statement.verb)(statement.text, *arguments)
+        if IDLE_SETTING in statement.text:
+            connection.idle_us_max = IDLE_US_MIN
+            await real.execute(f"SET LOCAL {IDLE_SETTING} = 0")
+        return answer
 
     def _finish(self, statement: Statement) -> None:
         assert statement.running is not None
@@ -180,18 +193,21 @@ class PostgresSide:
             connection.lose()
 
     def end_idle(self) -> None:
-        """Cut off whoever has a transaction open and says nothing, as the server would."""
+        """Cut off who has a transaction open and says nothing, refuse who waits for a lock for long.
+
+        The server's own time limits are put out of its reach: they go by the real clock.
+        """
         asked = {one.connection for one in self.waiting + self.blocked}
         for connection in [one for one in self.connections if one.in_transaction]:
             idle_us = self._loop.now_us - connection.spoke_us
-            real = connection.real
-            if connection in asked or idle_us < IDLE_US_MIN or real is None:
-                continue
-            setting = self.run(real.fetchval("SHOW idle_in_transaction_session_timeout"))
-            allowed_s = int(setting.removesuffix("s")) if setting.endswith("s") else 60
-            if idle_us > allowed_s * 1_000_000:
+            if connection not in asked and idle_us > connection.idle_us_max:
                 connection.lose()
                 self.look_again()
+        for statement in [one for one in self.blocked if one.waits_ms is not None]:
+            if self._loop.now_us > statement.blocked_us + (statement.waits_ms or 0) * 1_000:
+                self.give_back(statement.connection)
+                statement.connection.closed = True
+                statement.fail(asyncpg.LockNotAvailableError("canceling statement: lock timeout"))
 
     def reap(self, process: Process) -> list[Statement]:
         """The connections of a process that died; its statements that were not executed."""
@@ -219,7 +235,7 @@ class PostgresSide:
         assert process is not None
         if self.away:
             raise ConnectionRefusedError("Postgres is away")
-        settings = {**options.get("server_settings", {}), "search_path": SEARCH_PATH}
+        settings = {**options.get("server_settings", {}), **TIMELESS, "search_path": SEARCH_PATH}
         key = tuple(sorted(settings.items()))
         connection = Connection(self, process, key, options.get("command_timeout"))
         self.connections.append(connection)

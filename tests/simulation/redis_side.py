@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 GREETINGS = frozenset(
     {b"HELLO", b"AUTH", b"CLIENT", b"SELECT", b"SCRIPT", b"INFO", b"CONFIG", b"PING"}
 )
+RUN_ID = re.compile(rb"run_id:\w{40}")
 CLOCK = "sim:clock"
 ENTRIES = "sim:entries"
 MARKED_TTL_MS = 10**12  # thirty years: never in a real run, but DEL takes it away as it should
@@ -83,6 +84,7 @@ class RedisSide:
         self._socket = _connect(url)
         self._reader = hiredis.Reader()
         self.away: str = ""  # "", "refuses", "hangs"
+        self.run = 1  # counts restarts
         self.wires: list[Wire] = []
         if parts.password:
             login = [parts.username] if parts.username else []
@@ -111,6 +113,9 @@ class RedisSide:
         if name == b"SCRIPT" and command[1].upper() == b"LOAD":
             return self._load(command[2].decode())
         self._set_clock()
+        if name == b"INFO":
+            reply = self._exchange(hiredis.pack_command(tuple(command)))[0]
+            return RUN_ID.sub(b"run_id:%040x" % self.run, reply)
         if name == b"EVALSHA":
             command = [name, self._shas.get(command[1].lower(), command[1]), *command[2:]]
         elif name == b"EVAL":
@@ -179,14 +184,19 @@ class RedisSide:
         return found
 
     def put_back(self, snapshot: dict[bytes, tuple[int, bytes]]) -> None:
-        """Restarted with an older state: connections are cut, scripts are unknown."""
-        self.cut_all()
+        """Restarted with an older state."""
+        self.restart()
         self.flush()
-        self.forget_scripts()
         for name, (ttl, value) in snapshot.items():
             if name.decode() != ENTRIES:
                 self.ask("RESTORE", name, max(ttl, 0), value)
         self._clock_us = -1
+
+    def restart(self) -> None:
+        """Connections are cut, scripts are unknown, and it says that it is another run."""
+        self.run += 1
+        self.cut_all()
+        self.forget_scripts()
 
     def cut_all(self) -> None:
         """Every connection is cut; what was sent and not executed never is."""

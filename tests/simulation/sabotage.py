@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gateway.ledger.database
+from gateway.counters.scripts import read_scripts
 from gateway.ledger.queries import load_queries
 from gateway.ledger.writer import SettlementWriter
 
@@ -102,6 +103,7 @@ def commit(name: str | None) -> Callable[[str], str]:
         gateway.ledger.database.load_queries = lambda: queries  # type: ignore[attr-defined]
     elif name is not None:
         edit = SCRIPTS[name]
+        _must_occur(edit, "".join(script.text for script in read_scripts().values()))
         return lambda text: text.replace(*edit)
     return lambda text: text
 

@@ -20,6 +20,7 @@ from tests.simulation.cast import SHARDS, Node, Stage, Worker
 from tests.simulation.checks import Checks
 from tests.simulation.faults import Faults
 from tests.simulation.model import Violation
+from tests.simulation.people import Desk
 from tests.simulation.population import populate
 from tests.simulation.rest import Rest
 from tests.simulation.world import SCRIPT_NAMES, World
@@ -35,6 +36,11 @@ STEPS_PER_REST = 2_500
 # A rest that is not reached within these is none.
 REST_STEPS_MAX = 60_000
 REST_S_MAX = 900
+HOUR_S = 3_600
+# Over the end of an hour, a day, a month, a period.
+LEAPS_S = (HOUR_S, 9 * HOUR_S, 24 * HOUR_S, 29 * 24 * HOUR_S, 32 * 24 * HOUR_S)
+# What jobs get to do what has become due.
+AFTER_LEAP_US = 20_000_000
 
 
 # What the product may log with a traceback: that somebody was away.
@@ -83,6 +89,7 @@ class Simulation:
         self.workers: list[Worker] = []
         self.clients: list[Client] = []
         self.node: Node
+        self.desk: Desk
         self.checks = Checks(world)
         self.rest = Rest(world)
         self.faults = Faults(self)
@@ -94,6 +101,7 @@ class Simulation:
         self.clients = self.world.calmly(populate(self.stage), process)
         process.alive = False
         self.start_node()
+        self.start_desk()
         for _ in range(WORKERS):
             self.start_worker()
         self.world.settle_down()
@@ -149,6 +157,17 @@ class Simulation:
         """Another node in the place of one that died."""
         if not self.node.process.alive:
             self.start_node()
+
+    def start_desk(self) -> None:
+        """A new operator."""
+        process = self.world.process(f"desk{len(self.world.processes)}")
+        self.desk = Desk(self.stage, process)
+        self.world.loop.spawn(process, self.desk.run())
+
+    def start_desk_if_missing(self) -> None:
+        """Another operator in the place of one that died."""
+        if not self.desk.process.alive:
+            self.start_desk()
 
     # What the model must know of faults.
 
@@ -209,12 +228,29 @@ class Simulation:
                 world.loop.spawn(worker.process, caller.call())
         world.resting = True
         world.settle_down()
-        self._drive(lambda: not self.rest.under_way(), "it does not come to rest")
+        self._drive(lambda: self.desk.idle and not self.rest.under_way(), "no rest")
+        world.calmly(self.desk.sync(), self.desk.process)
         self.rest.check(self.node)
+        if world.random.random() < 0.5:
+            self._leap()
         world.resting = False
 
+    def _leap(self) -> None:
+        """A long time passes; what was due by then is done."""
+        world = self.world
+        leap_s = world.random.choice(LEAPS_S)
+        world.say(f"{leap_s} s pass")
+        world.leaps += 1
+        self.checks.disturb()
+        world.loop.advance_to(world.loop.now_us + leap_s * 1_000_000)
+        world.redis.expire_keys()
+        world.settle_down()
+        until_us = world.loop.now_us + AFTER_LEAP_US
+        self._drive(lambda: world.loop.now_us > until_us, "no rest after a leap")
+        self.rest.check(self.node)
+
     def _all_ready(self) -> bool:
-        return all(one.ready for one in self.workers) and self.node.ready
+        return all(one.ready for one in (*self.workers, self.node, self.desk))
 
     def _drive(self, done: Callable[[], bool], why: str) -> None:
         """Step until nothing is in flight and `done` says so."""

@@ -54,6 +54,7 @@ class World:
         self.check_command: Callable[[list[bytes], bytes], None] = lambda *_: None
         self.lose_statements = False  # whether a statement's answer may be lost
         self.resting = False  # callers start no new calls
+        self.leaps = 0  # how often a long time passed while nothing happened
 
     # Processes.
 
