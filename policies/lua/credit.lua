@@ -22,7 +22,9 @@
 --   STALE, REGRESSED, CLOSED   as in admit
 -- Run it after the change is committed in Postgres. Lots may be told in another order than they
 -- were made: ids that the account does not know are left out of its order (their own telling brings
--- them), and those that the order does not know stay, before overage.
+-- them), and those that the order does not know stay, before overage, while they have something
+-- available or held. One that is spent leaves the account's order, which stays short so; what is
+-- known of it stays, should something come back to it.
 --
 -- Example: EVALSHA ... 2 tk:{s012}:meta tk:{s012}:a:7 3 44 15 500000000 0 0 1795000000000
 --            1790000000000 '15 12'
@@ -47,6 +49,18 @@ end
 
 local known, order, ordered, overage = {[id] = true}, {}, {}, {}
 for lot in string.gmatch(account[2], '%d+') do known[lot] = true end
+local told, rest, fields = {}, {}, {}
+for lot in string.gmatch(ARGV[9], '%d+') do told[lot] = true end
+for lot in pairs(known) do
+  if not told[lot] and lot ~= id then
+    rest[#rest + 1] = lot
+    fields[#fields + 1], fields[#fields + 2] = 'a:' .. lot, 'h:' .. lot
+  end
+end
+local left = #rest > 0 and call('HMGET', KEYS[2], unpack(fields))
+for i, lot in ipairs(rest) do
+  known[lot] = tonumber(left[2 * i - 1]) + tonumber(left[2 * i]) > 0
+end
 for _, lots in ipairs({ARGV[9], account[2]}) do
   for lot, suffix in string.gmatch(lots, '(%d+)(o?)') do
     if known[lot] and not ordered[lot] then

@@ -131,7 +131,10 @@ class AccountsModel:
             effective_ms=effective_ms,
         )
         told = [int(token.rstrip("o")) for token in order.split()]
-        mixed = dict.fromkeys([lot for lot in told if lot in account.lots] + account.order)
+        named = [lot for lot in told if lot in account.order or lot == grant_id]
+        lots = account.lots
+        kept = [lot for lot in account.order if lot in told or lots[lot].available + lots[lot].held]
+        mixed = dict.fromkeys(named + kept)
         account.order = sorted(mixed, key=lambda lot: account.lots[lot].overage)
         if before == (account.order_text(), account.lots[grant_id]):
             return self._reply("KEPT")

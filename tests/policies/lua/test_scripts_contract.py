@@ -235,6 +235,17 @@ def test_more_lots_or_keys_than_a_script_can_take_are_refused(open_shard: LuaSha
         open_shard.run("credit", 7, 0, 0, 401, 10, 0, 0, 0, 0, "401")
 
 
+def test_spent_lots_leave_room_for_new_ones(open_shard: LuaShard) -> None:
+    load(open_shard, lots=dict.fromkeys(range(1, 401), 10))
+    admit(open_shard, amount=3990)
+    settle(open_shard, 3980)
+    assert open_shard.run("credit", 7, 0, 0, 401, 10, 0, 0, 0, 0, "399 400 401")[0] == "OK"
+    assert open_shard.state((7,))["accounts"][7]["lots"] == "399 400 401"
+    assert open_shard.run("credit", 7, 0, 0, 1, 15, 10, 0, 0, 0, "1 400 401")[0] == "OK"
+    assert open_shard.state((7,))["accounts"][7]["lots"] == "1 400 401 399"
+    assert lot(open_shard, 1) == [5, 0, 10, 0]
+
+
 @pytest.fixture
 def full_memory(open_shard: LuaShard) -> Iterator[LuaShard]:
     """A shard with five running calls, two of them overdue, on a server at maxmemory."""
