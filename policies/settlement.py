@@ -64,8 +64,8 @@ class Settlement(NamedTuple):
 class LedgerChange(NamedTuple):
     """What a script took from lots apart from settling a call: one row of `ledger_changes`.
 
-    `change_id` is 32 hex digits; that of a `late` change is its call's id. Postings are what was
-    taken, above 0.
+    `change_id` is 32 hex digits; that of a `late` change is the `correction_id` of its call.
+    Postings are what was taken, above 0.
     """
 
     change_id: str
@@ -171,6 +171,15 @@ def parse_postings(text: str) -> tuple[Posting, ...]:
     if " " not in text:  # the common case: one grant pays, or none
         return (_posting(text),) if text else ()
     return tuple([_posting(pair) for pair in text.split()])
+
+
+def correction_id(call_id: str) -> str:
+    """The one id that a late correction of a call can have: a UUIDv8 beside the call's UUIDv7.
+
+    It is not the call's own, because both may be on their way to Postgres at once, each until it is
+    acknowledged.
+    """
+    return f"{call_id[:12]}8{call_id[13:]}"
 
 
 def with_overage(flags: str, postings: str) -> str:

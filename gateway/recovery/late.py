@@ -39,7 +39,7 @@ from gateway.recovery.loss import loss_of
 from policies.burndown import split
 from policies.catalog import Ending
 from policies.decision import NotLoaded, Settled, ShardLost, Withdrawn
-from policies.settlement import EXPIRED, result_blob
+from policies.settlement import EXPIRED, correction_id, result_blob
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -199,9 +199,10 @@ class LateApplier:
             return ShardLost("STALE", 0, 0)
         counters.adopt(row.shard, epoch, seq)
         keys = counters.keys(row.account_id)
-        mark = await self._mark(keys, row.call_id)
-        if mark and not mark.startswith("h|"):
-            await self._carrier.carry_entry(row.shard, mark[2:])
+        mark, correction = await self._marks(keys, row.call_id)
+        for settled_mark in (mark, correction):
+            if settled_mark and not settled_mark.startswith("h|"):
+                await self._carrier.carry_entry(row.shard, settled_mark[2:])
         settled = await self._ledger.settlement_of(row.call_id)
         if settled is not None:
             own = EXPIRED not in settled.flags.split(",")
@@ -212,10 +213,15 @@ class LateApplier:
             return "Postgres refuses what is in the outbox"
         return await self._charge(keys, row, epoch)
 
-    async def _mark(self, keys: AccountKeys, call_id: str) -> str:
-        """What Redis has of a call: 'h|…' its hold; s, x or c and the id of an outbox entry."""
-        text: bytes | None = await self._counters.command("HGET", keys.state.holds, call_id)
-        return text.decode() if text else ""
+    async def _marks(self, keys: AccountKeys, call_id: str) -> tuple[str, str]:
+        """What Redis has of a call and of its correction, "" for nothing.
+
+        A hold is 'h|…'; else s, x or c and the id of an outbox entry.
+        """
+        ids = (call_id, correction_id(call_id))
+        texts: list[bytes | None] = await self._counters.command("HMGET", keys.state.holds, *ids)
+        mark, correction = (text.decode() if text else "" for text in texts)
+        return mark, correction
 
     async def _settle(self, keys: AccountKeys, row: LateSettlement) -> str | ShardLost | None:
         """It has its hold. Not `late`: that would charge if the hold ended just now."""
@@ -267,7 +273,7 @@ class LateApplier:
         for _ in range(LOAD_ATTEMPTS_MAX):
             if self._counters.seen(row.shard)[0] != epoch:
                 return REBUILT
-            outcome = await withdraw(keys, row.call_id, LATE, None, more)
+            outcome = await withdraw(keys, correction_id(row.call_id), LATE, None, more)
             if isinstance(outcome, Withdrawn):
                 nothing = not outcome.outbox_id
                 return None if nothing else await self._carried(row, outcome.outbox_id)

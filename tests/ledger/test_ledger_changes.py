@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from gateway.ledger import Ledger, LedgerRejected, LedgerUnavailable
-from policies.settlement import LedgerChange, Posting, Settlement
+from policies.settlement import LedgerChange, Posting, Settlement, correction_id
 from tests.support.postgres_gate import postgres_gate
 from tests.support.settlements import (
     account_with_grants,
@@ -90,7 +90,9 @@ async def test_a_call_is_corrected_once(ledger: Ledger) -> None:
     mine = {"platform_id": platform_id, "account_id": account_id}
     call = settlement(((grant, 50),), **mine)
     await ledger.record_settlements([call])
-    late = ledger_change("late", (grant, 7), change_id=call.call_id, call_id=call.call_id, **mine)
+    late = ledger_change(
+        "late", (grant, 7), change_id=correction_id(call.call_id), call_id=call.call_id, **mine
+    )
 
     assert (await ledger.record_changes([late])).inserted == 1
     settled = await ledger.settlement_of(call.call_id)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.ledger import Ledger, Refund, RefundRefused
 from policies.catalog import Plan, Platform, RefundExpired
-from policies.settlement import Posting
+from policies.settlement import Posting, correction_id
 from tests.support.settlements import (
     account_with_grants,
     assert_books_agree,
@@ -89,7 +89,7 @@ async def test_a_refund_gives_back_what_the_call_cost_after_its_correction(
 ) -> None:
     call, (grant,) = await settled(ledger, 50)
     if correction > 0:
-        late = ledger_change("late", (grant, correction), change_id=call.call_id)
+        late = ledger_change("late", (grant, correction), change_id=correction_id(call.call_id))
         owner = {"platform_id": call.platform_id, "account_id": call.account_id}
         await ledger.record_changes([late._replace(call_id=call.call_id, **owner)])
     else:

@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from policies.settlement import LateSettlement, LedgerChange, Posting, Settlement
+from policies.settlement import LateSettlement, LedgerChange, Posting, Settlement, correction_id
 
 if TYPE_CHECKING:
     from gateway.ledger import Ledger
@@ -51,7 +51,7 @@ def ledger_change(kind: str, *postings: tuple[int, int], **changes: Any) -> Ledg
     """What a script took from lots of platform 1, account 1; a late one is about a call."""
     call_id = new_call_id() if kind == "late" else ""
     plain = LedgerChange(
-        change_id=call_id or uuid.uuid4().hex,
+        change_id=correction_id(call_id) if call_id else uuid.uuid4().hex,
         shard=3,
         outbox_id="1-1",
         kind=kind,
