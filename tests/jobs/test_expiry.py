@@ -201,6 +201,21 @@ async def test_more_lots_than_a_page_are_all_seen_to_in_a_round(
     assert await calendar.findings() == []
 
 
+async def test_lots_with_nothing_left_do_not_end_a_round(
+    calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiry_module, "PAGE_LOTS_MAX", 2)
+    for number in range(4):
+        caller = await calendar.caller("none", f"account {number}")
+        if number < 3:
+            await calendar.deployment.call(caller, 100 * CREDIT)
+            await calendar.deployment.carry()
+        await calendar.end_period(caller)
+    assert await calendar.expiry().expire() == (1, 0)
+    assert await calendar.sql("SELECT count(*) FROM grants WHERE NOT closed") == 0
+    assert await calendar.findings() == []
+
+
 async def test_credits_that_came_back_to_an_ended_lot_are_taken_even_if_redis_was_not_told(
     calendar: Calendar,
 ) -> None:

@@ -137,19 +137,22 @@ async def test_a_round_passes_lots_whose_rest_is_held(ledger: Ledger) -> None:
     assert await facts(ledger, after=lots[-1]) == []
 
 
-async def test_a_lot_that_is_being_settled_waits_for_the_next_look(
+async def test_a_lot_that_is_being_settled_keeps_nobody_waiting(
     ledger: Ledger, postgres_url: str
 ) -> None:
     _, account_id, _ = await account_with_grants(ledger)
-    lots = [await ended_lot(ledger, account_id, 10) for _ in range(2)]
+    lots = [await ended_lot(ledger, account_id, amount) for amount in (0, 10)]
     connection = await asyncpg.connect(postgres_url)
+    closed = "SELECT array_agg(id) FROM grants WHERE closed"
     try:
         async with connection.transaction():
-            await connection.execute("SELECT FROM grants WHERE id = $1 FOR UPDATE", lots[0])
+            await connection.execute("SELECT FROM grants ORDER BY id FOR UPDATE")
             assert [row[0] for row in await facts(ledger)] == lots[1:]
+        assert await connection.fetchval(closed) is None
+        assert [row[0] for row in await facts(ledger)] == lots[1:]
+        assert await connection.fetchval(closed) == lots[:1]
     finally:
         await connection.close()
-    assert [row[0] for row in await facts(ledger)] == lots
 
 
 async def test_overage_comes_last_stays_loaded_and_counts_as_owed(ledger: Ledger) -> None:
