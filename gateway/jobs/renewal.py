@@ -27,6 +27,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from gateway.counters import CountersUnavailable
 from gateway.jobs.rounds import repeat
 from gateway.ledger import LedgerRejected
 
@@ -39,6 +40,8 @@ INTERVAL_S = 5.0
 RENEW_AHEAD_S = 3_600
 # Pages of due accounts in one round, and with it the periods that one account can make up for.
 PAGES_MAX = 100
+# Of so many accounts one after the other Redis could not be told: it is away, and not they at odds.
+UNTOLD_MAX = 5
 
 log = logging.getLogger("tollkeeper.jobs")
 
@@ -65,6 +68,8 @@ class Renewal:
     def __init__(self, ledger: Periods, publish: Callable[[int], Awaitable[None]]) -> None:
         self._ledger = ledger
         self._publish = publish
+        self._untold = 0  # one after the other
+        self._failure: CountersUnavailable | None = None
 
     async def run(self) -> NoReturn:
         """Renew until cancelled."""
@@ -73,9 +78,12 @@ class Renewal:
     async def renew(self) -> tuple[int, int]:
         """One round; how many periods were prepared ahead, how many were begun.
 
-        Raises: LedgerUnavailable, CountersUnavailable; what was not done is still due.
+        An account that Redis can't be told of keeps no other from it. Raises: LedgerUnavailable,
+        CountersUnavailable; what was not done is still due, and what was not told is told by the
+        telling job.
         """
         begun = prepared = 0
+        self._untold, self._failure = 0, None
         for _ in range(PAGES_MAX):
             progress = 0
             for account in await self._ledger.due_renewals():
@@ -87,20 +95,33 @@ class Renewal:
             prepared += await _tried(self._prepare, account)
         if begun or prepared:
             log.info("%d periods were begun, %d prepared ahead", begun, prepared)
+        if self._failure is not None:
+            raise self._failure
         return prepared, begun
 
     async def _prepare(self, account: DueRenewal) -> bool:
         given = await self._ledger.prepare_period(account.account_id, account.period_end_ms)
         if given:
-            await self._publish(account.account_id)
+            await self._tell(account.account_id)
         return given
 
     async def _begin(self, account: DueRenewal) -> bool:
         await self._prepare(account)
         begun = await self._ledger.renew(account.account_id, account.period_end_ms)
         if begun:
-            await self._publish(account.account_id)
+            await self._tell(account.account_id)
         return begun
+
+    async def _tell(self, account_id: int) -> None:
+        try:
+            await self._publish(account_id)
+        except CountersUnavailable as error:
+            self._failure = error
+            self._untold += 1
+            if self._untold >= UNTOLD_MAX:
+                raise
+        else:
+            self._untold = 0
 
 
 async def _tried(step: Callable[[DueRenewal], Awaitable[bool]], account: DueRenewal) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from gateway.counters import CountersUnavailable
 from gateway.jobs.rounds import repeat
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ LOOK_BACK_MS = 24 * 3_600_000
 # Ids are given out before transactions commit: younger lots may still have older ones come.
 # Also longer than it takes to load an account that was read before the lot was made.
 SETTLED_MS = 60_000
+# Of so many lots one after the other Redis could not be told: it is away.
+UNTOLD_MAX = 5
 
 log = logging.getLogger("tollkeeper.jobs")
 
@@ -58,22 +61,33 @@ class Telling:
     async def tell(self) -> int:
         """One round; answers how many accounts were told.
 
-        Raises: LedgerUnavailable, CountersUnavailable; the next round begins where this one failed.
+        An account that can't be told keeps no other from it. Raises: LedgerUnavailable,
+        CountersUnavailable; the next round begins where this one failed first.
         """
-        told = 0
+        told = untold = 0
+        failure: CountersUnavailable | None = None
         after = self._after
         while page := await self._ledger.made_lots(
             after, PAGE_LOTS_MAX, look_back_ms=LOOK_BACK_MS, settled_ms=SETTLED_MS
         ):
             for lot in page:
-                if await self._lacks(lot):
-                    await self._publish(lot.account_id)
-                    told += 1
+                try:
+                    if await self._lacks(lot):
+                        await self._publish(lot.account_id)
+                        told += 1
+                    untold = 0
+                except CountersUnavailable as error:
+                    failure = error
+                    untold += 1
+                    if untold >= UNTOLD_MAX:
+                        raise
                 after = lot.grant_id
-                if lot.is_settled:
+                if lot.is_settled and failure is None:
                     self._after = after
         if told:
             log.warning("Redis was told of %d lots that nobody had told it of", told)
+        if failure is not None:
+            raise failure
         return told
 
     async def _lacks(self, lot: MadeLot) -> bool:

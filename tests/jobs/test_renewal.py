@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.counters import CountersUnavailable
 from policies.decision import Admitted, InsufficientCredits
 from tests.support.billing_calendar import Calendar, Died, DiesAfter
 from tests.support.deployment import CREDIT
@@ -164,6 +165,26 @@ async def test_an_account_that_is_refused_keeps_nobody_waiting(calendar: Calenda
     )
     assert await calendar.renewal().renew() == (0, 1)
     assert await calendar.sources(sound) == ["plan", "plan"]
+
+
+async def test_an_account_that_redis_can_t_be_told_of_keeps_nobody_waiting(
+    calendar: Calendar,
+) -> None:
+    broken, sound = [await calendar.caller("none", name) for name in ("broken", "sound")]
+    for caller in (broken, sound):
+        await calendar.end_period(caller)
+    told: list[int] = []
+
+    async def publish(account_id: int) -> None:
+        if account_id == broken.account.account_id:
+            raise CountersUnavailable("an account has too many lots")
+        told.append(account_id)
+
+    with pytest.raises(CountersUnavailable):
+        await calendar.renewal(publish=publish).renew()
+    assert await calendar.sources(sound) == ["plan", "plan"]
+    assert set(told) == {sound.account.account_id}
+    assert await calendar.renewal().renew() == (0, 0)  # both periods were begun
 
 
 async def test_calls_in_flight_over_a_renewal_settle_on_the_grant_that_they_held(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from gateway.counters import CountersUnavailable
 from gateway.jobs import telling as telling_module
 from tests.support.deployment import CREDIT
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.support.billing_calendar import Calendar
 
 
@@ -39,6 +40,27 @@ async def test_a_lot_with_nothing_left_need_not_be_known(calendar: Calendar) -> 
     assert state is not None
     await calendar.counters.load(caller.keys, state)
     assert await calendar.telling().tell() == 0
+
+
+async def test_an_account_that_can_t_be_told_keeps_no_other_from_it(
+    calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sound = [await calendar.caller("none", name) for name in ("broken", "sound")]
+    for caller in (broken, sound):
+        await calendar.ledger.add_grant(caller.account.account_id, CREDIT, priority=0)
+    publish = calendar.publish
+
+    async def refused(account_id: int) -> None:
+        if account_id == broken.account.account_id:
+            raise CountersUnavailable("an account has too many lots")
+        await publish(account_id)
+
+    monkeypatch.setattr(calendar, "publish", refused)
+    job = calendar.telling()
+    for _ in range(2):
+        with pytest.raises(CountersUnavailable):
+            await job.tell()
+        assert calendar.published == [sound.account.account_id]
 
 
 async def test_lots_are_looked_at_again_until_no_older_one_can_come(
