@@ -19,7 +19,8 @@
 -- Result, always starting with {status, epoch, seq}:
 --   OK         taken, remaining (microcredits), postings, outbox id ('' if nothing was there)
 --   LOAD       the account is not here: read Postgres, then run `load`
---   STALE, REGRESSED, CLOSED   as in admit; but a closed shard answers who names its epoch
+--   STALE, REGRESSED, CLOSED   as in admit. Nobody takes from a closed shard, not even the process
+--              that rebuilds it: loading the account might undo it in Redis, and not in Postgres
 -- Outbox entry, one field c: change id|kind|owner|now_ms|call id|postings. In holds the change id
 -- has the text 'c|outbox id' until the change is acknowledged.
 --
@@ -33,7 +34,7 @@ assert(kinds[kind], 'no such kind of change')
 assert(string.find(lot_id, '^%d*$'), 'a grant id is a number')
 local missing = ARGV[6] == 'all' and 9007199254740991 or whole(ARGV[6])
 local call, format = redis.call, string.format
-local refusal, epoch, seq, closed = gate(KEYS[1], ARGV[1], ARGV[2], true)
+local refusal, epoch, seq = gate(KEYS[1], ARGV[1], ARGV[2])
 if refusal then return refusal end
 local account = call('HMGET', KEYS[2], 'epoch', 'lots')
 if tonumber(account[1]) ~= epoch then return {'LOAD', epoch, seq} end
@@ -74,4 +75,4 @@ call('HSET', KEYS[2], unpack(writes))
 local outbox_id = call('XADD', KEYS[4], '*', 'c',
   format('%s|%s|%s|%d|%s|%s', ARGV[3], kind, ARGV[8], now_ms, ARGV[7], text))
 call('HSET', KEYS[3], ARGV[3], 'c|' .. outbox_id)
-return {'OK', epoch, next_seq(KEYS[1], seq, closed), taken, remaining_of(lots), text, outbox_id}
+return {'OK', epoch, next_seq(KEYS[1], seq), taken, remaining_of(lots), text, outbox_id}

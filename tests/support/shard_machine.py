@@ -54,7 +54,7 @@ ODDS = {
     "fault": 2,
 }
 # What comes mostly while the shard is closed.
-ODDS_CLOSED = {"restore": 6, "load_account": 2, "late": 2, "withdraw": 1, "open": 3, "fault": 1}
+ODDS_CLOSED = {"restore": 6, "load_account": 2, "late": 2, "open": 3, "fault": 1}
 
 
 class ShardMachine(AccountsMachine):

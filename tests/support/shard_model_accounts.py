@@ -153,7 +153,7 @@ class AccountsModel:
         owner: str,
         outbox_id: str = "",
     ) -> Reply:
-        if refusal := self._gate(epoch, seq, rebuilding=True):
+        if refusal := self._gate(epoch, seq):
             return refusal
         account = self._loaded(account_id)
         if not account:

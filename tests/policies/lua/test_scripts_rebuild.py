@@ -18,7 +18,6 @@ from tests.support.lua_calls import (
     load,
     lot,
     settle,
-    withdraw,
 )
 from tests.support.lua_shard import LuaShard, account_seed, flat, key
 
@@ -63,6 +62,7 @@ def test_of_two_that_saw_the_same_loss_one_closes_the_shard(open_shard: LuaShard
         ("late", (CALL, 0, 0, 6, "completed,200,,", CONTEXT, 6, NOW_MS)),
         ("late", (CALL, 3, 5, 6, "completed,200,,", CONTEXT, 6, NOW_MS)),
         ("withdraw", (3, 5, "c" * 32, "adjust", "", "all", "", "1,7")),
+        ("withdraw", (4, 0, "c" * 32, "adjust", "", "all", "", "1,7")),
         ("credit", (4, 0, 12, 200, 0, 0, 0, 0, "12")),
         ("load", (0, 0, 0, *flat(account_seed(lots={12: 100})))),
         ("amend", (4, 0, "k:5", "-1")),
@@ -168,17 +168,14 @@ def test_a_hold_that_nobody_renews_after_the_rebuild_expires_by_its_stage(closed
     assert lot(closed) == [96, 0, 4, 0]
 
 
-def test_the_rebuilder_charges_and_withdraws_before_anybody_calls(closed: LuaShard) -> None:
+def test_the_rebuilder_charges_before_anybody_calls(closed: LuaShard) -> None:
     assert late(closed, 6, epoch=4)[0] == "LOAD"
     closed.run("load", 7, 4, 0, 0, *flat(account_seed(lots={12: 100})))
     first = late(closed, 6, epoch=4)
     assert first[:7] == ["OK", 4, 0, 6, 0, 94, "12:6"]
     assert late(closed, 6, epoch=4) == first
-    taken = closed.run("withdraw", 7, 4, 0, "c" * 32, "revoke", 12, "all", "", "1,7")
-    assert taken[:6] == ["OK", 4, 0, 94, 0, "12:94"]
     closed.run("open", 0, 4)
     assert settle(closed, 0)[3:5] == [6, 0]
-    assert withdraw(closed, "c" * 32, "revoke", 12)[3] == 94
 
 
 def test_loading_again_while_it_is_closed_is_absolute(closed: LuaShard) -> None:
