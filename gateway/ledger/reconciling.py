@@ -94,6 +94,14 @@ class MadeLot(NamedTuple):
     is_settled: bool
 
 
+class CreditedLot(NamedTuple):
+    """A lot that was added to, and all that was ever given to it."""
+
+    grant_id: int
+    account_id: int
+    total_microcredits: int
+
+
 class ShardBooks(NamedTuple):
     """What Postgres has of some accounts of a shard, all as of one instant."""
 
@@ -181,3 +189,10 @@ class Reconciling(Database):
         """
         found = await self._session.all("grant_page", after, limit, look_back_ms, settled_ms)
         return rows(MadeLot, found)
+
+    async def credited_lots(
+        self, after: int, limit: int, *, look_back_ms: int
+    ) -> list[CreditedLot]:
+        """Lots behind an id that got credits back, or were added to, in the last `look_back_ms`."""
+        found = await self._session.all("grant_credited", look_back_ms, after, limit)
+        return rows(CreditedLot, found)

@@ -171,6 +171,8 @@ CREATE TABLE ledger_changes (
 CREATE UNIQUE INDEX ledger_changes_call ON ledger_changes (call_id, kind)
     WHERE kind IN ('late', 'refund');
 CREATE INDEX ledger_changes_expired ON ledger_changes (created_at) WHERE kind = 'expire';
+CREATE INDEX ledger_changes_credited ON ledger_changes (created_at)
+    WHERE kind IN ('adjust', 'late', 'refund');
 
 -- Signed as the grant sees it: what adds to it is positive, a settled call negative. Entries have
 -- the time of what made them: a call's settled_at, a change's created_at.

@@ -1,4 +1,4 @@
-"""Redis hears of every new lot, also when whoever made it died before saying so."""
+"""Redis hears of all that was given, also when whoever gave it died before saying so."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from gateway.counters import CountersUnavailable
 from gateway.jobs import telling as telling_module
+from policies.catalog import RefundExpired
 from tests.support.deployment import CREDIT
 
 if TYPE_CHECKING:
@@ -40,6 +41,46 @@ async def test_a_lot_with_nothing_left_need_not_be_known(calendar: Calendar) -> 
     assert state is not None
     await calendar.counters.load(caller.keys, state)
     assert await calendar.telling().tell() == 0
+
+
+async def test_a_refund_and_an_adjustment_that_redis_was_not_told_of_are_told(
+    calendar: Calendar,
+) -> None:
+    caller = await calendar.caller("none")
+    account_id = caller.account.account_id
+    job = calendar.telling()
+    call_id = await calendar.deployment.call(caller, 60 * CREDIT)
+    await calendar.deployment.carry()
+    assert await job.tell() == 0
+    (lot,) = [grant.grant_id for grant in await calendar.ledger.grants(account_id)]
+    await calendar.ledger.refund_call(
+        calendar.deployment.platform_id, call_id, "", RefundExpired.GRANT
+    )
+    assert (await job.tell(), await job.tell()) == (1, 0)
+    assert await calendar.lot(caller, lot) == (100 * CREDIT, 0, 60 * CREDIT, 0)
+    await calendar.ledger.credit_grant(lot, 5 * CREDIT, "")
+    assert (await calendar.telling().tell(), await job.tell()) == (1, 0)
+    assert await calendar.lot(caller, lot) == (105 * CREDIT, 0, 60 * CREDIT, 0)
+    assert await calendar.findings() == []
+
+
+async def test_a_refund_to_a_lot_that_was_spent_when_redis_was_loaded_is_told(
+    calendar: Calendar,
+) -> None:
+    caller = await calendar.caller("none")
+    call_id = await calendar.deployment.call(caller, 100 * CREDIT)
+    await calendar.deployment.carry()
+    await calendar.counters.command("DEL", caller.keys.name)
+    state = await calendar.ledger.account_state(caller.account.account_id)
+    assert state is not None
+    await calendar.counters.load(caller.keys, state)
+    job = calendar.telling()
+    assert await job.tell() == 0
+    await calendar.sql("UPDATE grants SET created_at = now() - interval '2 days'")
+    await calendar.ledger.refund_call(
+        calendar.deployment.platform_id, call_id, "", RefundExpired.GRANT
+    )
+    assert (await job.tell(), await job.tell()) == (1, 0)
 
 
 async def test_an_account_that_can_t_be_told_keeps_no_other_from_it(

@@ -59,6 +59,8 @@ CREATE TABLE ledger_changes (
 CREATE UNIQUE INDEX ledger_changes_call ON ledger_changes (call_id, kind)
     WHERE kind IN ('late', 'refund');
 CREATE INDEX ledger_changes_expired ON ledger_changes (created_at) WHERE kind = 'expire';
+CREATE INDEX ledger_changes_credited ON ledger_changes (created_at)
+    WHERE kind IN ('adjust', 'late', 'refund');
 CREATE TRIGGER ledger_changes_append_only BEFORE UPDATE OR DELETE ON ledger_changes
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER ledger_changes_no_truncate BEFORE TRUNCATE ON ledger_changes
