@@ -22,6 +22,7 @@ from gateway.proxy.forward import (
 )
 from gateway.proxy.heads import read_head
 from gateway.proxy.hold import Hold
+from gateway.proxy.live import RENEWED
 from gateway.proxy.trust import no_mark
 from policies.catalog import ErrorStyle
 from policies.decision import AccountSuspended, Admitted, KeyRefused, NotLoaded, ShardLost
@@ -141,6 +142,7 @@ class Proxy:
             decision = await self._admission.admit(principal, offer, call_id, head.session)
         except CountersUnavailable as failure:
             return await self._serve_on_trust(call, head, quest, body, failure)
+        rounds = 0
         if type(decision) is not Admitted:
             latest = await self._admit_again(quest, head.session, decision)
             if isinstance(latest, Refusal):
@@ -150,9 +152,11 @@ class Proxy:
                     principal.usable_until_ms = 0
                 return refusal_of(latest, platform.upgrade_url)
             decision = latest
+            rounds = RENEWED  # its hold may be of an attempt before, and its lease of a rebuild
         session = head.session.decode() if head.session else ""
         hold = Hold(call_id, principal, offer, decision, session)
         exchange = self._calls[call_id] = Exchange(call, head, hold, self._tools)
+        exchange.rounds = rounds
         await exchange.run(body)
         return None
 

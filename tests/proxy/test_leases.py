@@ -9,6 +9,7 @@ from gateway.counters import Counters, CountersUnavailable
 from gateway.operations.audit import audit
 from gateway.proxy.live import LiveCalls, hold_text
 from gateway.upstream.pool import Pool
+from policies.decision import Admitted, ShardLost
 from tests.support.gateway import CREDIT, chat_route, open_route, running_gateway
 from tests.support.nasty_upstream import answering, nasty_upstream
 from tests.support.waiting import eventually
@@ -262,6 +263,37 @@ async def test_a_renewed_call_is_still_marked_when_it_goes_out(
         assert stages == [1]
 
 
+async def test_a_call_whose_hold_was_there_when_it_was_admitted_again_is_marked(
+    clean_redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first answer was lost with the shard, whose rebuild gave the hold a later lease."""
+    stages: list[int] = []
+    admit = Counters.admit
+
+    async def script(talk: Conversation) -> None:
+        while True:
+            await talk.request()
+            stages.extend(stage for _, stage in await gateway.holds())
+            await talk.send(OK)
+
+    async def lost_once(counters: Counters, keys: Any, call_id: str, *rest: Any) -> Any:
+        decision = await admit(counters, keys, call_id, *rest)
+        if not isinstance(decision, Admitted):
+            return decision
+        monkeypatch.undo()
+        await asyncio.sleep(0.005)  # whole milliseconds count
+        await counters.extend(keys.shard, 30_000, [(call_id, 0, None, "")])
+        return ShardLost("STALE", decision.epoch, 0)
+
+    async with (
+        nasty_upstream(script) as agent,
+        running_gateway(clean_redis_url, postgres_url, [open_route(agent.url)]) as gateway,
+    ):
+        monkeypatch.setattr(Counters, "admit", lost_once)
+        assert (await gateway.call("/any/x")).status == 200
+        assert stages == [1]
+
+
 async def test_a_call_that_can_not_be_marked_is_not_sent_and_its_hold_goes(
     clean_redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +306,7 @@ async def test_a_call_that_can_not_be_marked_is_not_sent_and_its_hold_goes(
     ):
         with monkeypatch.context() as patch:
             patch.setattr(Counters, "dispatched", away)
+            patch.setattr(Counters, "extend", away)
             reply = await gateway.call("/any/x")
         assert reply.status == 503
         assert "Retry-After" in reply.headers
