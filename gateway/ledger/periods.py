@@ -27,6 +27,7 @@ PLAN_PRIORITY = 0
 OVERAGE_PRIORITY = 1_000_000
 RENEWALS_MAX = 1_000
 ROLLOVERS_MAX = 1_000
+ROLLOVER_LOOK_BACK_MS = 31 * 86_400_000
 
 
 class DueRenewal(NamedTuple):
@@ -132,8 +133,14 @@ class Periods(Database):
             await _give_period(session, account, _plan(account), account["anchor_ms"], over_ms)
         return True
 
-    async def rollovers_due(self, *, limit: int = ROLLOVERS_MAX) -> list[LedgerChange]:
-        """Recorded expiries of plan lots that nobody has rolled over yet, oldest first."""
+    async def rollovers_due(
+        self, *, look_back_ms: int = ROLLOVER_LOOK_BACK_MS, limit: int = ROLLOVERS_MAX
+    ) -> list[LedgerChange]:
+        """Expiries of plan lots of the last `look_back_ms` that nobody has rolled over yet.
+
+        Oldest first. Those older than ROLLOVER_LOOK_BACK_MS need not be looked for: most of them
+        are there because their plan left nothing of them.
+        """
         return [
             LedgerChange(
                 row["change_id"],
@@ -146,7 +153,7 @@ class Periods(Database):
                 row["at_ms"],
                 (Posting(row["grant_id"], row["microcredits"]),),
             )
-            for row in await self._session.all("rollover_due", limit)
+            for row in await self._session.all("rollover_due", limit, look_back_ms)
         ]
 
     async def rollover_lot(self, change: LedgerChange) -> int | None:

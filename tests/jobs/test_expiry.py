@@ -178,6 +178,29 @@ async def test_dying_after_any_step_takes_and_gives_nothing_twice(
     assert await calendar.findings() == []
 
 
+async def test_one_who_has_looked_sees_what_another_recorded_and_did_not_live_to_roll_over(
+    calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = [await calendar.caller("all", f"account {number}") for number in range(3)]
+    job = calendar.expiry()
+    assert await job.expire() == (0, 0)
+    for caller in callers:
+        await calendar.end_period(caller)
+    with pytest.raises(Died):
+        await calendar.expiry(ledger=DiesAfter(calendar.ledger, "rollovers_due")).expire()
+    due, asked = calendar.ledger.rollovers_due, []
+
+    async def noted(*, look_back_ms: int) -> object:
+        asked.append(look_back_ms)
+        return await due(look_back_ms=look_back_ms, limit=2)
+
+    monkeypatch.setattr(calendar.ledger, "rollovers_due", noted)
+    assert await job.expire() == (0, 3)
+    assert len(asked) == 3, "page after page"
+    assert max(asked) < DAY_MS
+    assert await calendar.findings() == []
+
+
 async def test_any_number_of_nodes_take_once_and_roll_over_once(calendar: Calendar) -> None:
     callers = [await calendar.caller("all", name) for name in ("alice", "bob", "carol")]
     for caller in callers:

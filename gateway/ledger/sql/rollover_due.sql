@@ -1,6 +1,5 @@
--- Rests of plan lots that have expired, that the plan rolls over and nobody has rolled over yet:
--- what was recorded by somebody who then died, too. Older ones than a month are not looked for,
--- because most of them are there for the plan's having left nothing of them.
+-- Rests of plan lots that have expired in the last $2 ms, that the plan rolls over and nobody has
+-- rolled over yet: what was recorded by somebody who then died, too.
 SELECT
     replace(changes.id::text, '-', '') AS change_id,
     changes.platform_id,
@@ -14,7 +13,7 @@ JOIN grants ON grants.id = entries.grant_id AND grants.source IN ('plan', 'rollo
 JOIN accounts ON accounts.id = changes.account_id AND accounts.period_end_at IS NOT NULL
 JOIN plans ON plans.id = accounts.plan_id
 WHERE changes.kind = 'expire'
-    AND changes.created_at > now() - interval '31 days'
+    AND changes.created_at > now() - $2 * interval '1 ms'
     AND plans.spec -> 'rollover_microcredits_max' IS NOT NULL
     AND plans.spec ->> 'rollover_microcredits_max' IS DISTINCT FROM '0'
     AND grants.rollovers < coalesce((plans.spec ->> 'rollover_periods')::integer, 1)
