@@ -19,7 +19,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
-from gateway.counters import Counters
+from gateway.counters import Counters, CountersUnavailable
 from gateway.embedded.ports import free_port
 from gateway.ledger import Ledger
 from gateway.operations.accounts import create_account
@@ -62,6 +62,7 @@ LEFT JOIN (
 ) AS e ON e.call_id = s.call_id
 WHERE s.call_id >= $1
 """
+AWAY = (CountersUnavailable, redis.RedisError, OSError, asyncpg.PostgresError)
 LATE = "SELECT count(*) FROM late_settlements"
 
 
@@ -183,7 +184,8 @@ class Stage:
         return found
 
     async def left(self) -> Left:
-        """What is not at its end yet."""
+        """What is not at its end yet. Raises: what we ask is not there yet."""
+        await self.counters.command("PING")
         outbox = 0
         for shard in range(SHARDS):
             outbox += await self.client.xlen(f"tk:{{s{shard:03d}}}:outbox")
@@ -197,7 +199,7 @@ class Stage:
         try:
             async with asyncio.timeout(QUIET_DEADLINE_S):
                 while True:
-                    with contextlib.suppress(redis.RedisError, OSError, asyncpg.PostgresError):
+                    with contextlib.suppress(*AWAY):
                         left = await self.left()
                         if left == (0, 0, 0):
                             return
