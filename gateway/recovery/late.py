@@ -30,9 +30,10 @@ then only what neither has is charged; corrections wait until the shard is open.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.counters import CommandRefused
 from gateway.recovery.loss import loss_of
@@ -50,10 +51,14 @@ if TYPE_CHECKING:
     from policies.settlement import LateSettlement, Posting
 
 LOAD_ATTEMPTS_MAX = 3
+# What was found out about a row counts for so long: Postgres takes the row from who says nothing
+# for a minute (idle_in_transaction_session_timeout), and another may have applied it since.
+LOOK_S = 20.0
 LATE = "late"  # the kind of ledger changes that correct a settlement
 # Why a row has to wait.
 REBUILT = "its shard is being rebuilt"
 NOT_LOADED = "its account can't be loaded"
+OUTDATED = "we were held up, and somebody else may have applied it"
 
 log = logging.getLogger("tollkeeper.recovery")
 
@@ -113,6 +118,13 @@ class LateBooks(Protocol):
         """The fields of an account that Redis does not have."""
 
 
+class _Look(NamedTuple):
+    """When somebody looked what Redis and Postgres have of a call, and under which epoch."""
+
+    since_s: float
+    epoch: int
+
+
 class LateApplier:
     """Applies late settlements, one row at a time. Several appliers do no harm."""
 
@@ -139,6 +151,7 @@ class LateApplier:
         after = ""
         lost_shards: set[int] = set()
         while True:
+            since_s = asyncio.get_running_loop().time()
             async with self._ledger.take_late_settlement(after=after) as taken:
                 if taken is None:
                     return applied
@@ -147,7 +160,7 @@ class LateApplier:
                 if row.shard in lost_shards:
                     continue
                 try:
-                    problem = await self._apply(row)
+                    problem = await self._apply(row, since_s)
                 except CommandRefused as refusal:
                     log.error(  # noqa: TRY400 -- Redis' words say it all
                         "call %s: Redis refuses its late settlement: %s", row.call_id, refusal
@@ -188,7 +201,7 @@ class LateApplier:
                     continue
                 await taken.delete()
 
-    async def _apply(self, row: LateSettlement) -> str | ShardLost | None:
+    async def _apply(self, row: LateSettlement, since_s: float) -> str | ShardLost | None:
         """None once it is applied, else why it has to wait."""
         counters = self._counters
         known = counters.seen(row.shard)
@@ -204,14 +217,15 @@ class LateApplier:
             if settled_mark and not settled_mark.startswith("h|"):
                 await self._carrier.carry_entry(row.shard, settled_mark[2:])
         settled = await self._ledger.settlement_of(row.call_id)
+        look = _Look(since_s, epoch)
         if settled is not None:
             own = EXPIRED not in settled.flags.split(",")
-            return None if own else await self._correct(keys, row, settled, epoch)
+            return None if own else await self._correct(keys, row, settled, look)
         if mark.startswith("h|"):
             return await self._settle(keys, row)
         if mark:
             return "Postgres refuses what is in the outbox"
-        return await self._charge(keys, row, epoch)
+        return await self._charge(keys, row, look)
 
     async def _marks(self, keys: AccountKeys, call_id: str) -> tuple[str, str]:
         """What Redis has of a call and of its correction, "" for nothing.
@@ -234,12 +248,12 @@ class LateApplier:
         return outcome if isinstance(outcome, ShardLost) else "its hold has just ended"
 
     async def _charge(
-        self, keys: AccountKeys, row: LateSettlement, epoch: int
+        self, keys: AccountKeys, row: LateSettlement, look: _Look
     ) -> str | ShardLost | None:
         """Nobody has settled it, and there is no hold of which anybody could."""
         for _ in range(LOAD_ATTEMPTS_MAX):
-            if self._counters.seen(row.shard)[0] != epoch:
-                return REBUILT
+            if outdated := self._outdated(row, look):
+                return outdated
             outcome = await self._counters.late(keys, row)
             if isinstance(outcome, Settled):
                 return await self._carried(row, outcome.outbox_id)
@@ -249,14 +263,14 @@ class LateApplier:
         return NOT_LOADED
 
     async def _correct(
-        self, keys: AccountKeys, row: LateSettlement, settled: SettledCall, epoch: int
+        self, keys: AccountKeys, row: LateSettlement, settled: SettledCall, look: _Look
     ) -> str | ShardLost | None:
         """Its hold had expired, perhaps at another price."""
         more = row.owed_microcredits - settled.charged_microcredits
         if settled.refunded or more == 0 or (settled.adjusted and more > 0):
             return None
         if more > 0:
-            return await self._take(keys, row, more, epoch)
+            return await self._take(keys, row, more, look)
         if not settled.adjusted:
             back = split(settled.postings, row.owed_microcredits).released
             await self._ledger.credit_call(row.call_id, LATE, back, "its hold had expired")
@@ -265,14 +279,14 @@ class LateApplier:
         return None
 
     async def _take(
-        self, keys: AccountKeys, row: LateSettlement, more: int, epoch: int
+        self, keys: AccountKeys, row: LateSettlement, more: int, look: _Look
     ) -> str | ShardLost | None:
         withdraw = partial(
             self._counters.withdraw, platform_id=row.platform_id, call_id=row.call_id
         )
         for _ in range(LOAD_ATTEMPTS_MAX):
-            if self._counters.seen(row.shard)[0] != epoch:
-                return REBUILT
+            if outdated := self._outdated(row, look):
+                return outdated
             outcome = await withdraw(keys, correction_id(row.call_id), LATE, None, more)
             if isinstance(outcome, Withdrawn):
                 nothing = not outcome.outbox_id
@@ -281,6 +295,13 @@ class LateApplier:
                 return outcome
             await self._load(keys, outcome)
         return NOT_LOADED
+
+    def _outdated(self, row: LateSettlement, look: _Look) -> str | None:
+        """Why what was found out no longer counts. To be asked just before Redis is written."""
+        if self._counters.seen(row.shard)[0] != look.epoch:
+            return REBUILT
+        late = asyncio.get_running_loop().time() - look.since_s > LOOK_S
+        return OUTDATED if late else None
 
     async def _carried(self, row: LateSettlement, outbox_id: str) -> str | None:
         """Carry what was just written; None when it is in Postgres."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gateway.counters import CommandRefused
+from gateway.ledger import LedgerUnavailable
+from gateway.recovery import late as late_module
 from policies.decision import ExpiredFirst, Settled, ShardLost
 from tests.support.calls import Caller, caller
 from tests.support.settlements import assert_books_agree
@@ -251,6 +254,48 @@ def die_after(worker: Hand, write: str, monkeypatch: pytest.MonkeyPatch) -> None
         raise Died
 
     monkeypatch.setattr(owner, name, die)
+
+
+@pytest.mark.parametrize("way", ["late", "withdraw"])
+async def test_who_was_stopped_until_another_applied_its_row_charges_nothing(
+    way: str,
+    ledger: Ledger,
+    counters: Counters,
+    one: Hand,
+    other: Hand,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between looking and charging; Postgres has ended its transaction, and with it its lock."""
+    who = await caller(ledger, counters, 10_000)
+    if way == "withdraw":
+        call_id = await expired(one, who)
+        await one.carrier.carry(who.keys.shard)
+    else:
+        call_id = await one.admit(who, 400)
+        await one.counters.void(one.counters.keys(who.account_id), call_id)
+    await one.settle_late(call_id, 250)
+    look = one.ledger.settlement_of
+
+    async def applied() -> bool:
+        return await other.late.apply(nobody) == 1
+
+    async def stopped(call_id: str) -> Any:
+        seen = await look(call_id)
+        async with ledger.transaction_apart() as session:
+            await session._runner.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE state = 'idle in transaction' AND query LIKE '%late_settlements%'"
+            )
+        await eventually(applied)
+        monkeypatch.setattr(late_module, "LOOK_S", 0.0)
+        return seen
+
+    monkeypatch.setattr(one.ledger, "settlement_of", stopped)
+    with contextlib.suppress(LedgerUnavailable):
+        assert await one.late.apply(nobody) == 0
+    await other.carrier.carry(who.keys.shard)
+
+    await assert_charged(ledger, counters, who, 250)
 
 
 async def test_many_appliers_apply_each_row_once(
