@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench faults lock help
+.PHONY: run test check bench faults simulation lock help
 
 run: $(VENV)/embedded.stamp ## Start everything on this machine and print a key with a call to paste
 	@exec $(BIN)/tollkeeper dev $(ARGS)
@@ -29,6 +29,9 @@ bench: $(VENV)/embedded.stamp ## Measure the gateway against a plain proxy on th
 
 faults: $(VENV)/dev.stamp ## Hurt every component at every step, kill each 200 times, judge every call
 	@$(BIN)/python tests/faults/run.py $(ARGS)
+
+simulation: $(VENV)/dev.stamp ## Break everything in seeded order (ARGS="--seed 42 --steps 5000")
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 lock: $(VENV)/dev.stamp ## Choose dependencies anew from pyproject.toml and write requirements/
 	@$(PIP) install uv

@@ -177,12 +177,13 @@ class Checks:
         of_key = [one for one in mine if one.key_id == call.key_id]
         of_session = [one for one in mine if call.session and one.session == call.session]
         possible = account.key_caps[call.key_id]
+        told_ms = account.key_caps_ms.get(call.key_id, 0)
         caps = (
             ("account day", account.caps.day, mine, day_ms),
             ("account month", account.caps.month, mine, month_ms),
             ("session", account.caps.session, of_session, 0),
-            ("key total", _widest([total for total, _ in possible]), of_key, 0),
-            ("key day", _widest([day for _, day in possible]), of_key, day_ms),
+            ("key total", _widest([total for total, _ in possible]), of_key, told_ms),
+            ("key day", _widest([day for _, day in possible]), of_key, max(day_ms, told_ms)),
         )
         for name, cap, calls, since_ms in caps:
             spent = sum(_least(one, shard) for one in calls if one.admitted_ms >= since_ms)

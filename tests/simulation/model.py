@@ -129,6 +129,7 @@ class Account:
     caps: Caps  # of its plan
     # Of each key, caps in total and per day that may be in force: the last is what was asked for.
     key_caps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    key_caps_ms: dict[int, int] = field(default_factory=dict)  # when they were told last
     lots: dict[int, Lot] = field(default_factory=dict)
 
 

@@ -150,6 +150,8 @@ class Desk:
         outcome = await limit_key(self._ledger, self._counters, account.platform_id, key, changes)
         if len(account.key_caps[key_id]) == known:
             del account.key_caps[key_id][:-1]
+        # A new cap begins with what Postgres knows: what is under way is not in it.
+        account.key_caps_ms[key_id] = self.world.now_ms() + 1
         return outcome
 
     async def _suspend(self, account: Account) -> object:

@@ -193,7 +193,7 @@ class PostgresSide:
             connection.lose()
 
     def end_idle(self) -> None:
-        """Cut off who has a transaction open and says nothing, refuse who waits for a lock for long.
+        """Cut off who leaves a transaction open; refuse who waits for a lock for too long.
 
         The server's own time limits are put out of its reach: they go by the real clock.
         """
