@@ -21,6 +21,7 @@ SCRIPTS = (
     "extend",
     "late",
     "withdraw",
+    "acknowledge",
     "credit",
     "load",
     "amend",

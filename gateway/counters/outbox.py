@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.counters.base import Base, refuse_errors
-from gateway.counters.resp import pack
+from gateway.counters.base import Base
+from gateway.counters.resp import bulks
 from policies.settlement import LedgerChange
 
 if TYPE_CHECKING:
@@ -30,24 +30,19 @@ class Outbox(Base):
     """For the writer, the sweeper and the reaper."""
 
     async def acknowledge(self, carried: Sequence[Settlement | LedgerChange]) -> None:
-        """Forget what is in Postgres: outbox entries, and what a repeated script would reply.
-
-        Holds go before entries: if only half of it happens, the sweeper finds the entry and repeats
-        it.
-        """
+        """Forget what is in Postgres: outbox entries, and what a repeated script would reply."""
         by_shard: dict[int, list[tuple[str, str]]] = {}
         for one in carried:
             name = one.change_id if type(one) is LedgerChange else one[0]
             by_shard.setdefault(one.shard, []).append((name, one.outbox_id or ""))
-        asked: list[asyncio.Future[Any]] = []
+        asked = []
         for number, of_shard in by_shard.items():
             state = self._shards[number]
+            keys = bulks((state.holds, state.outbox))
             for start in range(0, len(of_shard), ACKNOWLEDGE_BATCH):
                 names, entries = zip(*of_shard[start : start + ACKNOWLEDGE_BATCH], strict=True)
-                asked.append(state.link.submit(pack("HDEL", state.holds, *names)))
-                asked.append(state.link.submit(pack("XDEL", state.outbox, *entries)))
-        for reply in await asyncio.gather(*asked):
-            refuse_errors(reply)
+                asked.append(self._run(state, "acknowledge", keys, *names, *entries))
+        await asyncio.gather(*asked)
 
     async def outbox_page(
         self, shard: int, older_than_ms: int, limit: int, after: str | None = None

@@ -17,6 +17,7 @@ KEYS_COUNT = {
     "extend": 3,
     "late": 5,
     "withdraw": 4,
+    "acknowledge": 2,
     "credit": 2,
     "load": 2,
     "amend": 2,

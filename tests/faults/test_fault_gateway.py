@@ -74,7 +74,7 @@ async def test_what_was_settled_before_the_worker_died_is_charged_exactly_once(
     stage.wire.heal()
 
     # Postgres has the settlement, and the worker dies before it deletes the outbox entry.
-    stage.wire.hold_request = b"XDEL"
+    stage.wire.hold_request = stage.counters._scripts["acknowledge"].sha.encode()
     second = caller.start(TOKENS_CALL, tokens=43)
     await second.ended()
     await stage.wire.held.wait()

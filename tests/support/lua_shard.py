@@ -31,6 +31,7 @@ KEYS = {
     "extend": ("meta", "holds", "leases"),
     "late": ("meta", "account", "holds", "leases", "outbox"),
     "withdraw": ("meta", "account", "holds", "outbox"),
+    "acknowledge": ("holds", "outbox"),
     "credit": ("meta", "account"),
     "load": ("meta", "account"),
     "amend": ("meta", "account"),

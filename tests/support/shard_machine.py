@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
-from tests.support.lua_shard import key, model_state
+from tests.support.lua_shard import model_state
 from tests.support.shard_machine_accounts import (
     ACCOUNTS,
     CALLS,
@@ -177,8 +177,8 @@ class ShardMachine(AccountsMachine):
         name = self.random.choice(kept or [CALLS[0]])
         ended = self.model.holds.get(name)
         if isinstance(ended, Ended | Changed):
-            self.shard.client.hdel(key("holds"), name)
-            self.shard.client.xdel(key("outbox"), ended.outbox_id)
+            told = self.shard.run("acknowledge", 0, name, ended.outbox_id)
+            assert told == ["OK", 0, 0]
             self.model.acknowledge(name, ended.outbox_id)
 
     # What they are made of.

@@ -201,7 +201,7 @@ class ShardModel(AccountsModel):
             hold.score = max(hold.score, score)
 
     def acknowledge(self, name: str, outbox_id: str) -> None:
-        """Not a script: what the writer does once an outbox entry is in Postgres."""
+        """What the writer does once an outbox entry is in Postgres."""
         self.holds.pop(name, None)
         self.outbox.pop(outbox_id, None)
 

@@ -37,6 +37,7 @@ ARGUMENTS = {
     "extend": (0, 0, 1000, CALL, 1, 3, "token=1"),
     "late": (CALL, 0, 0, 6, "completed,200,,", CONTEXT, 6, NOW_MS),
     "withdraw": (0, 0, CHANGE, "adjust", 12, 5, "", "1,7"),
+    "acknowledge": (CALL, "1-1"),
     "credit": (0, 0, 13, 100, 0, 0, 0, 0, "12 13"),
     "load": (0, 0, 0, *flat(account_seed(lots={12: 100}))),
     "amend": (0, 0, "k:5", "-1"),

@@ -272,3 +272,18 @@ def test_a_credit_sets_the_times_and_the_order_of_its_lot(open_shard: LuaShard) 
     assert (fields["e:13"], fields["f:13"]) == (str(NOW_MS + 9), str(NOW_MS - 9))
     assert fields["lots"] == "13 12 99o"  # 77 is told by its own credit; overage stays last
     assert lot(open_shard, 13) == [5, 0, 0, 0]
+
+
+def test_what_is_acknowledged_twice_leaves_what_came_after_it(running: LuaShard) -> None:
+    """A hold that a rebuild found in an older Redis; a change that has yet to be carried."""
+    outbox_id = settle(running, 5)[7]
+    hold = f"h|7|{NOW_MS}|6|4|||12:6|{CONTEXT}"
+    running.client.hset(key("holds"), CALL, hold)
+    running.client.xdel(key("outbox"), outbox_id)
+    change = withdraw(running, CHANGE, "adjust", 12, 5)[6]
+    before = running.state((7,))
+    assert running.run("acknowledge", 0, CALL, CHANGE, outbox_id, "1-1") == ["OK", 0, 0]
+    assert running.state((7,)) == before
+    assert running.run("acknowledge", 0, CALL, CHANGE, outbox_id, change) == ["OK", 0, 0]
+    state = running.state((7,))
+    assert (state["holds"], state["outbox"]) == ({CALL: hold}, {})
