@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.counters.base import Base
+from gateway.counters.errors import CommandRefused
+from gateway.counters.keys import AccountKeys
 from gateway.counters.resp import bulks
 from policies.settlement import LedgerChange
 
@@ -93,6 +96,10 @@ class Outbox(Base):
                 live.append(Overdue(call.decode(), int(account_id), session))
             else:
                 orphans.append(call)
-        if orphans:  # ended between the two reads, so its lease is gone or useless
-            await self._ask(state.link, "ZREM", state.leases, *orphans)
+        # Ended between the two reads, so the lease is gone or useless. Or it is not: the script
+        # looks again, for by now a rebuild may have put back the hold, which keeps its lease.
+        nobody = AccountKeys(0, state)
+        for call in orphans:
+            with suppress(CommandRefused):  # it is somebody's
+                await self._run(state, "expire", nobody.five, call, 0, 0)
         return live

@@ -23,7 +23,10 @@ assert((#KEYS == 5 or #KEYS == 6) and #ARGV == 3, 'expire takes 5 or 6 KEYS and 
 local refusal, epoch, seq = gate(KEYS[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 local text = redis.call('HGET', KEYS[3], ARGV[1])
-if not text then return {'GONE', epoch, seq} end
+if not text then
+  redis.call('ZREM', KEYS[4], ARGV[1]) -- a lease without a hold would be found again and again
+  return {'GONE', epoch, seq}
+end
 local now_us = clock_us()
 local now_ms = (now_us - now_us % 1000) / 1000
 if string.sub(text, 1, 2) ~= 'h|' then

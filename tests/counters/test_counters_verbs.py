@@ -308,6 +308,29 @@ async def test_the_outbox_is_read_page_by_page_oldest_first(account: Any) -> Non
     assert await counters.outbox_page(keys.shard, 60_000, 10) == []
 
 
+async def test_the_lease_of_a_hold_that_was_put_back_stays(
+    account: Any, call_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shard was closed when it was looked for, and filled again before its lease went."""
+    counters, keys = account.counters, account.keys
+    await account.admit(call_id, lease_ms=0)
+    holds = keys.state.holds
+    text = await counters.command("HGET", holds, call_id)
+    await counters.command("HDEL", holds, call_id)
+    ask = counters._ask
+
+    async def put_back(link: Any, *parts: Any) -> Any:
+        reply = await ask(link, *parts)
+        if parts[0] == "HMGET" and parts[1] == holds:
+            await ask(link, "HSET", holds, call_id, text)
+        return reply
+
+    with monkeypatch.context() as patch:
+        patch.setattr(counters, "_ask", put_back)
+        assert await counters.overdue(keys.shard, 10) == []
+    assert [found.call_id for found in await counters.overdue(keys.shard, 10)] == [call_id]
+
+
 async def test_overdue_holds_are_found_and_leases_without_a_hold_go(
     account: Any, call_id: str
 ) -> None:
