@@ -102,7 +102,9 @@ class Rebuilding(Base):
         """Open a shard that is closed under this epoch; False: it is not."""
         state = self._shards[shard]
         keys = bulks((state.meta, state.old, state.oldleases, state.reports))
-        return bool((await self._run(state, "open", keys, epoch))[0] == b"OK")
+        # An uncertain one is not sent again: a server that was restarted in between has closed the
+        # shard under this very epoch, to have it rebuilt.
+        return bool((await self._run(state, "open", keys, epoch, again=False))[0] == b"OK")
 
     async def seed_session(
         self, shard: int, account_id: int, session: str, spent: dict[str, int], ttl_ms: int

@@ -76,6 +76,16 @@ async def test_a_forced_load_is_never_sent_twice(wired_account: Any, wire: Fault
     assert wire.losses == 1
 
 
+async def test_an_opening_is_never_sent_twice(wired_account: Any, wire: FaultyWire) -> None:
+    """A server that was restarted meanwhile has closed the shard again, under the same epoch."""
+    counters, shard = wired_account.counters, wired_account.keys.shard
+    assert await counters.close_shard(shard, 2, 1)
+    wire.lose_reply_to, wire.losses = b":oldleases", 2
+    with pytest.raises(CountersUnavailable):
+        await counters.open_shard(shard, 2)
+    assert wire.losses == 1
+
+
 async def test_an_admit_that_passed_its_deadline_holds_nothing_afterwards(
     own_account: Any, own_redis: OwnRedis, call_id: str
 ) -> None:
