@@ -437,8 +437,7 @@ class Link:
     async def _identity(self, wire: Wire) -> str:
         server = await self._ask(wire, pack("INFO", "server"))
         replication = await self._ask(wire, pack("INFO", "replication"))
-        found = _IDENTITY.findall(server + replication)
-        return b":".join(found).decode()
+        return identity_of(server + replication)
 
     def _check(self, facts: dict[bytes, Any]) -> None:
         text = facts[b"version"].decode()
@@ -464,6 +463,11 @@ class Link:
 
     def _not_ready(self, _command: bytes) -> asyncio.Future[Any]:
         raise NotReady(f"Redis at {self.endpoint} is not usable: {self.problem}")
+
+
+def identity_of(info: bytes) -> str:
+    """The run of a server, and of its data, by its `INFO` of server and replication."""
+    return b":".join(_IDENTITY.findall(info)).decode()
 
 
 def _forget_failure(future: asyncio.Future[Any]) -> None:

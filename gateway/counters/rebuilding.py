@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.counters.base import Base
+from gateway.counters.connection import identity_of
 from gateway.counters.resp import bulks
 
 if TYPE_CHECKING:
@@ -50,8 +51,12 @@ class Rebuilding(Base):
         reply = await self._run(state, "close", bulks(keys), epoch, lost)
         closed = bool(reply[0] == b"OK")
         if closed:
-            # What it is rebuilt on. Without this the next to connect has it rebuilt again.
-            await self._ask(state.link, "HSET", state.meta, "run", state.link.run)
+            # What it is rebuilt on. Without this the next to connect has it rebuilt again. Asked
+            # now, because a server's replication may have begun anew since we connected.
+            server = await self._ask(state.link, "INFO", "server")
+            replication = await self._ask(state.link, "INFO", "replication")
+            run = identity_of(server + replication)
+            await self._ask(state.link, "HSET", state.meta, "run", run)
         return closed
 
     async def restore(

@@ -89,3 +89,17 @@ async def test_who_does_not_serve_calls_closes_nothing(
     await own_redis.start()
     async with Counters(own_redis.url, shards=SHARDS) as command:
         assert (await command.meta(account.keys.shard))[1] is not None
+
+
+async def test_a_server_whose_replication_began_anew_is_rebuilt_once(
+    account: Account, own_redis: OwnRedis
+) -> None:
+    """By a process that connected before, and knows the server by what it said of itself then."""
+    shard = account.keys.shard
+    await account.counters.command("DEBUG", "CHANGE-REPL-ID")
+    async with Counters(own_redis.url, shards=SHARDS, guards=True) as other:
+        assert await other.meta(shard) == (1, None)
+    assert await account.counters.close_shard(shard, 2, 1)
+    assert await account.counters.open_shard(shard, 2)
+    async with Counters(own_redis.url, shards=SHARDS, guards=True) as other:
+        assert await other.meta(shard) == (2, 1)
