@@ -119,6 +119,10 @@ class Upload:
     async def _write(self, parts: tuple[bytes, ...]) -> None:
         connection = self._connection
         connection.transport.writelines(parts)
+        if connection.transport.is_closing():
+            # Nothing pauses a dead socket, and a body that is always ready would never let the
+            # loop tell us of its end.
+            await asyncio.sleep(0)
         if connection.write_paused:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
