@@ -13,6 +13,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.simulation.cast import SHARDS
 from tests.simulation.model import Lot, Violation
 from tests.simulation.world import script_of
 
@@ -24,7 +25,7 @@ LEASE_GRACE_MS = 10_000
 # What the reaper and a loaded loop may add: its interval, and the steps of a round.
 REAPER_MS = 3_000
 DAY_MS = 86_400_000
-ADMITTED = b"\r\nOK\r\n"
+OK = b"\r\nOK\r\n"
 TAG = re.compile(rb"^(tk:\{s(\d+)\}):")
 
 
@@ -53,7 +54,23 @@ class Checks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._open_since_us: dict[int, int] = {}
+        self._held_before: dict[int, set[str]] = {}
         self.calm_since_us = 0  # since when nothing keeps the reaper from its work
+
+    def remember_holds(self) -> None:
+        """Redis is about to lose its data: what it holds now must be there again afterwards."""
+        for number in range(SHARDS):
+            shard, _ = self._look(f"tk:{{s{number:03d}}}", [])
+            if shard.seq is not None:
+                self._held_before[number] = set(shard.holds)
+
+    def _rebuilt(self, number: int, shard: Shard) -> None:
+        """A shard was opened: the calls that lived through its loss hold what they held."""
+        for call_id in self._held_before.pop(number, ()):
+            call = self._world.model.calls[call_id]
+            runs = call.process.runs and call.admitted_ms and call.owed is None
+            if runs and not call.voided and call_id not in shard.holds:
+                raise Violation(f"I3: a rebuilt shard lacks the hold of a running call: {call}")
 
     def disturb(self) -> None:
         """Somebody whose work is to end holds may be late from now on."""
@@ -61,7 +78,8 @@ class Checks:
 
     def command(self, command: list[bytes], reply: bytes) -> None:
         """After a command of the product's."""
-        if command[0] == b"EVALSHA" and script_of(command) == "extend":
+        script = script_of(command) if command[0] == b"EVALSHA" else ""
+        if script == "extend":
             self._checkpoints(command[3 + int(command[2]) + 3 :], reply)
         if command[0] not in {b"EVALSHA", b"HDEL", b"ZREM", b"ZADD"}:
             return
@@ -77,16 +95,18 @@ class Checks:
             self._open_since_us.pop(number, None)
             return
         self._open_since_us.setdefault(number, self._world.loop.now_us)
+        if script == "open" and OK in reply:
+            self._rebuilt(number, shard)
         self._leases(shard, number)
         for account_id, fields in accounts.items():
             if fields and int(fields.get("epoch", 0)) == shard.epoch:
                 self._account(account_id, fields, shard)
-        if command[0] == b"EVALSHA" and script_of(command) == "admit" and ADMITTED in reply:
+        if script == "admit" and OK in reply:
             self._caps(command[3 + int(command[2])].decode(), shard)
 
     def _checkpoints(self, calls: list[bytes], reply: bytes) -> None:
         """What is due from now on, should nothing more be heard of these calls."""
-        if b"\r\nOK\r\n" not in reply:
+        if OK not in reply:
             return
         for call_id, _, due, _ in zip(*(iter(calls),) * 4, strict=True):
             call = self._world.model.calls[call_id.decode()]

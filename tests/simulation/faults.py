@@ -98,7 +98,8 @@ class Faults:
         wires = list(self._world.redis.wires)
         if not wires or self._world.redis.away:
             return
-        wire = self._random.choice(wires)
+        busy = [wire for wire in wires if wire.sent]
+        wire = self._random.choice(busy if busy and self._random.random() < 0.8 else wires)
         run = self._random.randint(0, len(wire.sent))
         self._world.say(f"{wire.process}'s connection to Redis is cut after {run} more commands")
         for _ in range(run):
@@ -202,6 +203,7 @@ class Faults:
             return
         self._world.say("Redis is emptied")
         self._disturb()
+        self._simulation.checks.remember_holds()
         if self._random.random() < 0.5:
             self._world.redis.put_back({})
         else:
@@ -222,6 +224,7 @@ class Faults:
             return
         self._world.say("Redis goes back to an older state")
         self._disturb()
+        self._simulation.checks.remember_holds()
         self._world.redis.put_back(snapshot)
         self._simulation.data_lost()
         self._snapshots.clear()

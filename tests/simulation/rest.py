@@ -26,7 +26,15 @@ SELECT replace(settlements.call_id::text, '-', '') AS call_id, account_id, endin
     coalesce((
         SELECT sum(microcredits) FROM ledger_entries
         WHERE ledger_entries.call_id = settlements.call_id AND kind = 'late' AND microcredits > 0
-    ), 0)::bigint AS back
+    ), 0)::bigint AS back,
+    (coalesce((
+        SELECT sum(microcredits) FROM ledger_entries
+        WHERE ledger_entries.call_id = settlements.call_id AND kind = 'refund'
+    ), 0) + coalesce((
+        SELECT sum(amount_microcredits) FROM grants
+        WHERE source = 'refund'
+            AND business_key = 'refund:' || replace(settlements.call_id::text, '-', '')
+    ), 0))::bigint AS refunded
 FROM settlements
 """
 LOTS = """
@@ -84,6 +92,11 @@ class Rest:
         for call in list(model.unsettled.values()):
             self._call(call, rows.get(call.call_id))
             del model.unsettled[call.call_id]
+        for call_id, row in rows.items():
+            call = model.calls[call_id]
+            allowed = {_cost(row)} if call.refunded else {0, _cost(row)} if call.refunds else {0}
+            if row["refunded"] not in allowed:
+                raise Violation(f"a call was refunded by {row['refunded']}, not {allowed}: {call}")
         for call_id, cost in self._closed.items():
             if _cost(rows[call_id]) != cost:
                 raise Violation(f"I2: the cost of {call_id} changed after it was settled: {cost}")
