@@ -11,6 +11,11 @@ values in, violations out. Redis is held against Postgres by `tollkeeper audit`.
     told         the client was told another figure than was charged
     lost         the client had its answer, and the call is not recorded
     dispatched   the client was refused, and the agent was called all the same
+
+One more is no broken promise where workers are killed (RELIABILITY.md), and is only counted there:
+
+    brink        the worker died between noting that it sends the call on and doing so: charged as
+                 sent. Some client must have seen just such a call end without a word
 """
 
 from __future__ import annotations
@@ -109,11 +114,32 @@ def judge(
         violations += [
             Violation(rule, f"{text}; {seen}, recorded {charge}", seen) for rule, text in found
         ]
-    for call_id in recorded.keys() - explained:
-        if recorded[call_id].net:
-            text = f"{recorded[call_id]}, which no client and no agent knows"
-            violations.append(Violation("phantom", text))
+    silent = [seen for seen in calls if _ended_silently(seen) and not arrivals[seen.nonce]]
+    for call_id in sorted(recorded.keys() - explained):
+        charge = recorded[call_id]
+        if charge.net:
+            seen = next((seen for seen in silent if _at_the_brink(seen, charge)), None)
+            rule = "phantom"
+            if seen is not None:
+                silent.remove(seen)
+                rule = "brink"
+            text = f"{charge}, which no client and no agent knows"
+            violations.append(Violation(rule, text, seen))
     return violations
+
+
+def _ended_silently(seen: Seen) -> bool:
+    """Its client was connected and heard nothing at all."""
+    return not (seen.unreached or seen.status or seen.complete)
+
+
+def _at_the_brink(seen: Seen, charge: Charge) -> bool:
+    """Whether this charge is what such a call costs whose worker died when it sent it on."""
+    return (
+        (charge.account_id, charge.net) == (seen.account_id, seen.kind.floor)
+        and (charge.ending, charge.flags) == ("unknown", EXPIRED)
+        and seen.started_s * 1000 <= int(charge.call_id[:12], 16) + 1 <= seen.ended_s * 1000 + 1
+    )
 
 
 def _judge_one(

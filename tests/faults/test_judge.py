@@ -77,6 +77,18 @@ def test_a_broken_promise_is_found(rule: str, seen: Seen, charge: Charge | None)
     assert rule in found(seen, charge)
 
 
+def test_a_charge_at_the_brink_is_told_from_a_phantom() -> None:
+    silent = replace(CUT, request_id="", started_s=100.0, ended_s=101.0)
+    call_id = f"{100_500:012x}" + "0" * 20
+    charge = UNKNOWN._replace(call_id=call_id)
+    assert found(silent, charge, arrivals=0) == ["brink"]
+    assert found(silent, charge, arrivals=1) == ["free", "phantom"], "it was sent on, and not paid"
+    assert found(replace(silent, account_id=8), charge, arrivals=0) == ["phantom"]
+    assert found(replace(silent, ended_s=100.2), charge, arrivals=0) == ["phantom"]
+    assert found(silent, charge._replace(net=FIXED + 1), arrivals=0) == ["phantom"]
+    assert found(silent, charge._replace(ending="completed"), arrivals=0) == ["phantom"]
+
+
 def test_a_second_arrival_at_the_agent_is_found() -> None:
     assert found(WELL, CHARGE, arrivals=2) == ["double"]
 
