@@ -199,6 +199,7 @@ async def _start_settling(
     worker_id = secrets.randbelow(WORKER_IDS)
     reporter = Reporter(worker_id, counters, ledger, live.of_shard, flush, lease_ms=lease_ms)
     await reporter.start()
+    rebuilder.own = reporter
     stack.push_async_callback(reporter.close)
     settler = Settler(counters, writer, late, shards, live.calls)
     return _Settling(settler, late, writer, live, trust, shards)

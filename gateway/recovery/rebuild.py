@@ -29,7 +29,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 from gateway.clock import now_ms
 from gateway.counters import CountersUnavailable
@@ -53,6 +53,9 @@ T = TypeVar("T")
 # holds that Redis still had are kept; what only it knew of is charged when its call ends.
 REPORT_WAIT_S = 5.0
 CALL_AGAIN_S = 0.25
+# Workers that lost Postgres are known as live again so soon after it is back: each tries it every
+# second (the ledger's RELISTEN_PAUSE_S).
+RETURN_S = 1.5
 REPORT_POLL_S = 0.01
 # Another process may be at it; other lost shards wait here meanwhile.
 LOCK_WAIT_S = 3.0
@@ -92,6 +95,17 @@ class _Work:
     silent: tuple[int, ...] = ()
 
 
+class OwnReports(Protocol):
+    """The part in rebuilds of the worker that this process is: `Reporter`."""
+
+    @property
+    def worker_id(self) -> int:
+        """Whose they are."""
+
+    def called(self, payload: str) -> None:
+        """Report of "shard:epoch", unless that is under way or done."""
+
+
 class Rebuilder:
     """Rebuilds shards: one at a time in this process, and one process at a time per shard."""
 
@@ -114,6 +128,7 @@ class Rebuilder:
         self._lease_ms = lease_ms
         self._report_wait_s = report_wait_s
         self._publish = publish
+        self.own: OwnReports | None = None  # once this process takes calls
         self._one_at_a_time = asyncio.Lock()
 
     async def rebuild(self, shard: int, lost: ShardLost) -> Rebuilt:
@@ -194,23 +209,34 @@ class Rebuilder:
         return _Work(shard, epoch) if closed else None
 
     async def _hear_workers(self, work: _Work) -> None:
-        """Call every living worker until all have told their holds and flushed, or too long."""
+        """Call every living worker until all have told their holds and flushed, or too long.
+
+        A worker is known to live by a connection to Postgres, and for a moment after that was away
+        none is. If we ourselves are not known, others may not be either, and are waited for.
+        """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._report_wait_s
-        call_again = 0.0
+        call_again = all_known = 0.0
         silent: set[int] = set()
         while True:
             if loop.time() >= call_again:
-                await self._ledger.notify(REBUILD_CHANNEL, f"{work.shard}:{work.epoch}")
+                payload = f"{work.shard}:{work.epoch}"
+                await self._ledger.notify(REBUILD_CHANNEL, payload)
                 living = await self._ledger.attending()
+                if self.own is not None and self.own.worker_id not in living:
+                    self.own.called(payload)
+                    living.add(self.own.worker_id)
+                    all_known = loop.time() + RETURN_S
                 call_again = loop.time() + CALL_AGAIN_S
             reported = await self._counters.reported(work.shard)
             silent = {worker for worker in living if str(worker) not in reported}
-            if not silent:
+            if not silent and loop.time() >= all_known:
                 return
             if loop.time() >= give_up:
                 break
             await asyncio.sleep(REPORT_POLL_S)
+        if not silent:
+            return
         work.silent = tuple(sorted(silent))
         log.error(
             "shard %d: workers %s do not report within %s s and are not waited for",

@@ -64,7 +64,7 @@ class Reporter:
         dispatched). `flush` returns when all that has left them is in Postgres; it may raise
         LedgerUnavailable.
         """
-        self._worker_id = worker_id
+        self.worker_id = worker_id
         self._name = str(worker_id)
         self._counters = counters
         self._ledger = ledger
@@ -79,7 +79,7 @@ class Reporter:
 
     async def start(self) -> None:
         """Return when it is known as a live worker. Raises: LedgerUnavailable."""
-        await self._ledger.attend(self._worker_id, REBUILD_CHANNEL, self.called)
+        await self._ledger.attend(self.worker_id, REBUILD_CHANNEL, self.called)
         try:
             async with asyncio.timeout(ATTEND_WAIT_S):
                 await self._attends.wait()

@@ -206,6 +206,31 @@ async def test_a_dead_worker_is_not_waited_for(
     await assert_rebuilt(ledger, counters, [who], [call_id])
 
 
+async def test_workers_that_have_just_lost_postgres_are_asked_all_the_same(
+    ledger: Ledger, counters: Counters, workers: list[Hand]
+) -> None:
+    """It was restarted: for a while neither who rebuilds nor the other is known to live."""
+    one, other = workers
+    who = await planned(ledger, counters, 100_000, name="alice")
+    calls = [await worker.admit(who, 400) for worker in workers]
+    await flush_all(counters, who, {})
+    async with ledger.transaction_apart() as session:
+        await session._runner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks "
+            "WHERE locktype = 'advisory' AND objid IN ($1, $2)",
+            one.worker_id,
+            other.worker_id,
+        )
+
+    async def gone() -> bool:
+        return not {one.worker_id, other.worker_id} & await ledger.attending()
+
+    await eventually(gone)
+    await rebuild(one, who)
+
+    await assert_rebuilt(ledger, counters, [who], calls)
+
+
 async def test_a_report_that_failed_is_made_at_the_next_call(
     ledger: Ledger, counters: Counters, workers: list[Hand]
 ) -> None:

@@ -58,6 +58,7 @@ class Hand:
         self.reporter = Reporter(
             self.worker_id, counters, ledger, self.of_shard, self.flush, lease_ms=LEASE_MS
         )
+        self.rebuilder.own = self.reporter
 
     def of_shard(self, shard: int) -> list[tuple[str, str, int]]:
         return [
