@@ -22,9 +22,7 @@ def blocks(kind: str) -> list[str]:
 
 
 COMMANDS = [
-    line.removeprefix("$ tollkeeper ")
-    for block in blocks("console")
-    for line in block.splitlines()
+    line.removeprefix("$ tollkeeper ") for block in blocks("console") for line in block.splitlines()
 ]
 
 
