@@ -371,13 +371,16 @@ class Counters(Outbox, Rebuilding):
         reply = await self._run(state, "load", keys.two, *seen, int(force), *pairs, again=not force)
         return bool(reply[0] == b"OK")
 
-    async def amend(self, keys: AccountKeys, fields: Mapping[str, str | int]) -> bool:
+    async def amend(
+        self, keys: AccountKeys, fields: Mapping[str, str | int], *, epoch: int = 0
+    ) -> bool:
         """Change status, limits, rules or keys of an account; counters only where it has none.
 
-        False: it is not loaded, so its next call reads Postgres; or its shard is lost.
+        With an `epoch` nothing is changed under another one. False: that, or the account is not
+        loaded, so its next call reads Postgres; or its shard is lost.
         """
         pairs = (part for pair in fields.items() for part in pair)
-        reply = await self._run(keys.state, "amend", keys.two, 0, 0, *pairs)
+        reply = await self._run(keys.state, "amend", keys.two, epoch, 0, *pairs)
         return bool(reply[0] == b"OK")
 
     async def credit(
@@ -391,13 +394,16 @@ class Counters(Outbox, Rebuilding):
         expires_ms: int,
         effective_ms: int,
         lots: str,
+        epoch: int = 0,
     ) -> bool:
         """Tell what a lot was given in total, and its times; `lots` is the burn-down order.
 
-        False: the account knows that already, or is not loaded.
+        `settled` and `withdrawn` count only for a lot that Redis does not have. They must have been
+        read under the `epoch` named: one that was loaded since may lack the lot because it is used
+        up. False: the account knows all that, or is not loaded, or under another epoch.
         """
         told = (grant_id, total, settled, withdrawn, expires_ms, effective_ms, lots)
-        reply = await self._run(keys.state, "credit", keys.two, 0, 0, *told)
+        reply = await self._run(keys.state, "credit", keys.two, epoch, 0, *told)
         return bool(reply[0] == b"OK")
 
     async def inspect(self, keys: AccountKeys) -> Snapshot:

@@ -32,17 +32,22 @@ async def publish_account(
 
     The account is locked meanwhile: of two commands at once, the second to publish has read what
     both committed. An account that Redis does not have needs nothing; its next call reads Postgres.
+    Nor does one whose shard is opened anew meanwhile, for then what is read here is the older: a
+    lot that is used up by now would be told as it was, and pay twice.
 
-    Raises: NotToldError when Redis did not answer.
+    Raises: NotToldError when Redis did not answer, or is rebuilding the shard.
     """
     keys = counters.keys(account_id)
     async with ledger.account_locked(account_id):
-        state = await ledger.account_state(account_id)
-        if state is None:
-            return
         try:
-            if await counters.amend(keys, facts_of(state)):
-                await _credit_lots(counters, keys, state)
+            epoch, seq = await counters.meta(keys.shard)
+            state = await ledger.account_state(account_id)
+            if not epoch or state is None:
+                return
+            if seq is None:
+                raise NotToldError(account_name)
+            if await counters.amend(keys, facts_of(state), epoch=epoch):
+                await _credit_lots(counters, keys, state, epoch)
         except CountersUnavailable:
             raise NotToldError(account_name) from None
 
@@ -68,7 +73,7 @@ def facts_of(state: Mapping[str, str | int]) -> dict[str, str | int]:
 
 
 async def _credit_lots(
-    counters: Counters, keys: AccountKeys, state: Mapping[str, str | int]
+    counters: Counters, keys: AccountKeys, state: Mapping[str, str | int], epoch: int
 ) -> None:
     order = str(state["lots"])
     for token in order.split():
@@ -85,4 +90,5 @@ async def _credit_lots(
             expires_ms=expires_ms,
             effective_ms=effective_ms,
             lots=order,
+            epoch=epoch,
         )

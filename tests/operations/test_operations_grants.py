@@ -310,6 +310,46 @@ async def test_without_redis_nothing_is_taken_and_what_was_given_is_told_later(
         assert (row.credited_microcredits, row.revoked_microcredits) == (5 * CREDIT, 0)
 
 
+async def test_what_was_read_before_a_shard_was_rebuilt_brings_no_spent_credits_back(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await deployment.caller("uma", 2 * CREDIT)
+    await deployment.call(caller, CREDIT)
+    await deployment.carry()
+    ledger, counters, shard = deployment.ledger, deployment.counters, caller.keys.shard
+    read = ledger.account_state
+
+    async def read_and_be_late(account_id: int) -> dict[str, str | int] | None:
+        """Meanwhile the rest is spent, and the shard rebuilt."""
+        state = await read(account_id)
+        monkeypatch.undo()
+        await deployment.call(caller, CREDIT)
+        await deployment.carry()
+        lost, _ = counters.seen(shard)
+        epoch = await ledger.next_epoch(shard)
+        await counters.close_shard(shard, epoch, lost)
+        await counters.open_shard(shard, epoch)
+        assert isinstance(await deployment.admit(caller), InsufficientCredits)
+        return state
+
+    monkeypatch.setattr(ledger, "account_state", read_and_be_late)
+    await publish_account(ledger, counters, caller.account.account_id, "uma")
+    assert isinstance(await deployment.admit(caller), InsufficientCredits)
+    await assert_clean(deployment)
+
+
+async def test_while_a_shard_is_rebuilt_nothing_is_said_to_be_told(deployment: Deployment) -> None:
+    caller = await deployment.caller("vera", CREDIT)
+    await deployment.call(caller, CREDIT)
+    counters, shard = deployment.counters, caller.keys.shard
+    epoch = await deployment.ledger.next_epoch(shard)
+    await counters.close_shard(shard, epoch, counters.seen(shard)[0])
+    with pytest.raises(NotToldError):
+        await publish_account(
+            deployment.ledger, counters, caller.account.account_id, caller.account.name
+        )
+
+
 async def test_another_plan_is_followed_by_the_next_call(deployment: Deployment) -> None:
     caller = await deployment.caller("olga", CREDIT)
     await deployment.call(caller, CREDIT)
