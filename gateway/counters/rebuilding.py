@@ -103,6 +103,21 @@ class Rebuilding(Base):
             await self._ask(state.link, "ZREM", state.leases, *part)
             await self._ask(state.link, "HDEL", state.holds, *part)
 
+    async def drop_stray_leases(self, shard: int) -> None:
+        """Forget leases without a hold, in a closed shard.
+
+        A worker tells of a call whose settlement is still in the outbox when it has not heard of
+        it; carrying that acknowledges it, and with that its hold goes, which a worker put there.
+        """
+        state = self._shards[shard]
+        leased = await self._ask(state.link, "ZRANGE", state.leases, 0, -1)
+        for start in range(0, len(leased), RESTORE_BATCH):
+            part = leased[start : start + RESTORE_BATCH]
+            texts = await self._ask(state.link, "HMGET", state.holds, *part)
+            stray = [call for call, text in zip(part, texts, strict=True) if text is None]
+            if stray:
+                await self._ask(state.link, "ZREM", state.leases, *stray)
+
     async def open_shard(self, shard: int, epoch: int) -> bool:
         """Open a shard that is closed under this epoch; False: it is not."""
         state = self._shards[shard]

@@ -264,6 +264,7 @@ class Rebuilder:
         for page in _pages(list(holds), PAGE_CALLS_MAX):
             settled |= await self._ledger.settled_of(page)
         await self._counters.drop_holds(work.shard, sorted(settled))
+        await self._counters.drop_stray_leases(work.shard)
         work.holds = {call: text for call, (text, _) in holds.items() if call not in settled}
 
     async def _load_accounts(self, work: _Work) -> None:

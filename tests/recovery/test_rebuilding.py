@@ -239,6 +239,7 @@ async def test_an_answer_that_was_lost_with_the_shard_is_not_charged_twice(
     await rebuild(one, who)
 
     assert await counters.live_holds(who.keys.shard) == {}
+    assert not await counters.command("EXISTS", f"tk:{{s{who.keys.shard:03d}}}:leases")
     assert isinstance(await other.settle(call_id, 333), HoldGone)
     await other.settle_late(call_id, 333)
     assert await one.late.apply(lambda *_: None) == 1
