@@ -30,8 +30,8 @@ TARIFFS = (
     Tariff("trusted", 40_000, per_unit=0, reserve_units=0, streams=False, trust=200_000),
 )
 # How long an agent works, s; streams, and those beyond a lease, are renewed meanwhile.
-WORK_S = (0.0, 0.0, 0.003, 0.003, 0.02, 0.02, 0.2, 0.2, 1.0, 4.0, 15.0)
-PAUSES_S = (0.0, 0.0, 0.001, 0.05, 0.3, 1.0)
+WORK_S = (0.0, 0.0, 0.0, 0.003, 0.003, 0.02, 0.02, 0.2, 0.2, 1.0, 4.0, 15.0)
+PAUSES_S = (0.0, 0.0, 0.0, 0.001, 0.05, 0.3)
 CHUNKS = 5
 # What a client waits that was refused.
 COME_AGAIN_S = 0.5

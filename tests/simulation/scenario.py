@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.simulation.redis_side import Wire
 
 WORKERS = 3
-CALLERS = 6
+CALLERS = 9
 STEPS_PER_REST = 2_500
 # A rest that is not reached within these is none.
 REST_STEPS_MAX = 60_000

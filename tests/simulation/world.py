@@ -148,11 +148,11 @@ class World:
     def perform(self, statement: Statement) -> None:
         """Postgres takes a statement; now and then the connection is cut before or after it."""
         lost = self.random.random() if self.lose_statements else 1.0
-        if lost < 0.005:
+        if lost < 0.001:
             self.say(f"{statement.process} postgres {statement.name}: cut before")
             statement.connection.lose()
             return
-        if lost < 0.015:
+        if lost < 0.004:
             statement.cut_after = True
         done = self.postgres.execute(statement)
         cut = " and cut" if statement.cut_after else ""
