@@ -23,6 +23,7 @@ from gateway.operations.keys import KeyMaker, create_key
 from gateway.operations.publish import publish_account
 from gateway.recovery.carry import Carrier
 from gateway.recovery.late import LateApplier
+from gateway.recovery.rebuild import Rebuilder
 from policies.catalog import MeterSpec, Platform, Price, Route, Source
 from policies.rebuild import parse_hold
 from tests.support.waiting import eventually
@@ -159,14 +160,21 @@ class Gateway:
         return await self.ledger.late_settlements_of_accounts([self.account.account_id])
 
     async def apply_late(self) -> int:
-        """Tell Redis of late settlements, as the job does; answers how many it could."""
+        """Tell Redis of late settlements, as a node's jobs do; answers how many they could.
+
+        A shard that was lost, as by any restart of Redis, is rebuilt first.
+        """
+        lost: list[tuple[int, ShardLost]] = []
 
         async def publish(account_id: int) -> None:
             await publish_account(self.ledger, self.counters, account_id, "demo")
 
         carrier = Carrier(self.counters, self.ledger)
         applier = LateApplier(self.counters, self.ledger, carrier, publish)
-        return await applier.apply(lambda *_: None)
+        applied = await applier.apply(lambda shard, loss: lost.append((shard, loss)))
+        for shard, loss in lost:
+            await Rebuilder(self.counters, self.ledger, carrier, applier).rebuild(shard, loss)
+        return applied
 
     async def settled_late(self, count: int = 1) -> list[SettlementRow]:
         """The account's settlements, newest first, once the late ones are applied too."""
