@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.simulation.cast import SHARDS
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 LEASE_GRACE_MS = 10_000
 # What the reaper and a loaded loop may add: its interval, and the steps of a round.
 REAPER_MS = 3_000
+# What a lot was given, in order: each sum is a total that it has had.
+GIVEN = """
+SELECT microcredits AS given FROM ledger_entries
+WHERE grant_id = $1 AND account_id = $2 AND microcredits > 0
+ORDER BY id
+"""
 DAY_MS = 86_400_000
 OK = b"\r\nOK\r\n"
 TAG = re.compile(rb"^(tk:\{s(\d+)\}):")
@@ -176,16 +183,10 @@ class Checks:
 
     def _learn(self, account: Account, grant_id: int) -> None:
         """A lot may have been given, or added to, since it was last looked at in Postgres."""
-        found = self._world.postgres.fetch(
-            "SELECT account_id, amount_microcredits + credited_microcredits AS total "
-            "FROM grants WHERE id = $1",
-            grant_id,
-        )
-        if not found or found[0]["account_id"] != account.account_id:
+        given = self._world.postgres.fetch(GIVEN, grant_id, account.account_id)
+        if not given:
             raise Violation(f"account {account.account_id} has no grant {grant_id}")
-        totals = self._lot(account, grant_id).totals
-        if found[0]["total"] not in totals:
-            totals.append(found[0]["total"])
+        self._lot(account, grant_id).totals = list(accumulate(row["given"] for row in given))
 
     def _caps(self, call_id: str, shard: Shard) -> None:
         """I3: no cap is passed by what its calls hold and have cost, by the model's account."""
