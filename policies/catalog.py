@@ -40,6 +40,32 @@ class ErrorStyle(StrEnum):
 
     PROBLEM = "problem"
     OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    JSONRPC = "jsonrpc"
+
+
+class Protocol(StrEnum):
+    """What a route's clients and agents speak, where that decides what is paid for."""
+
+    HTTP = "http"
+    MCP = "mcp"
+    A2A = "a2a"
+    WEBSOCKET = "websocket"
+
+
+class OnMissing(StrEnum):
+    """What a unit costs that could not be read from the answer."""
+
+    RESERVED = "reserved"  # as many as were reserved
+    MINIMUM = "minimum"  # none: what the price asks at least
+    ESTIMATE = "estimate"  # as many as what passed suggests, at most those reserved
+
+
+class ChargePer(StrEnum):
+    """What a price of an A2A route is for."""
+
+    MESSAGE = "message"
+    TASK = "task"
 
 
 class QuotaWindow(StrEnum):
@@ -82,13 +108,43 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """A price per unit up to (and with) a unit of the billing period; None: for all beyond."""
+
+    up_to: int | None
+    picocredits_per_unit: int
+
+
+@dataclass(frozen=True, slots=True)
 class MeterSpec:
-    """One priced unit of a route. The first source that yields a value in this call counts."""
+    """One priced unit of a route. The first source that yields a value in this call counts.
+
+    `tiers`, if there are any, stand in for `picocredits_per_unit`: graduated over what an account
+    uses on the route in its billing period. `included_units` of each call cost nothing.
+    `reserve_from` are sources in the request; without a value `reserve_units` are reserved.
+    """
 
     unit: str
     sources: tuple[Source, ...]
     picocredits_per_unit: int
     reserve_units: int
+    tiers: tuple[Tier, ...] = ()
+    included_units: int = 0
+    reserve_from: tuple[Source, ...] = ()
+    # None: RESERVED for an answer that was complete, ESTIMATE for one that was cut.
+    on_missing: OnMissing | None = None
+    estimate_from: Source = Source("response.bytes", "")
+    estimate_per_unit: int = 4  # how many of what `estimate_from` counts make one unit
+
+
+@dataclass(frozen=True, slots=True)
+class RpcPrices:
+    """What JSON-RPC calls cost in microcredits, beside the rest of the price; others are free."""
+
+    tools: Mapping[str, int] = field(default_factory=dict)  # of `tools/call`, by the tool's name
+    default_tool: int = 0
+    methods: Mapping[str, int] = field(default_factory=dict)
+    tool_error: Rule = Rule.NOTHING  # what a call costs whose answer is an error, or `isError`
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +156,36 @@ class Price:
     minimum_microcredits: int = 0
     maximum_microcredits: int | None = None
     meters: tuple[MeterSpec, ...] = ()
+    table: Table | None = None
+    rpc: RpcPrices | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Prices by a value of the request; each case is a whole price, with the same units in order.
+
+    A value without a case costs what the price around the table says, or is refused.
+    """
+
+    source: Source
+    cases: Mapping[str, Price]
+    listed_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRule:
+    """How an A2A route charges; a hold of a task lasts `lease_ms` after the task was heard of."""
+
+    per: ChargePer = ChargePer.TASK
+    lease_ms: int = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketRule:
+    """Bounds of a WebSocket, and how often its caller's credits and key are looked at."""
+
+    message_max_bytes: int = 1_048_576
+    check_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +247,10 @@ class Route:
     caps: Caps = Caps()  # of each account on this route; it has none per session
     # What an account may use on trust, per worker, while Redis is away. 0: calls are refused then.
     trust_microcredits: int = 0
+    protocol: Protocol = Protocol.HTTP
+    ensure_usage: str = ""  # "openai": streams are asked to report their usage
+    task: TaskRule = TaskRule()  # of an A2A route
+    websocket: WebSocketRule = WebSocketRule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +272,7 @@ class Plan:
     rollover_periods: int = 1  # how long it then lasts
     low_credits_microcredits: int = 0  # the mark below which the account is told; 0: none
     refund_expired: RefundExpired = RefundExpired.GRANT
+    discount_basis_points: int = 0  # taken off every price; 10 000 is all of it
 
     @property
     def limits(self) -> Limits:
