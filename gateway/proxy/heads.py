@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.errors import Refusal, bad_request
 from gateway.proxy.paths import TARGET_BYTES_MAX, canonical_path, valid_query
+from policies.units import parse_credits
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
@@ -30,6 +31,12 @@ _BAD_SESSION = Refusal(
     "Send one X-Session-Id of 1 to 128 letters, digits and '.', '_', '~', ':', '-'.",
 )
 
+_BAD_MAX_CREDITS = Refusal(
+    400,
+    "bad_request",
+    "Send one X-Max-Credits: the most that the call may cost, as a plain decimal such as '2.5'.",
+)
+
 (
     _FORWARD,
     _DROP,
@@ -41,9 +48,10 @@ _BAD_SESSION = Refusal(
     _EXPECT,
     _ENCODING,
     _SESSION,
+    _MAX_CREDITS,
     _UPGRADE,
     _UNDERSCORE,
-) = range(12)
+) = range(13)
 _SPECIAL = {
     b"authorization": _CREDENTIAL,
     b"x-api-key": _CREDENTIAL,
@@ -55,6 +63,7 @@ _SPECIAL = {
     b"upgrade": _UPGRADE,
     b"accept-encoding": _ENCODING,
     b"x-session-id": _SESSION,
+    b"x-max-credits": _MAX_CREDITS,
     **dict.fromkeys(
         (
             b"keep-alive",
@@ -70,7 +79,6 @@ _SPECIAL = {
             b"x-forwarded-port",
             b"x-real-ip",
             b"x-request-id",
-            b"x-max-credits",
         ),
         _DROP,
     ),
@@ -100,6 +108,7 @@ class RequestHead(NamedTuple):
     chunked: bool
     expects_continue: bool  # and a body is to come, in a version that knows of it
     session: bytes  # X-Session-Id; empty: none was sent
+    credits_max: int | None = None  # X-Max-Credits, microcredits
 
 
 def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one pass
@@ -111,7 +120,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
     if isinstance(target, Refusal):
         return target
     credential = host = length = coding = encoding = None
-    expects, session = False, b""
+    expects, session, credits_max = False, b"", None
     dropped: frozenset[bytes] | None = None
     lines: list[bytes] = []
     for name, value in message.raw_headers:
@@ -152,6 +161,13 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
                 return _BAD_SESSION
             session = value
             lines.append(name + b": " + value)
+        elif kind == _MAX_CREDITS:
+            if credits_max is not None:
+                return _BAD_MAX_CREDITS
+            try:
+                credits_max = parse_credits(value.decode("latin-1"))
+            except ValueError:
+                return _BAD_MAX_CREDITS
         elif kind >= _UPGRADE:
             return _REFUSALS[kind]
     if coding is not None and (length is not None or message.version < (1, 1)):
@@ -170,7 +186,18 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
     path, query = target
     chunked = coding is not None
     return RequestHead(
-        method, path, query, credential, host, lines, encoding, length, chunked, expects, session
+        method,
+        path,
+        query,
+        credential,
+        host,
+        lines,
+        encoding,
+        length,
+        chunked,
+        expects,
+        session,
+        credits_max,
     )
 
 
