@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 PROBLEM_TYPE_BASE = "urn:tollkeeper:problem:"
 IN_FLIGHT_RETRY_AFTER_S = 1
 UNAVAILABLE_RETRY_AFTER_S = 1
+# The longest wait that an SDK is left to sit out. OpenAI's gives up beyond two minutes by itself;
+# Anthropic's would sleep until next month's quota.
+SDK_RETRY_WAIT_S_MAX = 120
 
 _REASONS = {
     400: "Bad Request",
@@ -37,7 +40,9 @@ _REASONS = {
     403: "Forbidden",
     404: "Not Found",
     408: "Request Timeout",
+    409: "Conflict",
     413: "Content Too Large",
+    422: "Unprocessable Content",
     429: "Too Many Requests",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -53,15 +58,43 @@ _OWNERS = {
     "session": "this session",
 }
 _WINDOWS = {"day": "a day", "month": "a month", "total": "in all", "session": "in one session"}
+# Statuses that are not here are "api_error".
 _OPENAI_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     402: "insufficient_quota",
     403: "permission_error",
     404: "invalid_request_error",
+    408: "invalid_request_error",
+    409: "invalid_request_error",
     413: "invalid_request_error",
+    422: "invalid_request_error",
     429: "rate_limit_error",
 }
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "invalid_request_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_EVENT_STREAM = b"text/event-stream"
+_LINES_OF_JSON = frozenset(
+    {
+        b"application/x-ndjson",
+        b"application/ndjson",
+        b"application/jsonl",
+        b"application/x-jsonlines",
+        b"application/jsonlines",
+    }
+)
 
 
 class Refusal(NamedTuple):
@@ -146,16 +179,49 @@ def render(refusal: Refusal, style: ErrorStyle, request_id: str) -> tuple[bytes,
     `application/problem+json` (RFC 9457), or the route's style.
     """
     if style is ErrorStyle.OPENAI:
-        error = {
-            "message": refusal.detail,
-            "type": _OPENAI_TYPES.get(refusal.status, "api_error"),
-            "param": None,
-            "code": refusal.code,
-            "request_id": request_id,
-            **refusal.facts,
-        }
-        return b"application/json", orjson.dumps({"error": error})
-    problem = {
+        return b"application/json", orjson.dumps(_openai(refusal, request_id))
+    if style is ErrorStyle.ANTHROPIC:
+        return b"application/json", orjson.dumps(_anthropic(refusal, request_id))
+    return b"application/problem+json", orjson.dumps(_problem(refusal, request_id))
+
+
+def header_lines(refusal: Refusal, style: ErrorStyle, request_id: str) -> bytes:
+    """Header lines that a style's SDKs look for, beside those that every refusal has.
+
+    They retry a 429 after its `Retry-After`, and a 402 never, unasked; what they need to be told
+    is that a wait of days is not worth sleeping through.
+    """
+    lines = b""
+    if style is ErrorStyle.ANTHROPIC:
+        lines = b"Request-Id: %b\r\n" % request_id.encode("ascii")
+    elif style is not ErrorStyle.OPENAI:
+        return b""
+    if (refusal.retry_after_s or 0) > SDK_RETRY_WAIT_S_MAX:
+        lines += b"X-Should-Retry: false\r\n"
+    return lines
+
+
+def render_event(refusal: Refusal, style: ErrorStyle, request_id: str, media_type: bytes) -> bytes:
+    """The last event of a stream that the gateway ends, as this style's clients understand it.
+
+    `media_type` is the stream's, with or without parameters: an event of an SSE stream, a line of
+    an NDJSON one, nothing (b"") of any other. It may follow whole events only: one that was left
+    unfinished would take it in.
+    """
+    kind = media_type.partition(b";")[0].strip().lower()
+    if kind in _LINES_OF_JSON:
+        return render(refusal, style, request_id)[1] + b"\n"
+    if kind != _EVENT_STREAM:
+        return b""
+    body = render(refusal, style, request_id)[1]
+    if style is ErrorStyle.OPENAI:
+        # Without a "[DONE]" behind it, which would say that the answer is complete.
+        return b"data: %b\n\n" % body
+    return b"event: error\ndata: %b\n\n" % body
+
+
+def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    return {
         "type": PROBLEM_TYPE_BASE + refusal.code,
         "title": reason(refusal.status),
         "status": refusal.status,
@@ -164,7 +230,28 @@ def render(refusal: Refusal, style: ErrorStyle, request_id: str) -> tuple[bytes,
         "request_id": request_id,
         **refusal.facts,
     }
-    return b"application/problem+json", orjson.dumps(problem)
+
+
+def _openai(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    error = {
+        "message": refusal.detail,
+        "type": _OPENAI_TYPES.get(refusal.status, "api_error"),
+        "param": None,
+        "code": refusal.code,
+        "request_id": request_id,
+        **refusal.facts,
+    }
+    return {"error": error}
+
+
+def _anthropic(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    """The facts are in `details`, whose `error_code` is where that SDK looks for a code."""
+    error = {
+        "type": _ANTHROPIC_TYPES.get(refusal.status, "api_error"),
+        "message": refusal.detail,
+        "details": {"error_code": refusal.code, **refusal.facts},
+    }
+    return {"type": "error", "error": error, "request_id": request_id}
 
 
 def reason(status: int) -> str:
@@ -204,6 +291,9 @@ def _insufficient(denial: InsufficientCredits, upgrade_url: str | None) -> Refus
     if upgrade_url:
         facts["upgrade_url"] = upgrade_url
     if not denial.in_flight:
+        if upgrade_url:
+            # In the sentence too: it is all that most clients show.
+            detail += f" Get more at {upgrade_url}"
         return Refusal(402, "insufficient_credits", detail, facts)
     facts["in_flight"] = format_credits(denial.held)
     detail += " Running calls hold the rest: try again when they have ended."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import reason, render
+from gateway.errors import header_lines, reason, render
 from policies.units import format_credits
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def refuse(
         call.keep_alive = False
     content_type, body = render(refusal, style, call_id)
     extra_lines = extra_lines or b"X-Request-Id: %b\r\n" % call_id.encode()
+    extra_lines += header_lines(refusal, style, call_id)
     if refusal.retry_after_s is not None:
         extra_lines += b"Retry-After: %d\r\n" % refusal.retry_after_s
     if refusal.status == 401:
