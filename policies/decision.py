@@ -84,7 +84,10 @@ class SpendCapReached(NamedTuple):
 
 
 class InsufficientCredits(NamedTuple):
-    """The valid lots do not have `needed` microcredits available."""
+    """The valid lots do not have `needed` microcredits available.
+
+    Of a hold that can't be raised, `needed` is what it lacks, and `held` what other calls hold.
+    """
 
     needed: int
     available: int
@@ -94,6 +97,15 @@ class InsufficientCredits(NamedTuple):
     def in_flight(self) -> bool:
         """Whether running calls hold what is missing, so that trying again later can succeed."""
         return self.available + self.held >= self.needed
+
+
+class TermsChanged(NamedTuple):
+    """The account's discount is another than was assumed: compute its terms again, and ask again.
+
+    `discount` in ten-thousandths.
+    """
+
+    discount: int
 
 
 class NotLoaded(NamedTuple):
@@ -129,6 +141,16 @@ class Settled(NamedTuple):
     admitted_ms: int
 
 
+class Moved(NamedTuple):
+    """Not settled: the account stands elsewhere in graduated tiers than was assumed.
+
+    `positions` are the units that it has used before in this billing period, one for each step that
+    was told, in their order. Compute again what is owed, and settle again.
+    """
+
+    positions: tuple[int, ...]
+
+
 class ExpiredFirst(NamedTuple):
     """Too late to settle: the hold had run out, and this is the settlement that it ended with."""
 
@@ -149,6 +171,18 @@ class Voided(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class HoldGone:
     """The shard has no such hold: acknowledged, voided, or lost with an older epoch."""
+
+
+class Raised(NamedTuple):
+    """The call goes on, and holds so much now: no less than before, whatever was asked for.
+
+    `remaining`, `allocation` and `counted` are those of an admission, as they are now.
+    """
+
+    held: int
+    remaining: int
+    allocation: str
+    counted: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +208,19 @@ Admission = (
     | ConcurrencyLimited
     | SpendCapReached
     | InsufficientCredits
+    | TermsChanged
     | NotLoaded
     | ShardLost
     | AlreadySettled
+)
+Raising = (
+    Raised
+    | KeyRefused
+    | AccountSuspended
+    | InsufficientCredits
+    | SpendCapReached
+    | HoldGone
+    | ShardLost
 )
 Settling = Settled | ExpiredFirst | HoldGone | ShardLost
 Voiding = Voided | HoldGone | AlreadySettled | ShardLost
