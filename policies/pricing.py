@@ -1,92 +1,355 @@
-"""Turns units of work into microcredits: before the call (ceiling) and after it (final).
+"""Turns units of work into microcredits: before the call (terms) and after it (final).
 
-A cost is `per_request + sum of units x unit price`, kept between the price's minimum and maximum.
-Unit prices are picocredits; the sum is rounded once, up to the next microcredit, so that splitting
-work over several meters never changes what it costs. Every amount here is an integer in
-[0, `AMOUNT_MICROCREDITS_MAX`].
+A cost is
+
+    per_request + JSON-RPC calls + sum over meters of (units beyond the included) x unit price
+    less the account's discount,                        rounded up once, to a microcredit,
+    then kept between minimum and maximum,              then at most the caller's own bound
+
+Unit prices are picocredits, so splitting work over several meters never changes what it costs. A
+meter with tiers is graduated: a unit costs what its place among the units that the account has used
+in its billing period says. Every amount here is an integer in [0, `AMOUNT_MICROCREDITS_MAX`].
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from policies.units import AMOUNT_MICROCREDITS_MAX, format_credits, round_up_to_microcredits
+from policies.catalog import OnMissing, Rule
+from policies.meters.reading import NOTHING_READ, Reading
+from policies.terms import ESTIMATED, UNITS_MISSING, Step, Terms
+from policies.units import (
+    AMOUNT_MICROCREDITS_MAX,
+    PICOCREDITS_PER_MICROCREDIT,
+    format_credits,
+    round_up_to_microcredits,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from policies.catalog import Price
+    from policies.catalog import MeterSpec, Price, Source, Table, Tier
+    from policies.terms import RpcCall
+
+# The last unit that a tier can reach: with none of its own it has no end that anybody could see.
+POSITION_MAX = 2**53 - 1
+_REQUEST = "request."
+_NO_UNITS: tuple[int, ...] = ()
+
+
+class RequestFacts(Protocol):
+    """What a price asks of a request; None: the request does not say."""
+
+    def text(self, source: Source) -> str | None:
+        """A value to choose a table's case by."""
+
+    def units(self, source: Source) -> int | None:
+        """A count of units."""
+
+
+class TooDear(NamedTuple):
+    """A call that costs more than its caller allows, whatever comes: in microcredits."""
+
+    floor: int
+    bound: int
+
+
+class NotListed(NamedTuple):
+    """A request with a value that the price's table does not list; None: without one."""
+
+    value: str | None
 
 
 class Final(NamedTuple):
-    """What a call cost, and whether a meter read nothing so that its reserve was taken instead."""
+    """What a call cost, words about how that came to be, and how far it moved through tiers."""
 
     microcredits: int
-    missing: bool
+    flags: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+def needs_request(price: Price) -> bool:
+    """Whether what a call may cost can be said only from its request."""
+    if price.table is not None or price.rpc is not None:
+        return True
+    return any(
+        meter.reserve_from
+        or meter.estimate_from.kind.startswith(_REQUEST)
+        or any(source.kind.startswith(_REQUEST) for source in meter.sources)
+        for meter in price.meters
+    )
+
+
+def terms_of(
+    price: Price | None,
+    rule_if_lost: Rule,
+    facts: RequestFacts | None,
+    *,
+    discount: int = 0,
+    bound: int | None = None,
+    calls: tuple[RpcCall, ...] = (),
+) -> Terms | TooDear | NotListed:
+    """What one call may cost, fixed before its hold.
+
+    `rule_if_lost` is the rule of the ending `unknown`; `facts` None says as much as an empty
+    request; `discount` is in ten-thousandths, `bound` in microcredits. The ceiling is what is to
+    be held: every meter at its reserve, tiers at their dearest price.
+    Denies: TooDear, when even a call without metered work is above `bound`; NotListed.
+    """
+    if price is None:
+        return Terms(None, _NO_UNITS, 0, 0, discount, bound)
+    if price.table is not None:
+        case = _case_of(price, price.table, facts)
+        if isinstance(case, NotListed):
+            return case
+        price = case
+    reserves = tuple([_reserve(meter, facts) for meter in price.meters])
+    terms = Terms(price, reserves, 0, 0, discount, bound, calls)
+    least = _amount(price, terms, 0)
+    if bound is not None and least > bound:
+        return TooDear(least, bound)
+    terms = terms._replace(ceiling=_amount(price, terms, _at_dearest(price, reserves)))
+    return terms._replace(due=due_if_lost(terms, rule_if_lost, NOTHING_READ))
 
 
 def ceiling(price: Price) -> int:
-    """Microcredits to reserve before the call: every meter at its `reserve_units`.
+    """Microcredits to reserve for a call of which nothing is known, without a discount.
 
-    No call costs more as long as it stays within the units that were reserved for it.
+    No call of the same terms costs more as long as it stays within the units that were reserved.
     """
-    return _bounded(price, _unbounded(price, [meter.reserve_units for meter in price.meters]))
+    reserves = tuple([meter.reserve_units for meter in price.meters])
+    return _amount(price, Terms(price, reserves, 0, 0), _at_dearest(price, reserves))
 
 
-def floor(price: Price) -> int:
-    """Microcredits of a call that did no metered work; what an expired hold costs.
+def floor(terms: Terms) -> int:
+    """Microcredits of a call that did no metered work. Never above the ceiling."""
+    return 0 if terms.price is None else _amount(terms.price, terms, 0)
 
-    Never above the ceiling.
+
+def final(
+    terms: Terms, reading: Reading, *, whole: bool, positions: Sequence[int] = _NO_UNITS
+) -> Final:
+    """Microcredits of what was read, for an answer that was complete (`whole`) or cut.
+
+    What is missing counts as the meter's `on_missing` says: by default as reserved if the answer
+    was complete, because an agent that stops reporting its usage must not make its calls free;
+    else as estimated from what passed. An estimate counts at most what was reserved.
+    `positions`: how much of each meter's unit the account had used before in its billing period,
+    where the meter has tiers; empty: nothing.
     """
-    return _bounded(price, price.per_request_microcredits)
-
-
-def final(price: Price, units: Sequence[int | None]) -> Final:
-    """Microcredits of the units that were read: one entry per meter, in the price's order.
-
-    None (nothing could be read) counts as that meter's `reserve_units`: an agent that stops
-    reporting its usage must not make its calls free.
-    """
-    missing = False
-    picocredits = 0
-    for meter, count in zip(price.meters, units, strict=True):
+    price = terms.price
+    if price is None:
+        return Final(0, (), ())
+    flags = [UNITS_MISSING] if reading.unanswered else []
+    counts = []
+    for index, units in enumerate(_units_of(price, reading)):
+        count = units
         if count is None:
-            missing = True
-            picocredits += meter.reserve_units * meter.picocredits_per_unit
-        else:
-            picocredits += count * meter.picocredits_per_unit
-    cost = price.per_request_microcredits + round_up_to_microcredits(picocredits)
-    return Final(_bounded(price, cost), missing)
+            meter = price.meters[index]
+            word = meter.on_missing
+            if word is None:
+                word = OnMissing.RESERVED if whole else OnMissing.ESTIMATE
+            count = _stand_in(word, terms, reading, index)
+            _note(flags, UNITS_MISSING)
+            if word is OnMissing.ESTIMATE:
+                _note(flags, ESTIMATED)
+        counts.append(count)
+    picocredits, steps = _work(price, counts, positions)
+    cost = _amount(price, terms, picocredits, reading.failed)
+    return Final(cost, tuple(flags), tuple(steps))
+
+
+def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
+    """Microcredits of a call that was sent on and whose end nobody saw: at most its ceiling.
+
+    `rule` is that of the ending `unknown`; `reading` is what was read until then. What was not
+    counts as nothing, not as the reserve: here it is ourselves who stopped reading.
+    """
+    price = terms.price
+    if price is None or rule is Rule.NOTHING:
+        return 0
+    if rule is Rule.RESERVED:
+        return terms.ceiling
+    counts = [units or 0 for units in _units_of(price, reading)]
+    picocredits, _ = _work(price, counts, _NO_UNITS)
+    return min(terms.ceiling, _amount(price, terms, picocredits, reading.failed))
+
+
+def placed(price: Price, steps: Sequence[Step], positions: Sequence[int]) -> tuple[int, ...]:
+    """The `positions` of these steps, one each, as `final` takes them: one per meter."""
+    known = {step.unit: position for step, position in zip(steps, positions, strict=True)}
+    return tuple([known.get(meter.unit, 0) for meter in price.meters])
 
 
 def mistake_in(price: Price) -> str | None:
     """Tries a price on sample usage; what is wrong with it, for the person who wrote it."""
+    table = price.table
+    if table is None or not table.listed_only:
+        mistake = _mistake_in_amounts(price)
+        if mistake is not None:
+            return mistake
+        if ceiling(price) == 0 and price.rpc is None:
+            return _RESERVES_NOTHING
+    for value, case in table.cases.items() if table is not None else ():
+        mistake = _mistake_in_amounts(case)
+        if mistake is None and ceiling(case) == 0 and case.rpc is None and not _costs_nothing(case):
+            mistake = _RESERVES_NOTHING
+        if mistake is not None:
+            return f'case "{value}": {mistake}'
+    return None
+
+
+_RESERVES_NOTHING = (
+    "a call would reserve nothing and could never be refused: give per_request, minimum, "
+    "or a meter with credits_per_unit and reserve_units above zero (or say free = true)"
+)
+
+
+def _mistake_in_amounts(price: Price) -> str | None:
     maximum = price.maximum_microcredits
     if maximum is not None and maximum < price.minimum_microcredits:
         return (
             f'maximum "{format_credits(maximum)}" is below '
             f'minimum "{format_credits(price.minimum_microcredits)}"'
         )
-    reserved = [meter.reserve_units for meter in price.meters]
-    if _unbounded(price, reserved) > AMOUNT_MICROCREDITS_MAX and maximum is None:
+    dearest = _at_dearest(price, [meter.reserve_units for meter in price.meters])
+    cost = price.per_request_microcredits + round_up_to_microcredits(dearest)
+    if cost > AMOUNT_MICROCREDITS_MAX and maximum is None:
         return "a call at its reserve_units costs 2^53 microcredits or more; reserve fewer units"
-    if ceiling(price) == 0:
-        return (
-            "a call would reserve nothing and could never be refused: give per_request, minimum, "
-            "or a meter with credits_per_unit and reserve_units above zero (or say free = true)"
-        )
     return None
 
 
-def _unbounded(price: Price, units: Sequence[int]) -> int:
-    picocredits = sum(
-        count * meter.picocredits_per_unit for meter, count in zip(price.meters, units, strict=True)
+def _costs_nothing(price: Price) -> bool:
+    return (
+        price.per_request_microcredits == 0
+        and price.minimum_microcredits == 0
+        and all(_dearest(meter) == 0 for meter in price.meters)
     )
-    return price.per_request_microcredits + round_up_to_microcredits(picocredits)
 
 
-def _bounded(price: Price, microcredits: int) -> int:
+def _case_of(price: Price, table: Table, facts: RequestFacts | None) -> Price | NotListed:
+    """The case of a table that is this request's, else the price around it, or none."""
+    value = None if facts is None else facts.text(table.source)
+    case = None if value is None else table.cases.get(value)
+    if case is None and table.listed_only:
+        return NotListed(value)
+    return case or price
+
+
+def _reserve(meter: MeterSpec, facts: RequestFacts | None) -> int:
+    if facts is not None:
+        for source in meter.reserve_from:
+            units = facts.units(source)
+            if units is not None:
+                return units
+    return meter.reserve_units
+
+
+def _units_of(price: Price, reading: Reading) -> Sequence[int | None]:
+    """The units of a reading, one entry per meter.
+
+    Raises: ValueError when they are of another price.
+    """
+    if len(reading.units) == len(price.meters):
+        return reading.units
+    if reading.units:
+        raise ValueError(f"{len(reading.units)} units for {len(price.meters)} meters")
+    return (None,) * len(price.meters)
+
+
+def _stand_in(word: OnMissing, terms: Terms, reading: Reading, index: int) -> int:
+    """How many units are taken where none could be read."""
+    if word is OnMissing.MINIMUM:
+        return 0
+    reserve = terms.reserves[index]
+    if word is OnMissing.RESERVED:
+        return reserve
+    return min(reading.estimates[index], reserve) if reading.estimates else 0
+
+
+def _note(flags: list[str], word: str) -> None:
+    if word not in flags:
+        flags.append(word)
+
+
+def _work(price: Price, counts: Sequence[int], positions: Sequence[int]) -> tuple[int, list[Step]]:
+    """Picocredits of metered work, and how it moves the account through tiers."""
+    picocredits = 0
+    steps: list[Step] = []
+    for index, meter in enumerate(price.meters):
+        count = counts[index] - meter.included_units
+        if count <= 0:
+            continue
+        if meter.tiers:
+            cost, step = _graduated(meter, positions[index] if positions else 0, count)
+            picocredits += cost
+            steps.append(step)
+        else:
+            picocredits += count * meter.picocredits_per_unit
+    return picocredits, steps
+
+
+def _graduated(meter: MeterSpec, position: int, count: int) -> tuple[int, Step]:
+    """Picocredits of `count` units (above 0) after the first `position`, and where that holds.
+
+    Within one tier it holds wherever these units lie in it; across an edge only at this place.
+    """
+    tiers = meter.tiers
+    end = position + count
+    picocredits = 0
+    begin = 0  # units before the tier
+    step = Step(meter.unit, position, position, count)
+    for tier in tiers:
+        up_to = _last_unit(tier, end)
+        inside = min(end, up_to) - max(position, begin)
+        if inside > 0:
+            picocredits += inside * tier.picocredits_per_unit
+        if inside == count:
+            most = POSITION_MAX if tier.up_to is None else tier.up_to - count
+            step = Step(meter.unit, begin, most, count)
+        begin = up_to
+    return picocredits, step
+
+
+def _last_unit(tier: Tier, end: int) -> int:
+    return max(end, POSITION_MAX) if tier.up_to is None else tier.up_to
+
+
+def _dearest(meter: MeterSpec) -> int:
+    """Picocredits of the dearest unit there can be."""
+    if not meter.tiers:
+        return meter.picocredits_per_unit
+    return max([tier.picocredits_per_unit for tier in meter.tiers])
+
+
+def _at_dearest(price: Price, units: Sequence[int]) -> int:
+    """Picocredits of these units, one entry per meter, whatever was used before."""
+    return sum(
+        [
+            max(0, count - meter.included_units) * _dearest(meter)
+            for meter, count in zip(price.meters, units, strict=True)
+        ]
+    )
+
+
+def _amount(price: Price, terms: Terms, picocredits: int, failed: Sequence[int] = ()) -> int:
+    """Microcredits of metered work at the terms of a call, and of all that comes on top of it."""
+    fixed = price.per_request_microcredits
+    if terms.calls:
+        fixed += _of_calls(price, terms.calls, failed)
+    cost = round_up_to_microcredits(
+        fixed * PICOCREDITS_PER_MICROCREDIT + picocredits, terms.discount
+    )
     maximum = price.maximum_microcredits
     if maximum is None:
         maximum = AMOUNT_MICROCREDITS_MAX
-    return min(max(microcredits, price.minimum_microcredits), maximum)
+    cost = min(max(cost, price.minimum_microcredits), maximum)
+    return cost if terms.bound is None or cost <= terms.bound else terms.bound
+
+
+def _of_calls(price: Price, calls: Sequence[RpcCall], failed: Sequence[int]) -> int:
+    """Microcredits of JSON-RPC calls: those that failed cost what the price says of them."""
+    rpc = price.rpc
+    if rpc is not None and failed and rpc.tool_error in {Rule.NOTHING, Rule.MINIMUM}:
+        return sum([call.microcredits for index, call in enumerate(calls) if index not in failed])
+    return sum([call.microcredits for call in calls])

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from policies.catalog import Price
+    from policies.meters.reading import Reading
+    from policies.terms import Step, Terms
 
-# Words in a settlement's flags. A meter read nothing, so its reserve_units were charged; the hold
-# ran out before anybody said how the call ended; a lot of overage paid; it ran without a hold.
-UNITS_MISSING = "units_missing"
+# Words in a settlement's flags, beside those of `terms`. The hold ran out before anybody said how
+# the call ended; a lot of overage paid; it ran without a hold.
 EXPIRED = "expired"
 OVERAGE = "overage"
 TRUSTED = "trusted"
@@ -112,44 +113,46 @@ class LateSettlement(NamedTuple):
 
 
 class Owed(NamedTuple):
-    """What a call has to pay, and comma-joined words about how that came to be."""
+    """What a call has to pay, comma-joined words about how that came to be, and tier steps."""
 
     microcredits: int
     flags: str
+    steps: tuple[Step, ...] = ()
 
 
-def owed(price: Price | None, rule: Rule, held: int, units: Sequence[int | None]) -> Owed:
+_NOTHING_OWED = Owed(0, "")
+
+
+def owed(
+    terms: Terms, rule: Rule, ending: Ending, reading: Reading, positions: Sequence[int] = ()
+) -> Owed:
     """What the rule of a call's ending makes it pay, in microcredits.
 
-    `held` is the reserved amount, `units` one entry per meter of the price. A free route (None)
-    owes nothing whatever the rule. More than `held` can be owed: then the units went over the
-    reserve.
+    A free route owes nothing whatever the rule. More than the ceiling can be owed: then the units
+    went over the reserve. `positions` are those of `pricing.final`; only actual use moves through
+    tiers.
     """
-    if price is None or rule is Rule.NOTHING:
-        return Owed(0, "")
+    if terms.price is None or rule is Rule.NOTHING:
+        return _NOTHING_OWED
     if rule is Rule.ACTUAL:
-        microcredits, missing = pricing.final(price, units)
-        return Owed(microcredits, UNITS_MISSING if missing else "")
-    return Owed(held if rule is Rule.RESERVED else pricing.floor(price), "")
+        microcredits, words, steps = pricing.final(
+            terms, reading, whole=ending is Ending.COMPLETED, positions=positions
+        )
+        return Owed(microcredits, ",".join(words), steps)
+    return Owed(terms.ceiling if rule is Rule.RESERVED else pricing.floor(terms), "")
 
 
-def due_if_lost(price: Price | None, rule: Rule, held: int, units: Sequence[int | None]) -> int:
-    """Microcredits of a call that was sent on and whose end nobody saw: at most what was `held`.
-
-    `rule` is that of the ending `unknown`; `units` are those seen until then. None counts as
-    nothing, not as the reserve: here it is ourselves who stopped reading.
-    """
-    if price is None or rule is Rule.NOTHING:
-        return 0
-    if rule is Rule.RESERVED:
-        return held
-    return min(held, pricing.final(price, [count or 0 for count in units]).microcredits)
+def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
+    """Microcredits of a call that was sent on and whose end nobody saw: at most its ceiling."""
+    return pricing.due_if_lost(terms, rule, reading)
 
 
-def units_text(price: Price, units: Sequence[int | None]) -> str:
+def units_text(price: Price | None, reading: Reading) -> str:
     """The units that were read, as a settlement keeps them: "token=30;image=2"."""
+    if price is None or not reading.units:
+        return ""
     text = ""
-    for meter, count in zip(price.meters, units, strict=True):
+    for meter, count in zip(price.meters, reading.units, strict=True):
         if count is not None:
             text = f"{text};{meter.unit}={count}" if text else f"{meter.unit}={count}"
     return text

@@ -12,6 +12,8 @@ import re
 
 MICROCREDITS_PER_CREDIT = 1_000_000
 PICOCREDITS_PER_MICROCREDIT = 1_000_000
+# A discount in basis points: ten-thousandths of a price.
+BASIS_POINTS = 10_000
 # Lua numbers and JSON readers are exact only below 2^53.
 AMOUNT_MICROCREDITS_MAX = 2**53 - 1
 
@@ -48,9 +50,16 @@ def format_credits(microcredits: int) -> str:
     return f"{whole}.{rest:06d}".rstrip("0") if rest else str(whole)
 
 
-def round_up_to_microcredits(picocredits: int) -> int:
-    """The one rounding of the product: up to the next whole microcredit."""
-    return -(-picocredits // PICOCREDITS_PER_MICROCREDIT)
+def round_up_to_microcredits(picocredits: int, discount: int = 0) -> int:
+    """The one rounding of the product: up to the next whole microcredit, after the discount.
+
+    `discount` is in basis points, 0 to 10 000. It is taken off before rounding, so a cost is
+    rounded once whatever it is made of.
+    """
+    if not discount:
+        return -(-picocredits // PICOCREDITS_PER_MICROCREDIT)
+    left = picocredits * (BASIS_POINTS - discount)
+    return -(-left // (PICOCREDITS_PER_MICROCREDIT * BASIS_POINTS))
 
 
 def _scaled(text: str, *, places: int, limit: int) -> int:

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 from policies import pricing
-from policies.catalog import MeterSpec, Price
+from policies.catalog import MeterSpec, Price, Rule
 from policies.meters import parse_source
 from policies.meters.inflate import INFLATED_BODY_MAX_BYTES
+from policies.meters.reading import Reading
 from policies.meters.response_json import JSON_BODY_MAX_BYTES
 from policies.meters.response_sse import SSE_EVENT_MAX_BYTES
+from policies.terms import Terms
 from policies.units import parse_credits, parse_unit_price
 
 ROOT = Path(__file__).parents[2]
@@ -57,9 +59,12 @@ def test_its_example_costs_what_it_says() -> None:
         4_000,
     )
     price = Price(per_request_microcredits=parse_credits("0.1"), meters=(meter,))
-    held = pricing.ceiling(price)
-    cost = pricing.final(price, [30]).microcredits
+    terms = pricing.terms_of(price, Rule.MINIMUM, None)
+    assert isinstance(terms, Terms)
+    held = terms.ceiling
+    cost = pricing.final(terms, Reading((30,)), whole=True).microcredits
     assert held == parse_credits("4.1")
     assert cost == parse_credits("0.13")
     assert held - cost == parse_credits("3.97")
-    assert pricing.final(price, [5_000]).microcredits == parse_credits("5.1")
+    more = pricing.final(terms, Reading((5_000,)), whole=True)
+    assert more.microcredits == parse_credits("5.1")

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import pricing
-from policies.catalog import MeterSpec, Price, Source
+from policies.catalog import MeterSpec, Price, Rule, Source
 from policies.meters import UNITS_MAX
+from policies.meters.reading import Reading
+from policies.terms import Terms
 from policies.units import AMOUNT_MICROCREDITS_MAX
 
 TOKENS = Source("response.json", "/usage/total_tokens")
@@ -34,15 +36,25 @@ def priced_units(draw: st.DrawFn) -> tuple[Price, tuple[int | None, ...]]:
     return price, tuple(draw(st.none() | UNITS) for _ in price.meters)
 
 
+def terms(price: Price, **how: int) -> Terms:
+    fixed = pricing.terms_of(price, Rule.MINIMUM, None, **how)
+    assert isinstance(fixed, Terms)
+    return fixed
+
+
+def cost(price: Price, *units: int | None) -> int:
+    return pricing.final(terms(price), Reading(units), whole=True).microcredits
+
+
 @given(priced_units())
 def test_a_cost_is_an_integer_between_minimum_and_maximum(
     sample: tuple[Price, tuple[int | None, ...]],
 ) -> None:
     price, units = sample
-    for cost in (pricing.final(price, units)[0], pricing.ceiling(price), pricing.floor(price)):
-        assert type(cost) is int
-        assert price.minimum_microcredits <= cost <= AMOUNT_MICROCREDITS_MAX
-        assert price.maximum_microcredits is None or cost <= price.maximum_microcredits
+    for amount in (cost(price, *units), pricing.ceiling(price), pricing.floor(terms(price))):
+        assert type(amount) is int
+        assert price.minimum_microcredits <= amount <= AMOUNT_MICROCREDITS_MAX
+        assert price.maximum_microcredits is None or amount <= price.maximum_microcredits
 
 
 @given(priced_units(), st.data())
@@ -52,7 +64,7 @@ def test_more_units_never_cost_less(
     price, _ = sample
     fewer = [data.draw(UNITS) for _ in price.meters]
     more = [count + data.draw(UNITS) for count in fewer]
-    assert pricing.final(price, fewer) <= pricing.final(price, more)
+    assert cost(price, *fewer) <= cost(price, *more)
 
 
 @given(prices(), st.data())
@@ -60,14 +72,15 @@ def test_units_within_the_reserve_cost_no_more_than_the_ceiling(
     price: Price, data: st.DataObject
 ) -> None:
     units = [data.draw(st.none() | st.integers(0, meter.reserve_units)) for meter in price.meters]
-    cost = pricing.final(price, units).microcredits
-    assert pricing.floor(price) <= cost <= pricing.ceiling(price)
+    assert pricing.floor(terms(price)) <= cost(price, *units) <= pricing.ceiling(price)
 
 
 @given(prices())
 def test_what_was_not_read_counts_as_its_reserve_and_says_so(price: Price) -> None:
-    cost = pricing.final(price, [None] * len(price.meters))
-    assert cost == (pricing.ceiling(price), bool(price.meters))
+    missing = Reading((None,) * len(price.meters))
+    flags = ("units_missing",) if price.meters else ()
+    final = pricing.final(terms(price), missing, whole=True)
+    assert final == (pricing.ceiling(price), flags, ())
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 10**15))
@@ -75,18 +88,18 @@ def test_splitting_units_over_meters_costs_the_same(
     some: int, others: int, picocredits: int
 ) -> None:
     meter = MeterSpec("token", (TOKENS,), picocredits, 0)
-    together = pricing.final(Price(meters=(meter,)), [some + others])
-    assert pricing.final(Price(meters=(meter, meter)), [some, others]) == together
+    together = cost(Price(meters=(meter,)), some + others)
+    assert cost(Price(meters=(meter, meter)), some, others) == together
 
 
 def test_less_than_a_microcredit_is_rounded_up_once() -> None:
     meter = MeterSpec("token", (TOKENS,), 400_000, 1)
-    assert pricing.final(Price(meters=(meter, meter)), [1, 1]).microcredits == 1
+    assert cost(Price(meters=(meter, meter)), 1, 1) == 1
 
 
 def test_units_for_another_number_of_meters_are_an_error_not_a_guess() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        pricing.final(Price(per_request_microcredits=1), [5])
+    with pytest.raises(ValueError, match="1 units for 0 meters"):
+        cost(Price(per_request_microcredits=1), 5)
 
 
 @pytest.mark.parametrize(

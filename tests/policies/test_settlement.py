@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from policies import pricing
 from policies.catalog import DEFAULT_RULES, Ending, MeterSpec, Price, Rule, Source
+from policies.meters.reading import NOTHING_READ, Reading
 from policies.settlement import (
     LateSettlement,
     LedgerChange,
@@ -20,6 +21,7 @@ from policies.settlement import (
     units_text,
     with_overage,
 )
+from policies.terms import Terms
 
 METERS = (
     MeterSpec("token", (Source("response.json", "/usage/total_tokens"),), 1_000_000_000, 4_000),
@@ -29,33 +31,56 @@ PRICE = Price(7, 100_000, 0, None, METERS)
 HELD = pricing.ceiling(PRICE)
 
 
+def terms(price: Price | None) -> Terms:
+    fixed = pricing.terms_of(price, Rule.MINIMUM, None)
+    assert isinstance(fixed, Terms)
+    return fixed
+
+
+TERMS = terms(PRICE)
+COMPLETED = Ending.COMPLETED
+
+
 def test_each_rule_costs_what_its_name_says() -> None:
-    units = (30, 1)
-    assert owed(PRICE, Rule.ACTUAL, HELD, units) == (5_130_000, "")
-    assert owed(PRICE, Rule.RESERVED, HELD, units) == (HELD, "")
-    assert owed(PRICE, Rule.MINIMUM, HELD, units) == (100_000, "")
-    assert owed(PRICE, Rule.NOTHING, HELD, units) == (0, "")
+    reading = Reading((30, 1))
+    assert owed(TERMS, Rule.ACTUAL, COMPLETED, reading) == (5_130_000, "", ())
+    assert owed(TERMS, Rule.RESERVED, COMPLETED, reading) == (HELD, "", ())
+    assert owed(TERMS, Rule.MINIMUM, COMPLETED, reading) == (100_000, "", ())
+    assert owed(TERMS, Rule.NOTHING, COMPLETED, reading) == (0, "", ())
 
 
 def test_missing_units_are_flagged_only_where_they_decided_the_amount() -> None:
-    assert owed(PRICE, Rule.ACTUAL, HELD, (30, None)) == (10_130_000, "units_missing")
+    missing = Reading((30, None))
+    assert owed(TERMS, Rule.ACTUAL, COMPLETED, missing) == (10_130_000, "units_missing", ())
     for rule in (Rule.RESERVED, Rule.MINIMUM, Rule.NOTHING):
-        assert owed(PRICE, rule, HELD, (None, None)).flags == ""
+        assert owed(TERMS, rule, COMPLETED, Reading((None, None))).flags == ""
+
+
+@pytest.mark.parametrize("ending", list(Ending))
+def test_only_a_complete_answer_owes_what_it_did_not_report(ending: Ending) -> None:
+    owing = owed(TERMS, Rule.ACTUAL, ending, Reading((30, None), (30, 1)))
+    if ending is COMPLETED:
+        assert owing == (10_130_000, "units_missing", ())
+    else:
+        assert owing == (5_130_000, "units_missing,estimated", ())
 
 
 @pytest.mark.parametrize("rule", list(Rule))
 def test_a_free_route_owes_nothing_however_it_ends(rule: Rule) -> None:
-    assert owed(None, rule, 0, ()) == (0, "")
+    for ending in Ending:
+        assert owed(terms(None), rule, ending, NOTHING_READ) == (0, "", ())
 
 
 @given(
     st.sampled_from(Rule),
+    st.sampled_from(Ending),
     st.tuples(*[st.none() | st.integers(0, meter.reserve_units) for meter in METERS]),
+    st.tuples(*[st.integers(0, 10**9) for _ in METERS]),
 )
 def test_no_rule_takes_more_than_was_held_while_units_stay_in_the_reserve(
-    rule: Rule, units: tuple[int | None, ...]
+    rule: Rule, ending: Ending, units: tuple[int | None, ...], estimates: tuple[int, ...]
 ) -> None:
-    assert 0 <= owed(PRICE, rule, HELD, units).microcredits <= HELD
+    assert 0 <= owed(TERMS, rule, ending, Reading(units, estimates)).microcredits <= HELD
 
 
 def test_every_ending_has_a_rule() -> None:
@@ -63,9 +88,11 @@ def test_every_ending_has_a_rule() -> None:
 
 
 def test_a_settlement_keeps_only_the_units_that_were_read() -> None:
-    assert units_text(PRICE, (30, 2)) == "token=30;image=2"
-    assert units_text(PRICE, (None, 2)) == "image=2"
-    assert units_text(PRICE, (None, None)) == ""
+    assert units_text(PRICE, Reading((30, 2))) == "token=30;image=2"
+    assert units_text(PRICE, Reading((None, 2))) == "image=2"
+    assert units_text(PRICE, Reading((None, None))) == ""
+    assert units_text(PRICE, NOTHING_READ) == ""
+    assert units_text(None, NOTHING_READ) == ""
 
 
 def outbox_text(settlement: Settlement) -> str:
