@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench faults simulation lock help
+.PHONY: run test check docs bench faults simulation lock help
 
 run: $(VENV)/embedded.stamp ## Start everything on this machine and print a key with a call to paste
 	@exec $(BIN)/tollkeeper dev $(ARGS)
@@ -18,11 +18,14 @@ run: $(VENV)/embedded.stamp ## Start everything on this machine and print a key 
 test: $(VENV)/dev.stamp ## Run every test (ARGS="tests/policies -x" for some of them)
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/dev.stamp ## Check style, format, types and who imports whom
+check: docs ## Check style, format, types, who imports whom, and that the manual builds
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: $(VENV)/dev.stamp ## Build the manual, docs/, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/embedded.stamp ## Measure the gateway against a plain proxy on this machine
 	@$(BIN)/python loadtests/bench.py $(ARGS)
