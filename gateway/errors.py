@@ -39,6 +39,7 @@ _REASONS = {
     402: "Payment Required",
     403: "Forbidden",
     404: "Not Found",
+    405: "Method Not Allowed",
     408: "Request Timeout",
     409: "Conflict",
     413: "Content Too Large",
@@ -143,6 +144,26 @@ def too_large(limit_bytes: int) -> Refusal:
         {"limit_bytes": limit_bytes},
         close=True,
     )
+
+
+def above_bound(needed: int, bound: int) -> Refusal:
+    """The call costs more than its caller's own X-Max-Credits, both in microcredits."""
+    facts = {
+        "limit_source": "caller",
+        "needed": format_credits(needed),
+        "limit": format_credits(bound),
+    }
+    detail = (
+        f"This call costs {facts['needed']} credits, more than the {facts['limit']} that "
+        "X-Max-Credits allows."
+    )
+    return Refusal(402, "spend_cap_reached", detail, facts)
+
+
+def not_listed(value: str | None) -> Refusal:
+    """The route's price has no case for what this request asks for."""
+    what = "what this request asks for" if value is None else f'"{value[:64]}"'
+    return Refusal(400, "bad_request", f"{what} is not offered here.".capitalize())
 
 
 def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:  # noqa: PLR0911 - one per denial
