@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SCRIPTS = (
     "admit",
+    "raise",
     "settle",
     "void",
     "expire",

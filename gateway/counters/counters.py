@@ -1,8 +1,9 @@
-"""Redis as the rest of the gateway sees it: reserve, settle, void, expire, load, audit.
+"""Redis as the rest of the gateway sees it: reserve, raise, settle, void, expire.
 
-The verbs of a call and of an account are here; base.py asks, outbox.py and rebuilding.py are for
-jobs. A call whose admission stays uncertain was told that it failed, so whatever it may hold is
-voided as soon as Redis answers again; should this process die before that, the lease ends the hold.
+The verbs of a call are here; accounts.py has those of an account, base.py asks, outbox.py and
+rebuilding.py are for jobs. A call whose admission stays uncertain was told that it failed, so
+whatever it may hold is voided as soon as Redis answers again; should this process die before that,
+the lease ends the hold.
 """
 
 from __future__ import annotations
@@ -10,24 +11,24 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from gateway.counters.accounts import Accounts
 from gateway.counters.base import DEADLINE_MS
 from gateway.counters.connection import IN_FLIGHT_MAX
 from gateway.counters.doubts import Doubts
 from gateway.counters.errors import CountersUnavailable, Unanswered
 from gateway.counters.outbox import Outbox
 from gateway.counters.rebuilding import Rebuilding
-from gateway.counters.replies import Snapshot, denial, lost, not_loaded, snapshot
+from gateway.counters.replies import admitted, denial, lost, not_loaded, raising
 from gateway.counters.resp import Integers, bulk, bulks
 from policies.catalog import Ending
 from policies.decision import (
-    Admitted,
     AlreadySettled,
     ExpiredFirst,
     HoldGone,
     LeaseRunning,
+    Moved,
     Settled,
     Voided,
-    Withdrawn,
 )
 from policies.settlement import result_blob
 
@@ -41,16 +42,17 @@ if TYPE_CHECKING:
         Admission,
         Expiring,
         LateSettling,
-        NotLoaded,
+        Raising,
         Settling,
         ShardLost,
         Voiding,
-        Withdrawing,
     )
     from policies.settlement import LateSettlement
 
 ADMIT_ARGUMENTS = 8
 SETTLE_ARGUMENTS = 5
+# What tells admit that nothing is to be held.
+DRY_RUN_LEASE_MS = 0
 # Leases renewed by one command: bounds how long Redis is busy with it.
 EXTEND_BATCH = 250
 
@@ -59,7 +61,7 @@ EXTEND_BATCH = 250
 Checkpoint = tuple[str, int, int | None, str]
 
 
-class Counters(Outbox, Rebuilding):
+class Counters(Accounts, Outbox, Rebuilding):
     """The shards of one deployment.
 
     Every method raises CountersUnavailable when Redis gives no usable answer within `deadline_ms`.
@@ -110,12 +112,14 @@ class Counters(Outbox, Rebuilding):
         context: bytes,
         rules: bytes = b"",
         session: bytes = b"",
+        discount: int = 0,
     ) -> Admission:
         """Decide whether a call may run, and hold `amount` microcredits for it.
 
         `due` is what the call costs should its hold expire once it is sent on; `context` comes back
         in the outbox; `rules` are those of the route for one account, with their scope before them;
-        `session` is what the client named its session.
+        `session` is what the client named its session; `discount` is the account's, in
+        ten-thousandths, that the amounts were computed with.
         """
         state = keys.state
         integers = self._integers
@@ -136,9 +140,10 @@ class Counters(Outbox, Rebuilding):
             context,
         )
         head = self._admit_head
-        if rules or session:
-            head = self._scripts["admit"].head(ADMIT_ARGUMENTS + 2, 1 if session else 0)
-            tail += bulks((rules, session))
+        if rules or session or discount:
+            more = (rules, session, discount) if discount else (rules, session)
+            head = self._scripts["admit"].head(ADMIT_ARGUMENTS + len(more), 1 if session else 0)
+            tail += bulks(more)
         try:
             reply = await state.link.submit(head + tail)
         except CountersUnavailable as failure:
@@ -149,22 +154,12 @@ class Counters(Outbox, Rebuilding):
         if type(reply) is not list:
             reply = await self._admit_again(keys, call_id, session, head, tail, reply)
         if reply[0] == b"OK":
-            _, epoch, seq, remaining, allocation, now_ms, rpm_limit, rpm_remaining, *more = reply
+            epoch, seq = reply[1], reply[2]
             if epoch == state.epoch and seq > state.seq:
                 state.seq = seq
             else:
                 state.saw(epoch, seq)
-            return Admitted(
-                call_id,
-                epoch,
-                seq,
-                remaining,
-                allocation.decode(),
-                now_ms,
-                rpm_limit,
-                rpm_remaining,
-                more[0].decode() if more else "",
-            )
+            return admitted(call_id, reply)
         return denial(reply, state, amount)
 
     def dispatched(self, keys: AccountKeys, call_id: str, deadline_ms: int) -> Awaitable[None]:
@@ -182,12 +177,19 @@ class Counters(Outbox, Rebuilding):
             % (keys.leases, 2 * deadline_ms + 1, len(call), call)
         )
 
-    async def settle(
-        self, keys: AccountKeys, call_id: str, owed: int, result: bytes, session: str = ""
-    ) -> Settling:
+    async def settle(  # noqa: PLR0917 -- as admit
+        self,
+        keys: AccountKeys,
+        call_id: str,
+        owed: int,
+        result: bytes,
+        session: str = "",
+        steps: bytes = b"",
+    ) -> Settling | Moved:
         """End a call's hold with what it costs: `owed` microcredits.
 
-        `result` goes into the outbox as it is.
+        `result` goes into the outbox as it is. `steps` are written as in `settle.lua`; only with
+        them the answer can be Moved.
         """
         state = keys.state
         call = call_id.encode()
@@ -203,8 +205,11 @@ class Counters(Outbox, Rebuilding):
             len(result),
             result,
         )
-        if session:
-            head = self._scripts["settle"].head(SETTLE_ARGUMENTS, 1)
+        if session or steps:
+            head = self._scripts["settle"].head(
+                SETTLE_ARGUMENTS + (1 if steps else 0), 1 if session else 0
+            )
+            tail += bulk(steps) if steps else b""
         try:
             reply = await state.link.submit(head + tail)
         except CountersUnavailable as failure:
@@ -219,9 +224,73 @@ class Counters(Outbox, Rebuilding):
             case b"GONE":
                 state.saw(reply[1], reply[2])
                 return HoldGone()
+            case b"MOVED":
+                state.saw(reply[1], reply[2])
+                return Moved(tuple(reply[3:]))
         return lost(reply)
 
     # The rest: one call of a script each.
+
+    async def ask(  # noqa: PLR0917 -- as admit
+        self,
+        keys: AccountKeys,
+        call_id: str,
+        key_id: bytes,
+        amount: int,
+        rules: bytes = b"",
+        session: bytes = b"",
+        discount: int = 0,
+    ) -> Admission:
+        """What `admit` would decide now. Nothing is held or counted, whatever the answer is."""
+        reply = await self._run(
+            keys.state,
+            "admit",
+            keys.four,
+            call_id,
+            *self._known(keys.state),
+            key_id,
+            amount,
+            DRY_RUN_LEASE_MS,
+            0,
+            b"",
+            rules,
+            session,
+            discount,
+            more_keys=(keys.session(session.decode()),) if session else (),
+        )
+        if reply[0] == b"OK":
+            return admitted(call_id, reply)
+        return denial(reply, keys.state, amount)
+
+    async def raise_hold(  # noqa: PLR0917 -- as admit
+        self,
+        keys: AccountKeys,
+        call_id: str,
+        key_id: bytes,
+        least: int,
+        target: int,
+        session: str = "",
+        rules: bytes = b"",
+    ) -> Raising:
+        """Let a running call hold `target` microcredits in all, or as much as there is for it.
+
+        Denied if that is less than `least`. A hold is never lowered: with 0 and 0 this looks
+        whether the key and the account may still make calls. `rules` as `admit`: without them the
+        route's caps count what is raised, but don't bound it.
+        """
+        reply = await self._run(
+            keys.state,
+            "raise",
+            keys.four,
+            call_id,
+            *self._known(keys.state),
+            key_id,
+            least,
+            target,
+            rules,
+            more_keys=(keys.session(session),) if session else (),
+        )
+        return raising(reply)
 
     async def void(self, keys: AccountKeys, call_id: str, session: str = "") -> Voiding:
         """Undo the hold of a call that was never sent on."""
@@ -311,106 +380,6 @@ class Counters(Outbox, Rebuilding):
             case b"LOAD":
                 return not_loaded(reply)
         return lost(reply)
-
-    async def withdraw(
-        self,
-        keys: AccountKeys,
-        change_id: str,
-        kind: str,
-        grant_id: int | None,
-        amount: int | None,
-        *,
-        platform_id: int,
-        call_id: str = "",
-    ) -> Withdrawing:
-        """Take what is available, at most `amount` (None: all), from a lot or from all in order.
-
-        `kind`: expire, revoke, adjust or late. Once per change id.
-        """
-        state = keys.state
-        names = bulks((state.meta, keys.name, state.holds, state.outbox))
-        reply = await self._run(
-            state,
-            "withdraw",
-            names,
-            *self._known(state),
-            change_id,
-            kind,
-            "" if grant_id is None else grant_id,
-            "all" if amount is None else amount,
-            call_id,
-            f"{platform_id},{keys.account_id}",
-        )
-        match reply[0]:
-            case b"OK":
-                return Withdrawn(reply[3], reply[4], reply[5].decode(), reply[6].decode())
-            case b"LOAD":
-                return not_loaded(reply)
-        return lost(reply)
-
-    async def load(
-        self,
-        keys: AccountKeys,
-        fields: Mapping[str, str | int],
-        asked: NotLoaded | None = None,
-        *,
-        force: bool = False,
-    ) -> bool:
-        """Seed an account with the fields that Postgres has of it.
-
-        `asked` is the answer that made the caller read Postgres: an account that was changed since
-        is not seeded with what is outdated. Without it, the newest known of the shard stands in.
-        False when it was not seeded: it is loaded already, was changed, has running calls
-        (`force`), or its shard is lost; the next admit says what to do.
-        """
-        state = keys.state
-        seen = self._known(state) if asked is None else (asked.epoch, asked.seq)
-        pairs = (part for pair in fields.items() for part in pair)
-        # A forced load would wipe what ran between its two runs, so an uncertain one is not sent
-        # again.
-        reply = await self._run(state, "load", keys.two, *seen, int(force), *pairs, again=not force)
-        return bool(reply[0] == b"OK")
-
-    async def amend(
-        self, keys: AccountKeys, fields: Mapping[str, str | int], *, epoch: int = 0
-    ) -> bool:
-        """Change status, limits, rules or keys of an account; counters only where it has none.
-
-        With an `epoch` nothing is changed under another one. False: that, or the account is not
-        loaded, so its next call reads Postgres; or its shard is lost.
-        """
-        pairs = (part for pair in fields.items() for part in pair)
-        reply = await self._run(keys.state, "amend", keys.two, epoch, 0, *pairs)
-        return bool(reply[0] == b"OK")
-
-    async def credit(
-        self,
-        keys: AccountKeys,
-        grant_id: int,
-        *,
-        total: int,
-        settled: int,
-        withdrawn: int,
-        expires_ms: int,
-        effective_ms: int,
-        lots: str,
-        epoch: int = 0,
-    ) -> bool:
-        """Tell what a lot was given in total, and its times; `lots` is the burn-down order.
-
-        `settled` and `withdrawn` count only for a lot that Redis does not have. They must have been
-        read under the `epoch` named: one that was loaded since may lack the lot because it is used
-        up. False: the account knows all that, or is not loaded, or under another epoch.
-        """
-        told = (grant_id, total, settled, withdrawn, expires_ms, effective_ms, lots)
-        reply = await self._run(keys.state, "credit", keys.two, epoch, 0, *told)
-        return bool(reply[0] == b"OK")
-
-    async def inspect(self, keys: AccountKeys) -> Snapshot:
-        """One atomic look at an account. Reads all holds of its shard: for audits only."""
-        state = keys.state
-        names = bulks((keys.name, state.holds, state.meta))
-        return snapshot(await self._run(state, "inspect", names))
 
     def _settled(self, state: Shard, reply: list[Any]) -> Settled:
         _, epoch, seq, charged, uncollected, remaining, postings, entry_id, now_ms, then_ms = reply

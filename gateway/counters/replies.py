@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from gateway.counters.errors import CommandRefused
 from policies.decision import (
     AccountSuspended,
+    Admitted,
     AlreadySettled,
     ConcurrencyLimited,
+    HoldGone,
     InsufficientCredits,
     KeyRefused,
     NotLoaded,
     QuotaExceeded,
+    Raised,
     RateLimited,
     ShardLost,
     SpendCapReached,
+    TermsChanged,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.counters.keys import Shard
-    from policies.decision import Admission
+    from policies.decision import Admission, Raising
 
 LOST: dict[bytes, Literal["STALE", "REGRESSED", "CLOSED"]] = {
     b"STALE": "STALE",
@@ -55,32 +61,47 @@ class ServerFacts(NamedTuple):
     role: str
 
 
+def admitted(call_id: str, reply: list[Any]) -> Admitted:
+    """An admit's reply that is OK."""
+    _, epoch, seq, remaining, allocation, now_ms, rpm_limit, rpm_remaining, *more = reply
+    return Admitted(
+        call_id,
+        epoch,
+        seq,
+        remaining,
+        allocation.decode(),
+        now_ms,
+        rpm_limit,
+        rpm_remaining,
+        more[0].decode() if more else "",
+    )
+
+
 def denial(reply: list[Any], state: Shard, needed: int) -> Admission:
     """An admit's reply that is not OK."""
     status = reply[0]
     if status == b"CREDITS":
         decision: Admission = InsufficientCredits(needed, reply[3], reply[4])
-    elif status == b"RATE":
-        decision = RateLimited(reply[3], reply[4], reply[5].decode())
-    elif status == b"QUOTA":
-        decision = QuotaExceeded(reply[3], reply[4], reply[5].decode())
-    elif status == b"CONCURRENCY":
-        decision = ConcurrencyLimited(reply[3], reply[4].decode())
-    elif status == b"CAP":
-        _, _, _, source, window, limit, spent, retry_after_ms = reply
-        decision = SpendCapReached(source.decode(), window.decode(), limit, spent, retry_after_ms)
-    elif status == b"KEY":
-        decision = KeyRefused()
-    elif status == b"SUSPENDED":
-        decision = AccountSuspended()
-    elif status == b"LOAD":
-        decision = not_loaded(reply)
-    elif status == b"SETTLED":
-        decision = AlreadySettled()
+    elif status in _REFUSALS:
+        decision = _REFUSALS[status](reply)
+    elif status in _DENIALS:
+        decision = _DENIALS[status](reply)
     else:
         return lost(reply)
     state.saw(reply[1], reply[2])
     return decision
+
+
+def raising(reply: list[Any]) -> Raising:
+    """A raise's reply."""
+    status = reply[0]
+    if status == b"OK":
+        return Raised(reply[3], reply[4], reply[5].decode(), reply[6].decode())
+    if status == b"CREDITS":
+        return InsufficientCredits(reply[5], reply[3], reply[4])
+    if status == b"GONE":
+        return HoldGone()
+    return _REFUSALS[status](reply) if status in _REFUSALS else lost(reply)
 
 
 def not_loaded(reply: list[Any]) -> NotLoaded:
@@ -122,3 +143,24 @@ def _pairs(flat: list[bytes]) -> dict[str, str]:
     return {
         name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)
     }
+
+
+def _cap_reached(reply: list[Any]) -> SpendCapReached:
+    _, _, _, source, window, limit, spent, retry_after_ms = reply
+    return SpendCapReached(source.decode(), window.decode(), limit, spent, retry_after_ms)
+
+
+# By status: what refuses a call both when it is admitted and when its hold is raised, and the rest.
+_REFUSALS: dict[bytes, Callable[[list[Any]], KeyRefused | AccountSuspended | SpendCapReached]] = {
+    b"KEY": lambda _: KeyRefused(),
+    b"SUSPENDED": lambda _: AccountSuspended(),
+    b"CAP": _cap_reached,
+}
+_DENIALS: dict[bytes, Callable[[list[Any]], Admission]] = {
+    b"RATE": lambda reply: RateLimited(reply[3], reply[4], reply[5].decode()),
+    b"QUOTA": lambda reply: QuotaExceeded(reply[3], reply[4], reply[5].decode()),
+    b"CONCURRENCY": lambda reply: ConcurrencyLimited(reply[3], reply[4].decode()),
+    b"TERMS": lambda reply: TermsChanged(reply[3]),
+    b"LOAD": not_loaded,
+    b"SETTLED": lambda _: AlreadySettled(),
+}

@@ -11,6 +11,7 @@ from policies.scripts import SCRIPTS, compose
 # Without a session, whose key comes after these.
 KEYS_COUNT = {
     "admit": 4,
+    "raise": 4,
     "settle": 5,
     "void": 4,
     "expire": 5,

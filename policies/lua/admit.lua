@@ -13,23 +13,26 @@
 --       3 highest seq that the caller has seen in it
 --       4 key id
 --       5 amount to hold, microcredits
---       6 lease, ms
+--       6 lease, ms; 0: a dry run, which decides and replies the same but writes nothing
 --       7 due: microcredits that the call costs if its hold expires dispatched (at most the amount)
 --       8 context: kept in the hold and then in the outbox, never read here
 --       9 and 10, together or not at all:
 --         the route's limits and caps of each account: '' or 'R<route id> <rules>'
 --         session id ('': none)
+--       11, only with these two: the discount of the account that the amount was computed with, in
+--         ten-thousandths; 0 without it
 -- Result, always starting with {status, epoch, seq}:
 --   OK           remaining (below 0: debt in overage), allocation ('gid:amt gid:amt', a lot of
---                overage as '99o:amt'; '' if nothing is held), now_ms, rpm_limit, rpm_remaining (of
---                the rate per minute with the fewest calls left; 0, 0: none) and, unless it is '',
---                counted (see lib/rules.lua)
+--                overage as '99o:amt'; '' if nothing is held, as in a dry run), now_ms, rpm_limit,
+--                rpm_remaining (of the rate per minute with the fewest calls left; 0, 0: none) and,
+--                unless it is '', counted (see lib/rules.lua)
 --   STALE        the shard is empty (epoch 0) or of another epoch
 --   CLOSED       the shard is being rebuilt
 --   REGRESSED    the shard has lost writes that the caller has seen
 --   LOAD         the account, or this key of it, is not here: read Postgres, then run `load`
 --   KEY          the key is revoked or expired
 --   SUSPENDED    the account is
+--   TERMS        discount that the account has: another than was assumed
 --   RATE         limit, retry_after_ms, source
 --   QUOTA        limit, retry_after_ms, source
 --   CONCURRENCY  limit, source
@@ -48,8 +51,9 @@
 -- Example: EVALSHA ... 4 tk:{s012}:meta tk:{s012}:a:7 tk:{s012}:holds tk:{s012}:leases
 --            0190...ab 3 41 5 2500000 30000 100000 1,7,5,2,9,
 --   -> {'OK', 3, 42, 997500000, '12:2500000', 1790000000123, 600, 599}
-assert(#KEYS == 4 and #ARGV == 8 or #ARGV == 10 and #KEYS == (ARGV[10] == '' and 4 or 5),
-  'admit takes 4 KEYS and 8 or 10 ARGV, with a session id 5 KEYS')
+assert(#KEYS == 4 and #ARGV == 8
+  or (#ARGV == 10 or #ARGV == 11) and #KEYS == (ARGV[10] == '' and 4 or 5),
+  'admit takes 4 KEYS and 8, 10 or 11 ARGV, with a session id 5 KEYS')
 -- Names that the common case looks up often: each costs less as a local one.
 local KEYS, ARGV, call, format, tonumber = KEYS, ARGV, redis.call, string.format, tonumber
 local amount, lease_ms, due = whole(ARGV[5]), whole(ARGV[6]), whole(ARGV[7])
@@ -74,6 +78,10 @@ if not stored then
   end
   if key_expires_ms ~= 0 and key_expires_ms <= now_ms then return {'KEY', epoch, seq} end
   if account[3] ~= 'active' then return {'SUSPENDED', epoch, seq} end
+  if account[12] ~= '' or ARGV[11] then
+    local discount = tonumber(string.match(account[12] or '', 'dp:(%d+)') or 0)
+    if discount ~= whole(ARGV[11] or '0') then return {'TERMS', epoch, seq, discount} end
+  end
 end
 
 -- Rate: GCRA whose burst is the whole minute's allowance; tat is the theoretical arrival time.
@@ -161,6 +169,9 @@ if asked then
   if asked.rpm_limit and (rpm == 0 or asked.rpm_remaining < rpm_remaining) then
     rpm, rpm_remaining = asked.rpm_limit, asked.rpm_remaining
   end
+end
+if lease_ms == 0 then
+  return {'OK', epoch, seq, remaining - amount, '', now_ms, rpm, rpm_remaining, counted}
 end
 if new_month_end then
   writes[#writes + 1], writes[#writes + 2] = 'month_end', format('%d', new_month_end)

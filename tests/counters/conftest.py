@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,12 @@ class Account:
 
     def admit(self, call_id: str, amount: int = 1000, *, lease_ms: int = 60_000):  # noqa: ANN201 -- as admit
         return self.counters.admit(self.keys, call_id, KEY, amount, lease_ms, 100, CONTEXT)
+
+    async def admit_abandoned(self, call_id: str):  # noqa: ANN201 -- as admit
+        """A call whose lease is over by now."""
+        admitted = await self.admit(call_id, lease_ms=1)
+        await asyncio.sleep(0.005)
+        return admitted
 
     def settle(self, call_id: str, owed: int = 700):  # noqa: ANN201 -- as settle
         return self.counters.settle(self.keys, call_id, owed, b"completed,200,,")

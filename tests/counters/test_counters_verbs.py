@@ -87,10 +87,10 @@ async def test_only_a_lease_that_is_over_expires_as_its_stage_says(
     await account.admit(call_id)
     assert await counters.expire(keys, call_id) == LeaseRunning()
     assert await counters.expire(keys, new_id()) == HoldGone()
-    await account.admit(unsent := new_id(), lease_ms=0)
+    await account.admit_abandoned(unsent := new_id())
     assert await counters.expire(keys, unsent) == Voided(999_000)
-    admitted = await account.admit(sent := new_id(), lease_ms=0)
-    await counters.dispatched(keys, sent, admitted.admitted_ms)
+    admitted = await account.admit_abandoned(sent := new_id())
+    await counters.dispatched(keys, sent, admitted.admitted_ms + 1)
     expired = await counters.expire(keys, sent)
     assert isinstance(expired, Settled)
     assert expired.charged == 100
@@ -101,14 +101,14 @@ async def test_only_a_lease_that_is_over_expires_as_its_stage_says(
 
 async def test_a_renewed_lease_carries_what_is_due_by_now(account: Any, call_id: str) -> None:
     counters, keys = account.counters, account.keys
-    admitted = await account.admit(call_id, lease_ms=0)
-    await counters.dispatched(keys, call_id, admitted.admitted_ms)
+    admitted = await account.admit_abandoned(call_id)
+    await counters.dispatched(keys, call_id, admitted.admitted_ms + 1)
     gone = new_id()
     checkpoints = [(call_id, 1, 350, "token=250"), (gone, 0, None, "")]
     assert await counters.extend(keys.shard, 60_000, checkpoints) == [gone]
     assert await counters.expire(keys, call_id) == LeaseRunning()
     # A mark that comes behind the renewal does not take the lease back.
-    await counters.dispatched(keys, call_id, admitted.admitted_ms)
+    await counters.dispatched(keys, call_id, admitted.admitted_ms + 1)
     assert await counters.expire(keys, call_id) == LeaseRunning()
     ((text, stage),) = (await counters.live_holds(keys.shard)).values()
     assert (text.split("|")[4:6], stage) == (["350", "token=250"], 1)
@@ -313,7 +313,7 @@ async def test_the_lease_of_a_hold_that_was_put_back_stays(
 ) -> None:
     """Its shard was closed when it was looked for, and filled again before its lease went."""
     counters, keys = account.counters, account.keys
-    await account.admit(call_id, lease_ms=0)
+    await account.admit_abandoned(call_id)
     holds = keys.state.holds
     text = await counters.command("HGET", holds, call_id)
     await counters.command("HDEL", holds, call_id)
@@ -335,7 +335,7 @@ async def test_overdue_holds_are_found_and_leases_without_a_hold_go(
     account: Any, call_id: str
 ) -> None:
     counters, keys = account.counters, account.keys
-    await account.admit(call_id, lease_ms=0)
+    await account.admit_abandoned(call_id)
     await account.admit(new_id())
     leases = f"tk:{{s{keys.shard:03d}}}:leases"
     await counters.command("ZADD", leases, 1, "orphan")

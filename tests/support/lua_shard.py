@@ -25,6 +25,7 @@ end
 # Which keys each script takes, in order; those of SESSIONED one more if the call has a session.
 KEYS = {
     "admit": ("meta", "account", "holds", "leases"),
+    "raise": ("meta", "account", "holds", "leases"),
     "settle": ("meta", "account", "holds", "leases", "outbox"),
     "void": ("meta", "account", "holds", "leases"),
     "expire": ("meta", "account", "holds", "leases", "outbox"),
@@ -41,7 +42,7 @@ KEYS = {
     "resume": ("meta",),
     "inspect": ("account", "holds", "meta"),
 }
-SESSIONED = ("admit", "settle", "void", "expire", "late")
+SESSIONED = ("admit", "raise", "settle", "void", "expire", "late")
 
 
 def source(name: str) -> str:

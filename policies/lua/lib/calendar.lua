@@ -25,3 +25,11 @@ local function month_end_ms(now_ms)
   if month > 13 then return month_begin_ms(year + 1, month - 12) end
   return month_begin_ms(year, month)
 end
+
+-- billing_end_ms(now_ms, end of this billing period, end of the next): when the window of what is
+-- counted by billing period ends. Without ends (nil), or after both, it is the calendar month.
+local function billing_end_ms(now_ms, end_ms, next_end_ms)
+  if end_ms and now_ms < end_ms then return end_ms end
+  if next_end_ms and now_ms < next_end_ms then return next_end_ms end
+  return month_end_ms(now_ms)
+end

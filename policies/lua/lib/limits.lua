@@ -59,9 +59,7 @@ local function check_rules(account_key, session_key, texts, amount, now_us, epoc
   local function window_end_ms(kind)
     if kind == 'ct' then return 0 end
     if kind == 'cd' then return now_ms - now_ms % 86400000 + 86400000 end
-    for _, end_ms in ipairs(kind == 'qp' and period_ends or {}) do
-      if now_ms < end_ms then return end_ms end
-    end
+    if kind == 'qp' then return billing_end_ms(now_ms, period_ends[1], period_ends[2]) end
     return month_end_ms(now_ms)
   end
 

@@ -31,7 +31,8 @@ CHANGE = "c" * 32
 HOLD = f"h|7|{NOW_MS}|6|0|||12:6|{CONTEXT}"
 ARGUMENTS = {
     "admit": (CALL, 0, 0, 5, 6, 1000, 0, CONTEXT),
-    "settle": (CALL, 0, 0, 6, "completed,200,,"),
+    "raise": (CALL, 0, 0, 5, 6, 9, "R2 cd:1000"),
+    "settle": (CALL, 0, 0, 6, "completed,200,,", "2:token:0:1000:5"),
     "void": (CALL, 0, 0),
     "expire": (CALL, 0, 0),
     "extend": (0, 0, 1000, CALL, 1, 3, "token=1"),
@@ -73,6 +74,7 @@ def test_a_script_called_with_the_wrong_arity_writes_nothing(
     ("script", "place"),
     [
         *(("admit", place) for place in (1, 4, 5, 6)),
+        *(("raise", place) for place in (1, 4, 5)),
         *(("settle", place) for place in (1, 3)),
         *(("extend", place) for place in (0, 2, 5)),
         *(("late", place) for place in (1, 3, 6, 7)),
