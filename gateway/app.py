@@ -137,6 +137,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             authenticator=Authenticator(ledger, settings.pepper, counters.keys, loop.time),
             admission=Admission(counters, ledger, settling.shards, _lease_ms(config)),
             settler=settling.settler,
+            raises=counters,
             live=settling.live,
             trust=settling.trust,
             client=client,

@@ -162,8 +162,8 @@ def above_bound(needed: int, bound: int) -> Refusal:
 
 def not_listed(value: str | None) -> Refusal:
     """The route's price has no case for what this request asks for."""
-    what = "what this request asks for" if value is None else f'"{value[:64]}"'
-    return Refusal(400, "bad_request", f"{what} is not offered here.".capitalize())
+    what = "What this request asks for" if value is None else f'"{value[:64]}"'
+    return Refusal(400, "bad_request", f"{what} is not offered here.")
 
 
 def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:  # noqa: PLR0911 - one per denial

@@ -14,21 +14,49 @@ call of any worker begins where it stopped: every step is idempotent.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import logging
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from policies.decision import NotLoaded, ShardLost
+from gateway import errors
+from gateway.counters import CountersUnavailable
+from gateway.errors import Refusal
+from gateway.proxy.call_terms import call_terms
+from policies.decision import NotLoaded, ShardLost, TermsChanged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
 
     from gateway.counters import AccountKeys, Counters
     from gateway.proxy.authenticate import Principal
-    from gateway.proxy.offers import Offer
+    from gateway.proxy.offers import Offer, PlatformOffers
     from gateway.proxy.settle import Shards
     from policies.decision import Admission as Decision
+    from policies.meters.facts import RequestFacts
+    from policies.terms import Terms
 
-# Wait for the shard, load the account, admit: three; the rest for races with other workers.
+# Wait for the shard, load the account, other terms, admit: four; the rest for races with others.
 ADMIT_ATTEMPTS_MAX = 8
+
+
+NOT_RESERVED = errors.unavailable("Credits can't be reserved at the moment.")
+_UNDECIDED: Mapping[type, str] = {
+    ShardLost: "Credits are being restored after a loss of data.",
+    NotLoaded: "The account can't be loaded at the moment.",
+    TermsChanged: "The account's prices are changing at this moment.",
+}
+
+log = logging.getLogger("tollkeeper.proxy")
+
+
+class Quest(NamedTuple):
+    """A request that may become a call: who asks for what, and at what price at most."""
+
+    call_id: str
+    principal: Principal
+    platform: PlatformOffers
+    offer: Offer
+    session: bytes
+    credits_max: int | None  # microcredits
 
 
 class AccountSource(Protocol):
@@ -51,51 +79,87 @@ class Admission:
         self._lease_ms = lease_ms
         self._under_way: dict[Hashable, asyncio.Task[None]] = {}
 
-    def admit(
-        self, principal: Principal, offer: Offer, call_id: str, session: bytes
-    ) -> Awaitable[Decision]:
-        """Hold the offer's ceiling, or say why not: one call of the script.
+    def admit(self, quest: Quest, terms: Terms) -> Awaitable[Decision]:
+        """Hold the ceiling of a call's terms, or say why not: one call of the script.
 
         Raises: CountersUnavailable when Redis can't be asked in time.
         """
+        call_id, principal, _, offer, session, _ = quest
         context = principal.contexts + offer.context_suffix
         return self._counters.admit(
             principal.keys,
             call_id,
             principal.key_id,
-            offer.ceiling,
+            terms.ceiling,
             self._lease_ms,
-            offer.due,
+            terms.due,
             context + session if session else context,
             offer.rules,
             session,
+            terms.discount,
         )
 
-    async def admit_again(
+    def ask(self, quest: Quest, terms: Terms) -> Awaitable[Decision]:
+        """What `admit` would say now; nothing is held."""
+        principal = quest.principal
+        return self._counters.ask(
+            principal.keys,
+            quest.call_id,
+            principal.key_id,
+            terms.ceiling,
+            quest.offer.rules,
+            quest.session,
+            terms.discount,
+        )
+
+    async def quote(
+        self, quest: Quest, facts: RequestFacts | None, terms: Terms
+    ) -> tuple[Terms, Decision] | Refusal:
+        """What admitting the call would be answered, and at which terms; nothing is held."""
+        try:
+            decision = await self.ask(quest, terms)
+        except CountersUnavailable:
+            return NOT_RESERVED
+        return await self.again(self.ask, quest, facts, terms, decision)
+
+    async def again(
         self,
-        principal: Principal,
-        offer: Offer,
-        call_id: str,
-        session: bytes,
+        asked: Callable[[Quest, Terms], Awaitable[Decision]],
+        quest: Quest,
+        facts: RequestFacts | None,
+        terms: Terms,
         decision: Decision,
-    ) -> Decision:
-        """After a decision that is no answer yet: make Redis ready, and ask it again.
+    ) -> tuple[Terms, Decision] | Refusal:
+        """After a decision that is no answer yet: make Redis ready, and ask again.
 
-        A ShardLost is answered when the shard is not open after all that one can wait.
-
-        Raises: CountersUnavailable, and the ledger's errors when Postgres has to be asked and
-        can't be.
+        `asked` is `admit` or `ask`. The terms are new ones when the account's discount has changed.
         """
-        for _ in range(ADMIT_ATTEMPTS_MAX):
-            if isinstance(decision, NotLoaded):
-                await self._shared(principal.account_id, self._load, principal.keys, decision)
-            elif isinstance(decision, ShardLost):
-                if not await self._shards.ready(decision, principal.keys.shard):
-                    break
-            else:
-                break
-            decision = await self.admit(principal, offer, call_id, session)
-        return decision
+        principal, offer = quest.principal, quest.offer
+        try:
+            for _ in range(ADMIT_ATTEMPTS_MAX):
+                if isinstance(decision, NotLoaded):
+                    await self._shared(principal.account_id, self._load, principal.keys, decision)
+                elif isinstance(decision, ShardLost):
+                    if not await self._shards.ready(decision, principal.keys.shard):
+                        break
+                elif isinstance(decision, TermsChanged):
+                    principal.discount = decision.discount
+                    anew = call_terms(offer, facts, principal.discount, quest.credits_max)
+                    if isinstance(anew, Refusal):
+                        return anew
+                    terms = anew
+                else:
+                    return terms, decision
+                decision = await asked(quest, terms)
+        except CountersUnavailable:
+            return NOT_RESERVED
+        except Exception:
+            log.exception("call %s: its account could not be loaded", quest.call_id)
+            return errors.unavailable("The account can't be loaded at the moment.")
+        if isinstance(decision, ShardLost | NotLoaded | TermsChanged):
+            log.warning("call %s: not admitted, %r", quest.call_id, decision)
+            return errors.unavailable(_UNDECIDED[type(decision)])
+        return terms, decision
 
     async def _shared(
         self, name: Hashable, work: Callable[..., Awaitable[None]], *args: object

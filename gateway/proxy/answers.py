@@ -40,7 +40,7 @@ _DROPPED = frozenset(
 # time.
 CLASSIFIED_NAMES_MAX = 2_048
 # What ends an event of a stream, in the three spellings of a line end.
-_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
+BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 SSE_END_BYTES = 4
 _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
 _DROP, _KEEP, _TYPE, _ENCODING, _CONNECTION = range(5)
@@ -77,6 +77,16 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, tuple[b
     if named:
         lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
     return b"".join(lines), (content_type, content_encoding)
+
+
+def without(lines: bytes, names: frozenset[bytes]) -> bytes:
+    """Header lines without those of some names, which are in lower case."""
+    kept = [
+        line
+        for line in lines.split(b"\r\n")
+        if line and line.partition(b":")[0].lower() not in names
+    ]
+    return b"".join([line + b"\r\n" for line in kept])
 
 
 def price_lines(call_id: str, receipt: Receipt) -> bytes:
@@ -119,7 +129,7 @@ def sse_receipt(receipt: Receipt, sent: bytes) -> bytes:
     line = f": credits-charged={charged}"
     if receipt.remaining_microcredits is not None:
         line += f" credits-remaining={format_credits(receipt.remaining_microcredits)}"
-    if sent.endswith(_BLANK_LINES):
+    if sent.endswith(BLANK_LINES):
         return f"{line}\n\n".encode()
     if sent.endswith((b"\n", b"\r")):
         return f"{line}\n".encode()

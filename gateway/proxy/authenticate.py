@@ -40,16 +40,20 @@ class Principal:
 
     `usable_until_ms` is for when Redis can't be asked whether it may call: the key's expiry as it
     was when this was looked up, and 0 if key or account had been refused then, or ever since.
+    `discount` is in ten-thousandths; admit tells when it is another by now. `used` is what Redis
+    last told of the account's use of tiered units, by route and unit: a first guess for the next.
     """
 
     __slots__ = (
         "account_id",
         "contexts",
+        "discount",
         "key_id",
         "key_number",
         "keys",
         "platform_id",
         "usable_until_ms",
+        "used",
     )
 
     def __init__(self, row: KeyRow, keys: AccountKeys) -> None:
@@ -61,6 +65,8 @@ class Principal:
         self.contexts = b"%d,%d,%d" % (row.platform_id, row.account_id, row.key_id)
         active = row.key_status == row.account_status == "active"
         self.usable_until_ms = (row.expires_ms or FOR_EVER_MS) if active else 0
+        self.discount = row.discount
+        self.used: dict[tuple[int, str], int] = {}
 
 
 class TooManyLookupsError(Exception):

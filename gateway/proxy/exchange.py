@@ -1,7 +1,7 @@
 """One admitted call, from its hold to its settlement: forward, meter, settle, answer.
 
     HELD ──mark──► DISPATCHED ──head──► ANSWERING ──end──► SETTLED
-      │ client gone      │ refused, late, gone    │ truncated, late, gone
+      │ client gone      │ refused, late, gone    │ truncated, late, gone, exhausted
       └──► void ◄─ unsent ┴──────────► settle ◄────┘
 
 The mark is on its way to Redis before the agent's first byte is on its: should this worker die, a
@@ -17,13 +17,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-import orjson
+from typing import TYPE_CHECKING
 
 from gateway import errors
 from gateway.counters import CountersUnavailable
+from gateway.errors import Refusal
 from gateway.proxy import answers
+from gateway.proxy.allowance import Allowance
+from gateway.proxy.decoders import METER_TOOLS
 from gateway.proxy.forward import (
     CONTINUE,
     BodyTimeoutError,
@@ -32,7 +33,9 @@ from gateway.proxy.forward import (
     large_body,
     request_head,
 )
-from gateway.proxy.live import HELD, LiveCall
+from gateway.proxy.hold import beyond_bound
+from gateway.proxy.live import HELD
+from gateway.proxy.stream_end import event_rest
 from gateway.upstream import (
     CancelledUnsentError,
     UpstreamError,
@@ -40,45 +43,38 @@ from gateway.upstream import (
     UpstreamUnreachable,
 )
 from policies.catalog import Ending
+from policies.meters.reading import NOTHING_READ
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable
 
-    from gateway.errors import Refusal
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.hold import Hold, Receipt
+    from gateway.proxy.offers import AnswerKind
+    from gateway.proxy.roles import StreamRewriter, Tools, Watcher
     from gateway.proxy.server import Call
-    from gateway.upstream import Answer, UpstreamClient
+    from gateway.upstream import Answer
     from policies.meters import CallMeter
+    from policies.meters.facts import RequestFacts
+    from policies.meters.reading import Reading
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _COMPLETED = Ending.COMPLETED
 _LAST_CHUNK = b"0\r\n\r\n"
 CLIENT_CLOSED_STATUS = 499
+_NO_ANSWER = (b"", b"")
 _UPLOAD_ERRORS = (ClientGoneError, BodyTooLargeError, BodyTimeoutError)
 
 log = logging.getLogger("tollkeeper.proxy")
 
 
-class Settling(Protocol):
-    """How a call's money ends: `Settler`, or `Trust` for one without a hold."""
+class _ExhaustedError(Exception):
+    """A stream's hold can't be raised for its next part."""
 
-    async def settle(
-        self, hold: Hold, ending: Ending, status: int, units: Sequence[int | None]
-    ) -> Receipt:
-        """Charge what the ending costs."""
-
-    async def void(self, hold: Hold) -> None:
-        """Give everything back."""
-
-
-class Tools(NamedTuple):
-    """What every exchange of a worker uses."""
-
-    client: UpstreamClient
-    settler: Settling
-    mark: Callable[[LiveCall], Awaitable[None]]  # awaited before a call is sent on
-    body_timeout_s: float
+    def __init__(self, refusal: Refusal, chunk: bytes) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+        self.chunk = chunk
 
 
 class Exchange:
@@ -86,38 +82,54 @@ class Exchange:
 
     __slots__ = (
         "call",
+        "facts",
         "head",
         "hold",
         "meter",
+        "rewriter",
         "rounds",
         "stage",
+        "started",
         "status",
         "tail",
         "tools",
         "waited_for_client",
+        "watcher",
     )
 
-    def __init__(self, call: Call, head: RequestHead, hold: Hold, tools: Tools) -> None:
+    def __init__(
+        self,
+        call: Call,
+        head: RequestHead,
+        hold: Hold,
+        tools: Tools,
+        facts: RequestFacts | None = None,
+    ) -> None:
+        """`facts` is what the price asks of the request, None where it asks nothing."""
         self.call = call
         self.head = head
         self.hold = hold
         self.tools = tools
+        self.facts = facts
         self.meter: CallMeter | None = None
+        self.watcher: Watcher | None = None
+        self.rewriter: StreamRewriter | None = None
         self.stage = HELD
         self.rounds = 0
+        self.started = asyncio.get_running_loop().time()
         self.status = CLIENT_CLOSED_STATUS
         self.tail = b""  # the end of what was passed on
         self.waited_for_client = False
 
-    async def run(self, body: bytes | None) -> None:
-        """Forward and answer; `body` is None when it is still to be streamed from the client."""
+    async def run(self, body: bytes | None, start: bytes = b"") -> None:
+        """Forward and answer; `body` is None when all behind `start` is still to be streamed."""
         call = self.call
         if call.gone:
             await self.tools.settler.void(self.hold)
             return
         call.interruptible = True
         try:
-            answer = await self._send(body)
+            answer = await self._send(body, start)
             self.status = answer.status
             if answer.body is not None:
                 call.interruptible = False
@@ -139,6 +151,10 @@ class Exchange:
         finally:
             call.interruptible = False
 
+    def elapsed_ms(self) -> int:
+        """How long it has run."""
+        return int((asyncio.get_running_loop().time() - self.started) * 1000)
+
     async def _failed(self, failure: Exception) -> None:
         """Settle a call whose upload or agent failed before an answer began, and say so."""
         call_id, route = self.hold.call_id, self.hold.offer.route
@@ -159,7 +175,7 @@ class Exchange:
                 log.warning("call %s: the agent's answer is broken: %s", call_id, failure)
                 await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_BROKEN)
 
-    def _send(self, body: bytes | None) -> Awaitable[Answer]:
+    def _send(self, body: bytes | None, start: bytes) -> Awaitable[Answer]:
         call, head, offer = self.call, self.head, self.hold.offer
         method = head.method
         if body is not None:
@@ -171,12 +187,12 @@ class Exchange:
                 safe=method in _SAFE_METHODS,
                 sending=partial(self.tools.mark, self),
             )
-        if head.expects_continue:
+        if head.expects_continue and not start:
             call.write(CONTINUE)
         return self.tools.client.send(
             offer.origin,
             request_head(call, head, offer, self.hold.call_id, head.content_length),
-            large_body(call, self.tools.body_timeout_s, offer.route.body_max_bytes),
+            large_body(call, self.tools.body_timeout_s, offer.route.body_max_bytes, start),
             method=method.encode(),
             safe=False,
             chunked=head.content_length is None,
@@ -198,12 +214,28 @@ class Exchange:
         """
         call, hold = self.call, self.hold
         status = answer.status
-        lines, kind_name = answers.read_headers(answer.headers)
-        kind = hold.offer.answer_kind(kind_name)
+        lines, kind = self._read_head(answer)
         plan = kind.meter_plan
-        units = plan.units_of(body, orjson.loads) if plan is not None else ()
+        if plan is None:
+            reading = NOTHING_READ
+        else:
+            elapsed_ms = self.elapsed_ms() if plan.timed else 0
+            calls = hold.terms.calls
+            reading = plan.read_whole(
+                METER_TOOLS, body, answer.headers, self.facts, elapsed_ms, calls
+            )
         ending = _COMPLETED if status < 400 else _ending_of(status)
-        receipt = await self.tools.settler.settle(hold, ending, status, units)
+        if hold.terms.bound is not None:
+            cost = beyond_bound(hold, ending, reading)
+            if cost is not None:
+                await self._withhold(reading, cost, hold.terms.bound)
+                return
+        if self.rewriter is not None:
+            body = self.rewriter.feed(body) + self.rewriter.end()
+        if self.watcher is not None:
+            self.watcher.begin(status, answer.reason, lines, kind)
+            self.watcher.feed(body)
+        receipt = await self._end(ending, reading, whole=True)
         if kind.event_stream and body:
             body += answers.sse_receipt(receipt, body)
         if not call.payload.is_eof():
@@ -224,16 +256,33 @@ class Exchange:
         if call.connection.writing_paused:
             await self._drained()
 
+    async def _withhold(self, reading: Reading, cost: int, bound: int) -> None:
+        """Keep back an answer that costs more than its caller allows; that much is charged.
+
+        An answer for less than its price would make a small X-Max-Credits the way to get it cheap.
+        """
+        refusal = errors.above_bound(cost, bound)
+        self.status = refusal.status
+        receipt = await self._end(Ending.EXHAUSTED, reading, whole=False)
+        lines = answers.price_lines(self.hold.call_id, receipt)
+        answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id, lines)
+
     async def _answer_stream(self, answer: Answer) -> None:
         """Pass an answer as it comes. Its last bytes wait for the settlement."""
         call = self.call
-        lines, kind_name = answers.read_headers(answer.headers)
-        kind = self.hold.offer.answer_kind(kind_name)
+        lines, kind = self._read_head(answer)
         if kind.meter_plan is not None:
-            self.meter = kind.meter_plan.open(orjson.loads)
+            self.meter = kind.meter_plan.open(
+                METER_TOOLS, answer.headers, self.facts, self.hold.terms.calls
+            )
         chunked = self._begin_stream(answer, lines)
+        if self.watcher is not None:
+            self.watcher.begin(answer.status, answer.reason, lines, kind)
         try:
             chunk = await self._pass_on(answer, chunked=chunked)
+        except _ExhaustedError as exhausted:
+            await self._exhaust(answer, kind, exhausted, chunked=chunked)
+            return
         except UpstreamTimeout as exc:
             log.info("call %s: the agent's answer stalled (%s)", self.hold.call_id, exc.phase)
             # Where a slow client has used the time up, the agent is not to blame.
@@ -254,37 +303,103 @@ class Exchange:
             answer.abort()
             raise
         call.interruptible = False
-        receipt = await self._settle(_ending_of(answer.status))
-        if chunked:
-            if kind.event_stream:
-                chunk += answers.sse_receipt(receipt, self.tail + chunk)
-            last = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
-            call.write(last + _LAST_CHUNK)
-        else:
-            call.write(chunk)
+        ending = _ending_of(answer.status)
+        reading = self._reading()
+        if not kind.event_stream and beyond_bound(self.hold, ending, reading) is not None:
+            await self._cut(answer, Ending.EXHAUSTED)  # its end is kept back: see _withhold
+            return
+        receipt = await self._end(ending, reading, whole=True)
+        self._write_end(kind, receipt, chunk, chunked=chunked)
         if call.connection.writing_paused:
             await self._drained()
 
-    async def _pass_on(self, answer: Answer, *, chunked: bool) -> bytes:
-        """Meter and pass every part of a stream but the last, which is returned."""
-        call, meter = self.call, self.meter
+    def _write_end(
+        self, kind: AnswerKind, receipt: Receipt, chunk: bytes, *, chunked: bool
+    ) -> None:
+        """Write a stream's last part, with what it cost where that can be added."""
+        if not chunked:
+            self.call.write(chunk)
+            return
+        if kind.event_stream:
+            chunk += answers.sse_receipt(receipt, self.tail + chunk)
+        last = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
+        self.call.write(last + _LAST_CHUNK)
+
+    async def _pass_on(self, answer: Answer, *, chunked: bool) -> bytes:  # noqa: C901 - per chunk
+        """Meter and pass every part of a stream but the last, which is returned.
+
+        Raises: _ExhaustedError with a part that the hold does not pay for.
+        """
+        call, meter, watcher, rewriter = self.call, self.meter, self.watcher, self.rewriter
+        allowance = None
+        if meter is not None and self.tools.raises is not None:
+            allowance = Allowance(self.hold, meter, self.tools.raises)
         while True:
             chunk = await answer.read()
+            ended = not chunk or answer.ended
             if meter is not None and chunk:
                 meter.feed(chunk)
-            if not chunk or answer.ended:
+            if rewriter is not None:
+                chunk = rewriter.feed(chunk) + (rewriter.end() if ended else b"")
+            if allowance is not None and not ended and not allowance.covered():
+                hold = await allowance.cover(self.hold)
+                if isinstance(hold, Refusal):
+                    raise _ExhaustedError(hold, chunk)
+                self.hold = hold
+            if watcher is not None and chunk:
+                watcher.feed(chunk)
+            if ended:
                 return chunk
-            call.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-            self.tail = chunk[-answers.SSE_END_BYTES :]
+            if chunk:
+                call.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+                self.tail = chunk[-answers.SSE_END_BYTES :]
             if call.connection.writing_paused:
                 self.waited_for_client = True
                 await call.drained(self.tools.body_timeout_s)
 
+    async def _exhaust(
+        self, answer: Answer, kind: AnswerKind, exhausted: _ExhaustedError, *, chunked: bool
+    ) -> None:
+        """End a stream that nobody can pay further: after the event under way, with one of ours.
+
+        What passed is charged, at most what is held.
+        """
+        call, hold, refusal = self.call, self.hold, exhausted.refusal
+        log.info("call %s: ended in mid-stream: %s", hold.call_id, refusal.code)
+        style = hold.offer.route.errors
+        event = errors.render_event(refusal, style, hold.call_id, kind.media_type)
+        rest = None
+        if event and chunked:
+            rest = await event_rest(
+                answer, self.tail, exhausted.chunk, event_stream=kind.event_stream
+            )
+        answer.abort()
+        call.interruptible = False
+        self.hold = hold._replace(terms=hold.terms._replace(bound=hold.held))
+        receipt = await self._end(Ending.EXHAUSTED, self._reading(), whole=False)
+        if rest is None:
+            call.abort()
+            return
+        self.tail = b""
+        self._write_end(kind, receipt, rest + event, chunked=True)
+        if call.connection.writing_paused:
+            await self._drained()
+
+    def _read_head(self, answer: Answer) -> tuple[bytes, AnswerKind]:
+        """The header lines that pass, and what kind of answer it is."""
+        lines, kind_name = answers.read_headers(answer.headers)
+        offer = self.hold.offer
+        if offer.hidden_names:
+            lines = answers.without(lines, offer.hidden_names)
+        return lines, offer.answer_kind(kind_name)
+
     def _begin_stream(self, answer: Answer, lines: bytes) -> bool:
         """Write a stream's head; whether its body is to be chunked."""
         call, hold = self.call, self.hold
-        chunked = answer.content_length is None and call.message.version >= (1, 1)
-        if (answer.content_length is None and not chunked) or not call.payload.is_eof():
+        # What is rewritten has another length than the agent said.
+        sized = answer.content_length is not None and self.rewriter is None
+        chunked = not sized and call.message.version >= (1, 1)
+        if not (sized or chunked) or not call.payload.is_eof():
             call.keep_alive = False
         call.write(
             b"HTTP/1.1 %d %b\r\n%b%b%b%b%b\r\n"
@@ -292,8 +407,8 @@ class Exchange:
                 answer.status,
                 answer.reason,
                 lines,
-                b"Transfer-Encoding: chunked\r\n" if chunked else _framing(answer),
-                answers.reserve_lines(hold.call_id, hold.offer.ceiling, hold.admitted),
+                _framing(answer) if sized else b"Transfer-Encoding: chunked\r\n" * chunked,
+                answers.reserve_lines(hold.call_id, hold.held, hold.admitted),
                 answers.rate_lines(hold.admitted),
                 answers.connection_line(call),
             )
@@ -306,19 +421,27 @@ class Exchange:
             return _framing(answer)
         return b"Content-Length: %d\r\n" % len(body)
 
-    def _settle(self, ending: Ending) -> Awaitable[Receipt]:
-        """Settle with the units seen so far."""
-        if self.meter is not None:
-            units = self.meter.units()
-        else:
-            price = self.hold.offer.route.price
-            units = (None,) * len(price.meters) if price is not None else ()
-        return self.tools.settler.settle(self.hold, ending, self.status, units)
+    def _reading(self) -> Reading:
+        """What the meters have read so far, also of a call that has had no answer."""
+        meter = self.meter
+        if meter is None:
+            plan = self.hold.offer.answer_kind(_NO_ANSWER).meter_plan
+            if plan is None:
+                return NOTHING_READ
+            meter = plan.open(METER_TOOLS, (), self.facts, self.hold.terms.calls)
+        return meter.reading(self.elapsed_ms())
+
+    async def _end(self, ending: Ending, reading: Reading, *, whole: bool) -> Receipt:
+        """Settle, and tell who watches; `whole`: the client gets all of the agent's answer."""
+        receipt = await self.tools.settler.settle(self.hold, ending, self.status, reading)
+        if self.watcher is not None:
+            await self.watcher.end(ending, receipt, whole=whole)
+        return receipt
 
     async def _finish(self, ending: Ending) -> None:
         """Settle a call whose client gets nothing more."""
         self.call.interruptible = False
-        await self._settle(ending)
+        await self._end(ending, self._reading(), whole=False)
         self.call.abort()
 
     async def _cut(self, answer: Answer, ending: Ending) -> None:
@@ -330,7 +453,7 @@ class Exchange:
         """Settle a call that got no answer from the agent, and say why."""
         self.call.interruptible = False
         self.status = refusal.status
-        receipt = await self._settle(ending)
+        receipt = await self._end(ending, self._reading(), whole=False)
         lines = answers.price_lines(self.hold.call_id, receipt)
         answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id, lines)
 
@@ -344,7 +467,11 @@ class Exchange:
         ending = Ending.CLIENT_DISCONNECT if call.gone else Ending.UNKNOWN
         if not sent:
             self.stage = HELD
-        end = self._settle(ending) if sent else self.tools.settler.void(self.hold)
+        end: Awaitable[object]
+        if sent:
+            end = self._end(ending, self._reading(), whole=False)
+        else:
+            end = self.tools.settler.void(self.hold)
         if call.gone:
             call.uncancel()
             await end

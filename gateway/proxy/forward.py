@@ -6,6 +6,7 @@ import asyncio
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from gateway import errors
 from policies.meters import READABLE_ENCODINGS
 
 if TYPE_CHECKING:
@@ -13,27 +14,41 @@ if TYPE_CHECKING:
 
     from aiohttp.streams import StreamReader
 
+    from gateway.errors import Refusal
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.offers import Offer
     from gateway.proxy.server import Call
 
 # Bodies up to this size are read before credits are held, so that a slow sender holds none.
 SMALL_BODY_MAX_BYTES = 65_536
+# Where the price depends on the body, it is read before credits are held up to this size; of a
+# larger one the price knows nothing but its length.
+REQUEST_READ_MAX_BYTES = 8 * 1024 * 1024
+# What all such bodies of a worker may take while they are still coming.
+READ_AHEAD_MAX_BYTES = 256 * 1024 * 1024
 # Clients send a handful of these; the bound is against one that makes them up.
 ENCODINGS_CACHED_MAX = 256
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _METHODS_WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
 
 
-class BodyTooLargeError(Exception):
+class BodyError(Exception):
+    """A request's body can't be had."""
+
+
+class BodyTooLargeError(BodyError):
     """The client sent more than the route allows."""
 
 
-class BodyTimeoutError(Exception):
+class BodyTimeoutError(BodyError):
     """The client did not send the next part of its body in time."""
 
 
-class ClientGoneError(Exception):
+class TooMuchReadError(BodyError):
+    """Too many large bodies are being read ahead at this moment."""
+
+
+class ClientGoneError(BodyError):
     """The client left before its body was complete."""
 
 
@@ -113,14 +128,64 @@ async def small_body(call: Call, timeout_s: float) -> bytes:
     return b"".join(parts)
 
 
-async def large_body(call: Call, timeout_s: float, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body in parts as they come, each within `timeout_s`.
+def body_refusal(failure: BodyError) -> Refusal:
+    """What a client is told whose body could not be read before its call was admitted."""
+    match failure:
+        case BodyTimeoutError():
+            return errors.BODY_TIMEOUT
+        case TooMuchReadError():
+            return errors.unavailable("Too many large bodies are being read at once.")
+    return errors.bad_request("The body ended early.")
+
+
+class BodyReader:
+    """Reads bodies before credits are held; bounded over all calls of a worker."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    async def read(self, call: Call, timeout_s: float) -> tuple[bytes, bool]:
+        """The body, or its start where it is longer than `REQUEST_READ_MAX_BYTES`; and which.
+
+        Each part has to come within `timeout_s`.
+
+        Raises: BodyTimeoutError, ClientGoneError, TooMuchReadError.
+        """
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while size <= REQUEST_READ_MAX_BYTES:
+                try:
+                    async with asyncio.timeout(timeout_s):
+                        part = await _read(call.payload)
+                except TimeoutError:
+                    raise BodyTimeoutError from None
+                if not part:
+                    return b"".join(parts), True
+                parts.append(part)
+                size += len(part)
+                self._bytes += len(part)
+                if self._bytes > READ_AHEAD_MAX_BYTES:
+                    raise TooMuchReadError
+            return b"".join(parts), False
+        finally:
+            self._bytes -= size
+
+
+async def large_body(
+    call: Call, timeout_s: float, limit_bytes: int, start: bytes = b""
+) -> AsyncIterator[bytes]:
+    """The body in parts as they come, each within `timeout_s`; `start` was read before.
 
     With back-pressure: nothing is read before the last part was taken.
 
     Raises: BodyTooLargeError, BodyTimeoutError, ClientGoneError.
     """
-    total = 0
+    total = len(start)
+    if total > limit_bytes:
+        raise BodyTooLargeError
+    if start:
+        yield start
     while True:
         try:
             async with asyncio.timeout(timeout_s):

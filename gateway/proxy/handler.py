@@ -6,32 +6,41 @@ Every step is a file of this folder; this one is their table of contents.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, cast
 
 from gateway import errors
 from gateway.counters import CommandRefused, CountersUnavailable
 from gateway.errors import Refusal, refusal_of
+from gateway.proxy.admission import NOT_RESERVED, Quest
 from gateway.proxy.answers import connection_line, refuse
 from gateway.proxy.authenticate import TooManyLookupsError
-from gateway.proxy.exchange import Exchange, Tools
+from gateway.proxy.call_terms import call_terms
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.forward import (
+    CONTINUE,
+    REQUEST_READ_MAX_BYTES,
     SMALL_BODY_MAX_BYTES,
-    BodyTimeoutError,
-    ClientGoneError,
+    BodyError,
+    BodyReader,
+    body_refusal,
     small_body,
 )
 from gateway.proxy.heads import read_head
 from gateway.proxy.hold import Hold
 from gateway.proxy.live import RENEWED
+from gateway.proxy.quote import QUOTE_PATH, Quotes
+from gateway.proxy.roles import Tools
 from gateway.proxy.trust import no_mark
 from policies.catalog import ErrorStyle
-from policies.decision import AccountSuspended, Admitted, KeyRefused, NotLoaded, ShardLost
+from policies.decision import AccountSuspended, Admitted, KeyRefused
+from policies.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
     from gateway.clock import CallIds
     from gateway.proxy.admission import Admission
+    from gateway.proxy.allowance import Raises
     from gateway.proxy.authenticate import Authenticator, Principal
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.live import LiveCall, LiveCalls
@@ -41,19 +50,11 @@ if TYPE_CHECKING:
     from gateway.proxy.trust import Trust
     from gateway.upstream import UpstreamClient
     from policies.decision import Admission as Decision
+    from policies.meters.facts import RequestFacts
 
 OWN_PREFIX = "/-/"
 
 log = logging.getLogger("tollkeeper.proxy")
-
-
-class Quest(NamedTuple):
-    """A request that may become a call: who asks for what."""
-
-    call_id: str
-    principal: Principal
-    platform: PlatformOffers
-    offer: Offer
 
 
 class Proxy:
@@ -65,6 +66,7 @@ class Proxy:
         authenticator: Authenticator,
         admission: Admission,
         settler: Settler,
+        raises: Raises,
         live: LiveCalls,
         trust: Trust,
         client: UpstreamClient,
@@ -72,16 +74,21 @@ class Proxy:
         body_timeout_s: float,
         unready: Callable[[], str | None],
     ) -> None:
-        """Take the steps to call. `unready` tells why no new call can be taken now, or None."""
+        """Take the steps to call.
+
+        `raises` is where holds are raised; `unready` tells why no new call can be taken now.
+        """
         self.offers: Mapping[int, PlatformOffers] = {}
         self._authenticator = authenticator
         self._admission = admission
         self._calls: MutableMapping[str, LiveCall] = live.calls
         self._trust = trust
-        self._tools = Tools(client, settler, live.mark, body_timeout_s)
-        self._tools_on_trust = Tools(client, trust, no_mark, body_timeout_s)
+        self._tools = Tools(client, settler, live.mark, body_timeout_s, raises)
+        self._tools_on_trust = Tools(client, trust, no_mark, body_timeout_s, None)
         self._call_ids = call_ids
         self._body_timeout_s = body_timeout_s
+        self._reader = BodyReader()
+        self._quotes = Quotes(admission, body_timeout_s)
         self._unready = unready
 
     async def handle(self, call: Call) -> None:
@@ -91,7 +98,7 @@ class Proxy:
         if isinstance(head, Refusal):
             refuse(call, head, ErrorStyle.PROBLEM, call_id)
             return
-        if head.path.startswith(OWN_PREFIX):
+        if head.path.startswith(OWN_PREFIX) and head.path != QUOTE_PATH:
             self._answer_own(call, head.path, call_id)
             return
         if head.credential is None:
@@ -105,13 +112,17 @@ class Proxy:
                 return
             principal = found
         platform = self.offers.get(principal.platform_id)
+        if head.path == QUOTE_PATH and platform is not None:
+            await self._quotes.answer(call, head, call_id, principal, platform)
+            return
         offer = platform.find(head.method, head.path) if platform is not None else None
         if platform is None or offer is None:
             refuse(call, errors.NO_ROUTE, ErrorStyle.PROBLEM, call_id)
             return
         refusal = self._too_early(head, offer)
         if refusal is None:
-            refusal = await self._serve(call, head, Quest(call_id, principal, platform, offer))
+            quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max)
+            refusal = await self._serve(call, head, quest)
         if refusal is not None:
             refuse(call, refusal, offer.route.errors, call_id)
 
@@ -125,58 +136,84 @@ class Proxy:
 
     async def _serve(self, call: Call, head: RequestHead, quest: Quest) -> Refusal | None:
         """Admit and forward, or say why not."""
-        body: bytes | None = None
-        if _is_small(head):
-            try:
-                body = (
-                    call.payload.read_nowait()
-                    if call.payload.is_eof()
-                    else await small_body(call, self._body_timeout_s)
-                )
-            except BodyTimeoutError:
-                return errors.BODY_TIMEOUT
-            except ClientGoneError:
-                return errors.bad_request("The body ended early.")
-        call_id, principal, platform, offer = quest
+        call_id, principal, _, offer, session, bound = quest
         try:
-            decision = await self._admission.admit(principal, offer, call_id, head.session)
+            body, start = await self._body(call, head, offer)
+        except BodyError as failure:
+            return body_refusal(failure)
+        facts = offer.facts_of(head, body) if offer.needs_request else None
+        terms = call_terms(offer, facts, principal.discount, bound)
+        if type(terms) is not Terms:
+            return cast("Refusal", terms)
+        try:
+            decision = await self._admission.admit(quest, terms)
         except CountersUnavailable as failure:
-            return await self._serve_on_trust(call, head, quest, body, failure)
+            sold = (terms, facts, body, start)
+            return await self._serve_on_trust(call, head, quest, sold, failure)
         rounds = 0
         if type(decision) is not Admitted:
-            latest = await self._admit_again(quest, head.session, decision)
-            if isinstance(latest, Refusal):
-                return latest
-            if not isinstance(latest, Admitted):
-                if isinstance(latest, KeyRefused | AccountSuspended):
-                    principal.usable_until_ms = 0
-                return refusal_of(latest, platform.upgrade_url)
-            decision = latest
+            again = await self._admit_again(quest, facts, terms, decision)
+            if isinstance(again, Refusal):
+                return again
+            terms, decision = again
             rounds = RENEWED  # its hold may be of an attempt before, and its lease of a rebuild
-        session = head.session.decode() if head.session else ""
-        hold = Hold(call_id, principal, offer, decision, session)
-        exchange = self._calls[call_id] = Exchange(call, head, hold, self._tools)
+        hold = Hold(call_id, principal, offer, decision, session.decode() if session else "", terms)
+        exchange = self._calls[call_id] = Exchange(call, head, hold, self._tools, facts)
         exchange.rounds = rounds
-        await exchange.run(body)
+        await exchange.run(body, start)
         return None
+
+    async def _admit_again(
+        self, quest: Quest, facts: RequestFacts | None, terms: Terms, decision: Decision
+    ) -> tuple[Terms, Admitted] | Refusal:
+        again = await self._admission.again(self._admission.admit, quest, facts, terms, decision)
+        if isinstance(again, Refusal):
+            return again
+        terms, decision = again
+        if isinstance(decision, Admitted):
+            return terms, decision
+        if isinstance(decision, KeyRefused | AccountSuspended):
+            quest.principal.usable_until_ms = 0
+        return refusal_of(decision, quest.platform.upgrade_url)
+
+    async def _body(
+        self, call: Call, head: RequestHead, offer: Offer
+    ) -> tuple[bytes | None, bytes]:
+        """The whole body; or None and its start, when the rest is to be streamed to the agent.
+
+        Bodies that decide about the price are read before it is known, up to a bound.
+
+        Raises: BodyTimeoutError, ClientGoneError, TooMuchReadError.
+        """
+        if _is_small(head):
+            if call.payload.is_eof():
+                return call.payload.read_nowait(), b""
+            return await small_body(call, self._body_timeout_s), b""
+        if not offer.reads_body or (head.content_length or 0) > REQUEST_READ_MAX_BYTES:
+            return None, b""
+        if head.expects_continue:
+            call.write(CONTINUE)
+        start, ended = await self._reader.read(call, self._body_timeout_s)
+        return (start, b"") if ended else (None, start)
 
     async def _serve_on_trust(
         self,
         call: Call,
         head: RequestHead,
         quest: Quest,
-        body: bytes | None,
+        sold: tuple[Terms, RequestFacts | None, bytes | None, bytes],
         failure: CountersUnavailable,
     ) -> Refusal | None:
         """Forward without a hold, where the route allows it and Redis is away."""
-        call_id, principal, _, offer = quest
+        call_id, principal, _, offer, session, _ = quest
+        terms, facts, body, start = sold
         hold = None
         # A Redis that refuses, at maxmemory for instance, is not away.
         if offer.route.trust_microcredits and not isinstance(failure, CommandRefused):
-            hold = self._trust.admit(principal, offer, call_id, head.session.decode())
+            hold = self._trust.admit(principal, offer, terms, call_id, session.decode())
         if hold is None:
-            return errors.unavailable("Credits can't be reserved at the moment.")
-        await Exchange(call, head, hold, self._tools_on_trust).run(body)
+            return NOT_RESERVED
+        await Exchange(call, head, hold, self._tools_on_trust, facts).run(body, start)
         return None
 
     async def _look_up(self, credential: bytes) -> Principal | Refusal:
@@ -187,27 +224,6 @@ class Proxy:
         except Exception:
             log.exception("a key could not be looked up")
             return errors.unavailable("Keys can't be looked up at the moment.")
-
-    async def _admit_again(
-        self, quest: Quest, session: bytes, decision: Decision
-    ) -> Decision | Refusal:
-        call_id, principal, _, offer = quest
-        try:
-            decision = await self._admission.admit_again(
-                principal, offer, call_id, session, decision
-            )
-        except CountersUnavailable:
-            return errors.unavailable("Credits can't be reserved at the moment.")
-        except Exception:
-            log.exception("call %s: its account could not be loaded", call_id)
-            return errors.unavailable("The account can't be loaded at the moment.")
-        if isinstance(decision, ShardLost):
-            log.warning("call %s: not admitted, %r", call_id, decision)
-            return errors.unavailable("Credits are being restored after a loss of data.")
-        if isinstance(decision, NotLoaded):
-            log.error("call %s: not admitted, %r", call_id, decision)
-            return errors.unavailable("The account can't be loaded at the moment.")
-        return decision
 
     def _answer_own(self, call: Call, path: str, call_id: str) -> None:
         """The gateway's own paths: liveness and readiness."""

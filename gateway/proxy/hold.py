@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from policies.catalog import Ending
+from policies.catalog import Ending, Rule
+from policies.meters import UNITS_MAX
 from policies.settlement import (
     LateSettlement,
     Settlement,
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from gateway.proxy.authenticate import Principal
     from gateway.proxy.offers import Offer
     from policies.decision import Admitted, Settled
+    from policies.meters.reading import Reading
+    from policies.terms import Step, Terms
 
 _UNKNOWN = Ending.UNKNOWN
 
 
 class Hold(NamedTuple):
-    """A call that was admitted: who, for what, what Redis reserved, and its session or "".
+    """A call that was admitted: who, for what, what Redis reserved, its session or "", its terms.
 
     Without a hold, on trust: then `admitted` has epoch 0 and no allocation.
     """
@@ -36,6 +39,32 @@ class Hold(NamedTuple):
     offer: Offer
     admitted: Admitted
     session: str
+    terms: Terms
+
+    @property
+    def held(self) -> int:
+        """Microcredits reserved by now."""
+        return self.terms.ceiling
+
+    def raised(self, held: int, allocation: str, counted: str) -> Hold:
+        """The same after Redis has reserved more: `held` microcredits in all."""
+        admitted = self.admitted._replace(allocation=allocation, counted=counted)
+        return self._replace(admitted=admitted, terms=self.terms._replace(ceiling=held))
+
+
+class Bill(NamedTuple):
+    """What an ending makes a call owe in microcredits, and why: words, and units as text.
+
+    `steps` say for which earlier use this is right, where a price has graduated tiers.
+    """
+
+    owed: int
+    flags: str
+    units: str
+    steps: tuple[Step, ...]
+
+
+NO_BILL = Bill(0, "", "", ())
 
 
 class End(NamedTuple):
@@ -47,6 +76,7 @@ class End(NamedTuple):
     flags: str
     owed: int
     ended_ms: int
+    steps: tuple[Step, ...] = ()
 
 
 class Receipt(NamedTuple):
@@ -59,28 +89,50 @@ class Receipt(NamedTuple):
     remaining_microcredits: int | None
 
 
-def owed_by(offer: Offer, ending: Ending, units: Sequence[int | None]) -> tuple[int, str, str]:
-    """Microcredits that an ending costs, the flags of that, and the units as text.
+def bill(hold: Hold, ending: Ending, reading: Reading, positions: Sequence[int] = ()) -> Bill:
+    """What an ending costs. `positions`: what was used before of each tiered unit, as assumed.
 
     An end that nobody saw costs what the reaper would charge for it.
     """
-    route = offer.route
-    price = route.price
+    terms = hold.terms
+    price = terms.price
     if price is None:
-        return 0, "", ""
+        return NO_BILL
+    rule = hold.offer.route.rules[ending]
     if ending is _UNKNOWN:
-        due, flags = due_if_lost(price, route.rules[ending], offer.ceiling, units), ""
-    else:
-        due, flags = owed(price, route.rules[ending], offer.ceiling, units)
-    return due, flags, units_text(price, units)
+        due = due_if_lost(terms, rule, reading)
+        return Bill(due, "", units_text(price, reading), ())
+    owing, flags, steps = owed(terms, rule, ending, reading, positions)
+    return Bill(owing, flags, units_text(price, reading), steps)
+
+
+def beyond_bound(hold: Hold, ending: Ending, reading: Reading) -> int | None:
+    """What an answer costs, if that is more than its caller allows."""
+    terms = hold.terms
+    if terms.bound is None or hold.offer.route.rules[ending] is not Rule.ACTUAL:
+        return None
+    cost = owed(terms._replace(bound=None), Rule.ACTUAL, ending, reading).microcredits
+    return cost if cost > terms.bound else None
+
+
+def steps_text(route_id: int, steps: Sequence[Step], *, exact: bool = True) -> bytes:
+    """Steps as the settle script reads them; right for any earlier use unless `exact`."""
+    if not steps:
+        return b""
+    spans = [(step.least, step.most) if exact else (0, UNITS_MAX) for step in steps]
+    texts = [
+        f"{route_id}:{step.unit}:{least}:{most}:{step.units}"
+        for step, (least, most) in zip(steps, spans, strict=True)
+    ]
+    return " ".join(texts).encode("ascii")
 
 
 def settlement_of(  # noqa: PLR0917 - for every call: no bag is made of what is at hand
     hold: Hold, ending: Ending, status: int, units: str, flags: str, outcome: Settled
 ) -> Settlement:
     """The row of a call that Redis has settled."""
-    call_id, principal, offer, _, session = hold
-    price = offer.route.price
+    call_id, principal, offer, _, session, terms = hold
+    price = terms.price
     postings = outcome.postings
     return Settlement(
         call_id,
@@ -98,7 +150,7 @@ def settlement_of(  # noqa: PLR0917 - for every call: no bag is made of what is 
         units,
         with_overage(flags, postings) if "o" in postings else flags,
         session,
-        offer.ceiling,
+        terms.ceiling,
         outcome.charged,
         outcome.uncollected,
         parse_postings(postings),
@@ -107,8 +159,8 @@ def settlement_of(  # noqa: PLR0917 - for every call: no bag is made of what is 
 
 def late_settlement_of(hold: Hold, end: End) -> LateSettlement:
     """What Postgres is told of a call that Redis could not settle."""
-    call_id, principal, offer, admitted, session = hold
-    price = offer.route.price
+    call_id, principal, offer, admitted, session, terms = hold
+    price = terms.price
     return LateSettlement(
         call_id=call_id,
         shard=principal.keys.shard,
@@ -124,6 +176,6 @@ def late_settlement_of(hold: Hold, end: End) -> LateSettlement:
         status=end.status,
         units=end.units,
         flags=end.flags,
-        held_microcredits=offer.ceiling if admitted.epoch else 0,
+        held_microcredits=terms.ceiling if admitted.epoch else 0,
         owed_microcredits=end.owed,
     )

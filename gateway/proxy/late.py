@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.counters import CountersUnavailable
 from gateway.ledger.errors import LedgerRejected, LedgerUnavailable
-from gateway.proxy.hold import End, Hold, Receipt, late_settlement_of, settlement_of
+from gateway.proxy.hold import (
+    End,
+    Hold,
+    Receipt,
+    late_settlement_of,
+    settlement_of,
+    steps_text,
+)
 from policies.decision import Settled, ShardLost
 from policies.settlement import result_blob
 
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
     from gateway.counters import AccountKeys
     from gateway.proxy.live import LiveCall
-    from policies.decision import Settling
+    from policies.decision import Moved, Settling
     from policies.settlement import LateSettlement, Settlement
 
 # How long a client waits for the end of its answer while Postgres does not say that it has it.
@@ -50,9 +57,15 @@ class LateStore(Protocol):
 class SettleScript(Protocol):
     """What is asked of `Counters`."""
 
-    async def settle(
-        self, keys: AccountKeys, call_id: str, owed: int, result: bytes, session: str = ""
-    ) -> Settling:
+    async def settle(  # noqa: PLR0917 - as it is
+        self,
+        keys: AccountKeys,
+        call_id: str,
+        owed: int,
+        result: bytes,
+        session: str = "",
+        steps: bytes = b"",
+    ) -> Settling | Moved:
         """End a call's hold."""
 
 
@@ -174,8 +187,14 @@ class LateSettler:
             hold, end = kept.hold, kept.end
             result = result_blob(end.ending, end.status, end.units, end.flags)
             try:
+                steps = steps_text(hold.offer.route.id, end.steps, exact=False)
                 outcome = await self._counters.settle(
-                    hold.principal.keys, hold.call_id, end.owed, result.encode(), hold.session
+                    hold.principal.keys,
+                    hold.call_id,
+                    end.owed,
+                    result.encode(),
+                    hold.session,
+                    steps,
                 )
             except CountersUnavailable:
                 return False

@@ -65,6 +65,9 @@ class LiveCall(Protocol):
     rounds: int  # of renewal that have seen it
     meter: CallMeter | None  # of an answer that is streaming
 
+    def elapsed_ms(self) -> int:
+        """How long it has run."""
+
 
 class LiveCalls:
     """The registry. Hot: `calls` is a plain dict, entered and left by whoever runs the call."""
@@ -165,15 +168,15 @@ class LiveCalls:
 
 def hold_text(call: LiveCall) -> str:
     """The text of a call's hold, with what it would cost if it were lost now."""
-    _, principal, offer, admitted, session = call.hold
+    _, principal, offer, admitted, session, terms = call.hold
     due, units = _checkpoint(call)
     context = (principal.contexts + offer.context_suffix).decode() + session
     return str(
         HoldText(
             account_id=principal.account_id,
             admitted_ms=admitted.admitted_ms,
-            held=offer.ceiling,
-            due=offer.due if due is None else due,
+            held=terms.ceiling,
+            due=terms.due if due is None else due,
             units=units,
             counted=admitted.counted,
             allocation=admitted.allocation,
@@ -185,10 +188,10 @@ def hold_text(call: LiveCall) -> str:
 def _checkpoint(call: LiveCall) -> tuple[int | None, str]:
     """What is due if the call is lost now, and the units seen; None where nothing is metered."""
     meter = call.meter
-    offer = call.hold.offer
-    price = offer.route.price
-    if meter is None or price is None:
+    hold = call.hold
+    terms = hold.terms
+    if meter is None or terms.price is None:
         return None, ""
-    units = meter.units()
-    due = due_if_lost(price, offer.route.rules[Ending.UNKNOWN], offer.ceiling, units)
-    return due, units_text(price, units)
+    reading = meter.reading(call.elapsed_ms())
+    due = due_if_lost(terms, hold.offer.route.rules[Ending.UNKNOWN], reading)
+    return due, units_text(terms.price, reading)

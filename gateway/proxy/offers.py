@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
+
 from gateway.config import resolve_secret
 from gateway.proxy.match import RouteTree
 from gateway.upstream.origin import Origin
@@ -16,36 +18,39 @@ from gateway.upstream.tls import client_context
 from policies.catalog import Ending
 from policies.limits import route_rules_text
 from policies.meters import MeterPlan
-from policies.pricing import ceiling
-from policies.settlement import due_if_lost
+from policies.meters.facts import RequestFacts
+from policies.pricing import needs_request, terms_of
+from policies.terms import Terms
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Sequence
 
     from gateway.ledger import PlatformRoutes, PlatformRow
+    from gateway.proxy.heads import RequestHead
     from policies.catalog import Price, Route
 
 # Agents answer in a handful of content types; the bound is against one that makes them up.
 ANSWER_KINDS_MAX = 256
 _EVENT_STREAM = b"text/event-stream"
 _PLAIN = frozenset({b"", b"identity"})
+_NO_TERMS = Terms(None, (), 0, 0)
 
 
 class AnswerKind:
     """What is decided by an answer's content type and encoding: how it is metered and ended."""
 
-    __slots__ = ("event_stream", "meter_plan")
+    __slots__ = ("event_stream", "media_type", "meter_plan")
 
     def __init__(self, price: Price | None, content_type: bytes, content_encoding: bytes) -> None:
-        # Whether lines can be added to it.
-        self.event_stream = (
-            content_encoding in _PLAIN
-            and content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
+        # Of an answer that something can be added to; else b"".
+        self.media_type = (
+            content_type.partition(b";")[0].strip().lower() if content_encoding in _PLAIN else b""
         )
+        self.event_stream = self.media_type == _EVENT_STREAM
         self.meter_plan = (
             MeterPlan(price, content_type.decode("latin-1"), content_encoding.decode("latin-1"))
-            if price is not None and price.meters
+            if price is not None and (price.meters or price.rpc is not None)
             else None
         )
 
@@ -56,16 +61,19 @@ class Offer:
     __slots__ = (
         "answer_kinds",
         "base_path",
-        "ceiling",
         "context_suffix",
-        "due",
+        "hidden_names",
         "injected",
         "injected_names",
         "metered",
+        "needs_request",
         "origin",
+        "reads_body",
         "route",
+        "rule_if_lost",
         "rules",
         "tail_segments",
+        "terms",
     )
 
     def __init__(self, route: Route, tls: ssl.SSLContext | None) -> None:
@@ -77,12 +85,19 @@ class Offer:
             timeouts=route.timeouts,
         )
         price = route.price
-        self.ceiling = ceiling(price) if price else 0
-        # Of a call that was sent on and never heard of again.
-        unseen = (None,) * len(price.meters) if price else ()
-        self.due = due_if_lost(price, route.rules[Ending.UNKNOWN], self.ceiling, unseen)
+        self.rule_if_lost = route.rules[Ending.UNKNOWN]
+        # Whether what a call may cost can be said only when its request is read.
+        self.needs_request = price is not None and needs_request(price)
+        # Whether the body is read before it is sent on.
+        self.reads_body = self.needs_request or bool(route.ensure_usage)
+        # Of a call whose request does not matter, for an account without a discount.
+        terms = terms_of(price, self.rule_if_lost, None)
+        # A price whose table has no case for such a call needs each call's request.
+        self.terms = terms if isinstance(terms, Terms) else _NO_TERMS
         self.rules = route_rules_text(route.id, route.limits, route.caps).encode()
-        self.metered = price is not None and bool(price.meters)
+        self.metered = price is not None and (bool(price.meters) or price.rpc is not None)
+        # Headers that meters read: they are between the agent and the gateway.
+        self.hidden_names = _hidden_names(price)
         self.answer_kinds: dict[tuple[bytes, bytes], AnswerKind] = {}
         # Behind it comes the call's session.
         self.context_suffix = b",%d,%d," % (route.id, price.version if price else 0)
@@ -103,6 +118,13 @@ class Offer:
                 self.answer_kinds[kind] = known
         return known
 
+    def facts_of(self, head: RequestHead, body: bytes | None) -> RequestFacts:
+        """What prices can ask of a request; `body` is None when it is too long to be read."""
+        size = head.content_length if body is None else len(body)
+        return RequestFacts(
+            orjson.loads, head.method, head.path, self.route.pattern, head.query, body, size
+        )
+
     def upstream_path(self, path: str) -> bytes:
         """The path the agent is asked for: the call's own, unless the upstream has one.
 
@@ -113,6 +135,15 @@ class Offer:
         if self.tail_segments is None:
             return self.base_path
         return self.base_path + b"/" + path.split("/", self.tail_segments)[-1].encode()
+
+
+def _hidden_names(price: Price | None) -> frozenset[bytes]:
+    if price is None:
+        return frozenset()
+    sources = [source for meter in price.meters for source in meter.sources]
+    return frozenset(
+        source.argument.lower().encode() for source in sources if source.kind == "response.header"
+    )
 
 
 class PlatformOffers:

@@ -28,22 +28,27 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.clock import now_ms
 from gateway.counters import CountersUnavailable
-from gateway.proxy.hold import End, Receipt, owed_by, settlement_of
-from policies.decision import Settled, ShardLost
+from gateway.proxy.hold import NO_BILL, End, Receipt, bill, settlement_of, steps_text
+from policies.decision import Moved, Settled, ShardLost
 from policies.settlement import result_blob
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import MutableMapping
 
     from gateway.counters import Counters
-    from gateway.proxy.hold import Hold
+    from gateway.proxy.hold import Bill, Hold
     from gateway.proxy.late import LateSettler, Writer
     from gateway.proxy.live import LiveCall
     from policies.catalog import Ending
     from policies.decision import Settling
+    from policies.meters.reading import Reading
 
 # A rebuild takes seconds when a worker does not report; each attempt waits for some.
 VOID_ATTEMPTS_MAX = 5
+# How often a price with graduated tiers is computed again because other calls of the account were
+# settled in between. Each time at least one of them was, so it takes as many that cross a tier's
+# bound at this moment; then the last figure counts.
+MOVES_MAX = 32
 
 log = logging.getLogger("tollkeeper.proxy")
 
@@ -73,23 +78,27 @@ class Settler:
         self._shards = shards
         self._calls = calls
 
-    async def settle(
-        self, hold: Hold, ending: Ending, status: int, units: Sequence[int | None]
-    ) -> Receipt:
+    async def settle(self, hold: Hold, ending: Ending, status: int, reading: Reading) -> Receipt:
         """Charge what the ending costs.
 
         Exactly one settlement comes of it, however often parts of this are retried.
         """
         call_id = hold.call_id
-        reason: Settling | CountersUnavailable
+        reason: Settling | Moved | CountersUnavailable
+        billed = NO_BILL
         try:
-            due, flags, metered = owed_by(hold.offer, ending, units)
+            billed = bill(hold, ending, reading)
+            owed, flags, metered, steps = billed
             result = result_blob(ending, status, metered, flags).encode("ascii")
-            outcome = await self._counters.settle(
-                hold.principal.keys, call_id, due, result, hold.session
-            )
+            if steps:
+                billed, result, outcome = await self._settle_tiered(hold, ending, status, reading)
+                owed, flags, metered, steps = billed
+            else:
+                outcome = await self._counters.settle(
+                    hold.principal.keys, call_id, owed, result, hold.session
+                )
             if type(outcome) is ShardLost:
-                outcome = await self._settle_again(hold, due, result, outcome)
+                outcome = await self._settle_again(hold, billed, result, outcome)
             if type(outcome) is Settled:
                 self._writer.add(settlement_of(hold, ending, status, metered, flags, outcome))
                 self._calls.pop(call_id, None)
@@ -102,9 +111,30 @@ class Settler:
             self._calls.pop(call_id, None)
             raise
         log.warning("call %s: settles late: %r", call_id, reason)
-        end = End(ending, status, metered, flags, due, now_ms())
+        end = End(ending, status, billed.units, billed.flags, billed.owed, now_ms(), billed.steps)
         redis = isinstance(reason, CountersUnavailable | ShardLost)
         return await self._late.settle(hold, end, redis=redis)
+
+    async def _settle_tiered(
+        self, hold: Hold, ending: Ending, status: int, reading: Reading
+    ) -> tuple[Bill, bytes, Settling | Moved]:
+        """Charge a price with graduated tiers: computed again while the account's use moves on."""
+        used = hold.principal.used
+        route_id = hold.offer.route.id
+        terms_price = hold.terms.price
+        names = [(route_id, meter.unit) for meter in terms_price.meters] if terms_price else []
+        for attempt in range(MOVES_MAX + 1):
+            billed = bill(hold, ending, reading, [used.get(name, 0) for name in names])
+            result = result_blob(ending, status, billed.units, billed.flags).encode("ascii")
+            steps = steps_text(route_id, billed.steps, exact=attempt < MOVES_MAX)
+            outcome = await self._counters.settle(
+                hold.principal.keys, hold.call_id, billed.owed, result, hold.session, steps
+            )
+            if not isinstance(outcome, Moved):
+                break
+            for step, position in zip(billed.steps, outcome.positions, strict=True):
+                used[route_id, step.unit] = position
+        return billed, result, outcome
 
     async def void(self, hold: Hold) -> None:
         """Give everything back: the call was never sent on.
@@ -123,9 +153,17 @@ class Settler:
         finally:
             self._calls.pop(hold.call_id, None)
 
-    async def _settle_again(self, hold: Hold, due: int, result: bytes, lost: ShardLost) -> Settling:
-        """Settle once a lost shard is there again: a live call's hold is restored in it."""
+    async def _settle_again(
+        self, hold: Hold, billed: Bill, result: bytes, lost: ShardLost
+    ) -> Settling | Moved:
+        """Settle once a lost shard is there again: a live call's hold is restored in it.
+
+        A price with tiers then stays as it was computed before.
+        """
         keys = hold.principal.keys
         if not await self._shards.ready(lost, keys.shard):
             return lost
-        return await self._counters.settle(keys, hold.call_id, due, result, hold.session)
+        steps = steps_text(hold.offer.route.id, billed.steps, exact=False)
+        return await self._counters.settle(
+            keys, hold.call_id, billed.owed, result, hold.session, steps
+        )

@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.clock import now_ms
 from gateway.counters import CountersUnavailable
-from gateway.proxy.hold import End, Hold, owed_by
+from gateway.proxy.hold import End, Hold, bill
 from policies.decision import Admitted
 from policies.settlement import TRUSTED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Sequence
+    from collections.abc import Awaitable, Callable, Generator
 
     from gateway.proxy.authenticate import Principal
     from gateway.proxy.hold import Receipt
     from gateway.proxy.late import LateSettler
     from gateway.proxy.offers import Offer
     from policies.catalog import Ending
+    from policies.meters.reading import Reading
+    from policies.terms import Terms
 
 ACCOUNTS_MAX = 10_000
 # Calls on trust whose settlements nobody has taken yet.
@@ -49,10 +51,12 @@ class Trust:
         self._running: set[str] = set()
         self._some = asyncio.Event()
 
-    def admit(self, principal: Principal, offer: Offer, call_id: str, session: str) -> Hold | None:
+    def admit(
+        self, principal: Principal, offer: Offer, terms: Terms, call_id: str, session: str
+    ) -> Hold | None:
         """A call without a hold, or None if it can't be trusted."""
         account_id, now = principal.account_id, now_ms()
-        used = self._used.get(account_id, 0) + offer.ceiling
+        used = self._used.get(account_id, 0) + terms.ceiling
         if (
             used > offer.route.trust_microcredits
             or now >= principal.usable_until_ms
@@ -64,16 +68,14 @@ class Trust:
         self._running.add(call_id)
         self._some.set()
         admitted = Admitted(call_id, 0, 0, 0, "", now, 0, 0)
-        return Hold(call_id, principal, offer, admitted, session)
+        return Hold(call_id, principal, offer, admitted, session, terms)
 
-    async def settle(
-        self, hold: Hold, ending: Ending, status: int, units: Sequence[int | None]
-    ) -> Receipt:
+    async def settle(self, hold: Hold, ending: Ending, status: int, reading: Reading) -> Receipt:
         """Keep what the call owes, until Redis is back."""
-        owed, flags, metered = owed_by(hold.offer, ending, units)
+        owed, flags, metered, steps = bill(hold, ending, reading)
         flags = f"{flags},{TRUSTED}" if flags else TRUSTED
         self._ended(hold, owed)
-        end = End(ending, status, metered, flags, owed, now_ms())
+        end = End(ending, status, metered, flags, owed, now_ms(), steps)
         return await self._late.settle(hold, end, redis=False)
 
     async def void(self, hold: Hold) -> None:
@@ -98,7 +100,7 @@ class Trust:
     def _ended(self, hold: Hold, owed: int) -> None:
         if hold.call_id in self._running:
             self._running.discard(hold.call_id)
-            self._used[hold.principal.account_id] += owed - hold.offer.ceiling
+            self._used[hold.principal.account_id] += owed - hold.held
 
 
 class _Nothing:

@@ -1,0 +1,38 @@
+"""What a request may cost, before anything is held: its terms, or why it can't be sold.
+
+A price that does not look into requests, for an account without a discount and a caller without a
+bound, has the same terms for every call: they are computed once per offer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway import errors
+from policies.pricing import NotListed, TooDear, terms_of
+from policies.terms import Terms
+
+if TYPE_CHECKING:
+    from gateway.errors import Refusal
+    from gateway.proxy.offers import Offer
+    from policies.meters.facts import RequestFacts
+
+
+def call_terms(
+    offer: Offer, facts: RequestFacts | None, discount: int, bound: int | None
+) -> Terms | Refusal:
+    """The terms of one call. `facts` may be None where the offer does not need its request.
+
+    `discount` is the account's, in ten-thousandths; `bound` the caller's, in microcredits.
+    """
+    if facts is None and not discount and bound is None:
+        return offer.terms
+    route = offer.route
+    terms = terms_of(route.price, offer.rule_if_lost, facts, discount=discount, bound=bound)
+    match terms:
+        case Terms():
+            return terms
+        case TooDear(floor=floor, bound=most):
+            return errors.above_bound(floor, most)
+        case NotListed(value=value):
+            return errors.not_listed(value)
