@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from policies.catalog import QuotaWindow
-from policies.units import AMOUNT_MICROCREDITS_MAX
+from policies.units import AMOUNT_MICROCREDITS_MAX, BASIS_POINTS
 
 if TYPE_CHECKING:
     from policies.catalog import Caps, Limits, Plan
@@ -30,12 +30,14 @@ PER_MINUTE_MAX = MINUTE_US
 # So that the time which a burst takes stays far below 2^53 microseconds.
 BURST_MAX = 1_000_000
 
-# A rule's kind and what it limits; those of PERIODS_US may name a burst, "pw" names two times.
+# A rule's kind and what it limits; those of RATES_US may name a burst, "pw" names two times, and
+# "dp" limits nothing: it is the account's discount, in basis points of every price.
 RATES_US = {"rs": SECOND_US, "rm": MINUTE_US}
 QUOTAS = ("qm", "qp")
 CAPS = ("cd", "cm", "ct", "cs")
 PERIOD = "pw"
-KINDS = (*RATES_US, *QUOTAS, "cc", *CAPS, PERIOD)
+DISCOUNT = "dp"
+KINDS = (*RATES_US, *QUOTAS, "cc", *CAPS, PERIOD, DISCOUNT)
 
 _MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ITEM = re.compile(r"([a-z]{2}):([0-9]{1,16})(?::([0-9]{1,16}))?", re.ASCII)
@@ -108,14 +110,23 @@ class Use(NamedTuple):
     retry_after_ms: int
 
 
-def account_limits(plan: Plan, period_end_ms: int = 0, next_end_ms: int = 0) -> AccountLimits:
+def account_limits(
+    plan: Plan | None,
+    period_end_ms: int = 0,
+    next_end_ms: int = 0,
+    *,
+    discount: int | None = None,
+    tiers: bool = False,
+) -> AccountLimits:
     """A plan's limits and caps for an account whose billing period ends then (0: it has none).
 
-    A rate per minute without burst, a quota by calendar month and the concurrency have fields of
-    their own, which admitting reads in any case; everything else is in the rules.
+    `discount` is the account's own in basis points, None: its plan's. With `tiers` some price
+    counts what an account uses in its billing period. A rate per minute without burst, a quota by
+    calendar month and the concurrency have fields of their own, which admitting reads in any case;
+    everything else is in the rules.
     """
-    rules = _rules(plan.limits, plan.caps)
-    billing = plan.quota_window is QuotaWindow.BILLING
+    rules = _rules(plan.limits, plan.caps) if plan is not None else []
+    billing = plan is not None and plan.quota_window is QuotaWindow.BILLING
     fast = {"rm", "cc"} if billing else {"rm", "cc", "qm"}
     fields = dict.fromkeys(fast, 0)
     rest = []
@@ -124,8 +135,12 @@ def account_limits(plan: Plan, period_end_ms: int = 0, next_end_ms: int = 0) -> 
             fields[rule.kind] = rule.limit
         else:
             rest.append(rule._replace(kind="qp") if rule.kind == "qm" else rule)
-    if billing and plan.requests_per_month and period_end_ms:
+    if period_end_ms and (tiers or any(rule.kind == "qp" for rule in rest)):
         rest.append(Rule(PERIOD, period_end_ms, max(next_end_ms, period_end_ms)))
+    if discount is None:
+        discount = plan.discount_basis_points if plan is not None else 0
+    if discount:
+        rest.append(Rule(DISCOUNT, discount))
     return AccountLimits(fields["rm"], fields.get("qm", 0), fields["cc"], _text(rest))
 
 
@@ -161,7 +176,8 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
         if match is None or match[1] not in KINDS:
             raise ValueError(f'"{item}" is not a limit or cap')
         rule = Rule(match[1], int(match[2]), int(match[3] or "0"))
-        if max(rule.limit, rule.parameter) > AMOUNT_MICROCREDITS_MAX:
+        most = BASIS_POINTS if rule.kind == DISCOUNT else AMOUNT_MICROCREDITS_MAX
+        if max(rule.limit, rule.parameter) > most:
             raise ValueError(f'"{item}" is too large')
         if rule.parameter and rule.kind not in (*RATES_US, PERIOD):
             raise ValueError(f'"{item}" has a part too many')

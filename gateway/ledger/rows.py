@@ -23,6 +23,7 @@ class KeyRow(NamedTuple):
     account_status: str  # active | suspended
     platform_id: int
     platform_slug: str
+    discount: int  # of the account, in basis points; Redis knows of a change first
 
 
 class PlatformRow(NamedTuple):
@@ -50,6 +51,8 @@ class AccountRow(NamedTuple):
     plan_slug: str | None
     status: str
     created_ms: int
+    discount_basis_points: int | None  # off every price, its own; None: its plan's
+    plan_discount_basis_points: int
 
 
 class KeyListRow(NamedTuple):

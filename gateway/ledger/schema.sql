@@ -52,6 +52,8 @@ CREATE TABLE accounts (
     period_start_at timestamptz,
     period_end_at timestamptz,
     low_credits boolean NOT NULL DEFAULT false,
+    -- Off every price, in ten-thousandths. NULL: what its plan says.
+    discount_basis_points integer CHECK (discount_basis_points BETWEEN 0 AND 10000),
     CONSTRAINT accounts_period CHECK (
         num_nulls(period_anchor_at, period_start_at, period_end_at) IN (0, 3)
         AND period_end_at > period_start_at
@@ -267,6 +269,21 @@ CREATE TRIGGER ledger_changes_no_truncate BEFORE TRUNCATE ON ledger_changes
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER price_versions_immutable BEFORE UPDATE OR DELETE ON price_versions
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- What calls with an idempotency key were answered, for a day. No foreign key: it would lock the account's row for each answer. A key of an account has the
+-- answer of the last call that claimed it.
+CREATE TABLE idempotent_answers (
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    digest bytea NOT NULL CHECK (length(digest) = 16),
+    fingerprint bytea NOT NULL CHECK (length(fingerprint) = 32),
+    call_id uuid NOT NULL,
+    receipt boolean NOT NULL,
+    answer bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, digest)
+);
+CREATE INDEX idempotent_answers_created ON idempotent_answers (created_at);
 
 -- A UUIDv7 begins with 48 bits of milliseconds, so a month is a range of ids.
 CREATE FUNCTION first_call_id(month timestamp) RETURNS uuid LANGUAGE sql STABLE AS

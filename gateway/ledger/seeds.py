@@ -16,7 +16,6 @@ from policies.limits import (
     DAY_MS,
     PERIOD,
     QUOTAS,
-    AccountLimits,
     Counter,
     Rule,
     account_limits,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 State = dict[str, str | int]
-NO_LIMITS = AccountLimits(0, 0, 0, "")
 
 
 class SessionSpend(NamedTuple):
@@ -64,14 +62,15 @@ class _Account:
         self.now_ms: int = facts["now_ms"]
         self.start_ms: int = facts["start_ms"]
         self.end_ms: int = facts["end_ms"]
-        self.limits = NO_LIMITS
+        plan, next_ms = None, 0
         if facts["plan"] is not None:
             plan = plan_from_spec(facts["plan_slug"], json.loads(facts["plan"]))
-            next_ms = 0
             if self.end_ms:
                 months = MONTHS[plan.period]
                 next_ms = period_end_ms(facts["anchor_ms"], self.end_ms, months)
-            self.limits = account_limits(plan, self.end_ms, next_ms)
+        self.limits = account_limits(
+            plan, self.end_ms, next_ms, discount=facts["discount"], tiers=facts["tiers"]
+        )
         rules = parse_rules(self.limits.rules)
         self.period = next((rule for rule in rules if rule.kind == PERIOD), None)
         self.scopes = [_Scope("A", None, None, _counted(rules))]

@@ -9,24 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 from policies.catalog import (
     Caps,
+    ChargePer,
     Ending,
     ErrorStyle,
     Limits,
     MeterSpec,
+    OnMissing,
     Plan,
     Price,
+    Protocol,
     QuotaWindow,
     RefundExpired,
     Route,
+    RpcPrices,
     Rule,
     Source,
+    Table,
+    TaskRule,
+    Tier,
     Timeouts,
+    WebSocketRule,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Spec = dict[str, Any]
+# The defaults of a slotted class are on an instance of it only.
+_METER = MeterSpec("", (), 0, 0)
+_ESTIMATE_FROM, _ESTIMATE_PER_UNIT = _METER.estimate_from, _METER.estimate_per_unit
 
 
 def route_to_spec(route: Route) -> Spec:
@@ -51,6 +62,13 @@ def route_to_spec(route: Route) -> Spec:
         "limits": _limits_to_spec(route.limits),
         "caps": _caps_to_spec(route.caps),
         "trust_microcredits": str(route.trust_microcredits),
+        "protocol": route.protocol.value,
+        "ensure_usage": route.ensure_usage,
+        "task": {"per": route.task.per.value, "lease_ms": route.task.lease_ms},
+        "websocket": {
+            "message_max_bytes": route.websocket.message_max_bytes,
+            "check_ms": route.websocket.check_ms,
+        },
     }
 
 
@@ -75,47 +93,38 @@ def route_from_spec(
         limits=_limits_from_spec(spec.get("limits", {})),
         caps=_caps_from_spec(spec.get("caps", {})),
         trust_microcredits=int(spec.get("trust_microcredits", "0")),
+        protocol=Protocol(spec.get("protocol", Protocol.HTTP)),
+        ensure_usage=spec.get("ensure_usage", ""),
+        task=_task_from_spec(spec.get("task")),
+        websocket=WebSocketRule(**spec.get("websocket", {})),
     )
 
 
 def price_to_spec(price: Price) -> Spec:
-    """Everything of a price but its version."""
+    """Everything of a price but its version, the cases of its table included."""
     maximum = price.maximum_microcredits
     return {
         "per_request_microcredits": str(price.per_request_microcredits),
         "minimum_microcredits": str(price.minimum_microcredits),
         "maximum_microcredits": None if maximum is None else str(maximum),
-        "meters": [
-            {
-                "unit": meter.unit,
-                "sources": [
-                    {"kind": source.kind, "argument": source.argument} for source in meter.sources
-                ],
-                "picocredits_per_unit": str(meter.picocredits_per_unit),
-                "reserve_units": meter.reserve_units,
-            }
-            for meter in price.meters
-        ],
+        "meters": [_meter_to_spec(meter) for meter in price.meters],
+        "table": None if price.table is None else _table_to_spec(price.table),
+        "rpc": None if price.rpc is None else _rpc_to_spec(price.rpc),
     }
 
 
 def price_from_spec(spec: Mapping[str, Any], version: int) -> Price:
-    """The price of a stored version."""
+    """The price of a stored version. The cases of its table are of the same version."""
     maximum = spec["maximum_microcredits"]
+    table, rpc = spec.get("table"), spec.get("rpc")
     return Price(
         version=version,
         per_request_microcredits=int(spec["per_request_microcredits"]),
         minimum_microcredits=int(spec["minimum_microcredits"]),
         maximum_microcredits=None if maximum is None else int(maximum),
-        meters=tuple(
-            MeterSpec(
-                unit=meter["unit"],
-                sources=tuple(Source(**source) for source in meter["sources"]),
-                picocredits_per_unit=int(meter["picocredits_per_unit"]),
-                reserve_units=meter["reserve_units"],
-            )
-            for meter in spec["meters"]
-        ),
+        meters=tuple(_meter_from_spec(meter) for meter in spec["meters"]),
+        table=None if table is None else _table_from_spec(table, version),
+        rpc=None if rpc is None else _rpc_from_spec(rpc),
     )
 
 
@@ -133,6 +142,7 @@ def plan_to_spec(plan: Plan) -> Spec:
         "rollover_periods": plan.rollover_periods,
         "low_credits_microcredits": str(plan.low_credits_microcredits),
         "refund_expired": plan.refund_expired.value,
+        "discount_basis_points": plan.discount_basis_points,
     }
 
 
@@ -156,6 +166,7 @@ def plan_from_spec(slug: str, spec: Mapping[str, Any]) -> Plan:
         rollover_periods=spec.get("rollover_periods", 1),
         low_credits_microcredits=int(spec.get("low_credits_microcredits", "0")),
         refund_expired=RefundExpired(spec.get("refund_expired", RefundExpired.GRANT)),
+        discount_basis_points=spec.get("discount_basis_points", 0),
     )
 
 
@@ -167,6 +178,84 @@ def key_to_spec(limits: Limits, caps: Caps) -> Spec:
 def key_from_spec(spec: Mapping[str, Any]) -> tuple[Limits, Caps]:
     """The limits and caps of a key's stored spec; `{}` has none."""
     return _limits_from_spec(spec.get("limits", {})), _caps_from_spec(spec.get("caps", {}))
+
+
+def _meter_to_spec(meter: MeterSpec) -> Spec:
+    return {
+        "unit": meter.unit,
+        "sources": [_source_to_spec(source) for source in meter.sources],
+        "picocredits_per_unit": str(meter.picocredits_per_unit),
+        "reserve_units": meter.reserve_units,
+        "tiers": [[tier.up_to, str(tier.picocredits_per_unit)] for tier in meter.tiers],
+        "included_units": meter.included_units,
+        "reserve_from": [_source_to_spec(source) for source in meter.reserve_from],
+        "on_missing": meter.on_missing and meter.on_missing.value,
+        "estimate_from": _source_to_spec(meter.estimate_from),
+        "estimate_per_unit": meter.estimate_per_unit,
+    }
+
+
+def _meter_from_spec(spec: Mapping[str, Any]) -> MeterSpec:
+    on_missing = spec.get("on_missing")
+    estimate_from = spec.get("estimate_from")
+    return MeterSpec(
+        unit=spec["unit"],
+        sources=_sources_from_spec(spec["sources"]),
+        picocredits_per_unit=int(spec["picocredits_per_unit"]),
+        reserve_units=spec["reserve_units"],
+        tiers=tuple(Tier(up_to, int(price)) for up_to, price in spec.get("tiers", ())),
+        included_units=spec.get("included_units", 0),
+        reserve_from=_sources_from_spec(spec.get("reserve_from", ())),
+        on_missing=None if on_missing is None else OnMissing(on_missing),
+        estimate_from=_ESTIMATE_FROM if estimate_from is None else Source(**estimate_from),
+        estimate_per_unit=spec.get("estimate_per_unit", _ESTIMATE_PER_UNIT),
+    )
+
+
+def _source_to_spec(source: Source) -> Spec:
+    return {"kind": source.kind, "argument": source.argument}
+
+
+def _sources_from_spec(specs: Iterable[Mapping[str, str]]) -> tuple[Source, ...]:
+    return tuple(Source(**spec) for spec in specs)
+
+
+def _table_to_spec(table: Table) -> Spec:
+    return {
+        "source": _source_to_spec(table.source),
+        "cases": {value: price_to_spec(case) for value, case in table.cases.items()},
+        "listed_only": table.listed_only,
+    }
+
+
+def _table_from_spec(spec: Mapping[str, Any], version: int) -> Table:
+    return Table(
+        source=Source(**spec["source"]),
+        cases={value: price_from_spec(case, version) for value, case in spec["cases"].items()},
+        listed_only=spec["listed_only"],
+    )
+
+
+def _rpc_to_spec(rpc: RpcPrices) -> Spec:
+    return {
+        "tools": {name: str(microcredits) for name, microcredits in rpc.tools.items()},
+        "default_tool": str(rpc.default_tool),
+        "methods": {name: str(microcredits) for name, microcredits in rpc.methods.items()},
+        "tool_error": rpc.tool_error.value,
+    }
+
+
+def _rpc_from_spec(spec: Mapping[str, Any]) -> RpcPrices:
+    return RpcPrices(
+        tools={name: int(microcredits) for name, microcredits in spec["tools"].items()},
+        default_tool=int(spec["default_tool"]),
+        methods={name: int(microcredits) for name, microcredits in spec["methods"].items()},
+        tool_error=Rule(spec["tool_error"]),
+    )
+
+
+def _task_from_spec(spec: Mapping[str, Any] | None) -> TaskRule:
+    return TaskRule() if spec is None else TaskRule(ChargePer(spec["per"]), spec["lease_ms"])
 
 
 def _limits_to_spec(limits: Limits) -> Spec:

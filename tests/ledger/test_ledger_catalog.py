@@ -21,19 +21,27 @@ from gateway.ledger.specs import (
 from policies.catalog import (
     DEFAULT_RULES,
     Caps,
+    ChargePer,
     Ending,
     ErrorStyle,
     Limits,
     MeterSpec,
+    OnMissing,
     Plan,
     Platform,
     Price,
+    Protocol,
     QuotaWindow,
     RefundExpired,
     Route,
+    RpcPrices,
     Rule,
     Source,
+    Table,
+    TaskRule,
+    Tier,
     Timeouts,
+    WebSocketRule,
 )
 from tests.support.postgres_gate import postgres_gate
 
@@ -44,7 +52,22 @@ METER = MeterSpec(
     picocredits_per_unit=2**53 * 10**6,
     reserve_units=4_000,
 )
-PRICE = Price(0, 100_000, 5, 2**53 - 1, (METER, replace(METER, unit="image")))
+TIERED = replace(
+    METER,
+    unit="image",
+    tiers=(Tier(1_000, 2**53 * 10**6), Tier(None, 0)),
+    included_units=3,
+    reserve_from=(Source("request.json", "/max_tokens"), Source("request.bytes", "")),
+    on_missing=OnMissing.ESTIMATE,
+    estimate_from=Source("request.bytes", ""),
+    estimate_per_unit=5,
+)
+CASE = Price(0, 7, 6, None, (METER, replace(TIERED, tiers=())))
+PRICE = Price(
+    *(0, 100_000, 5, 2**53 - 1, (METER, TIERED)),
+    table=Table(Source("request.json", "/model"), {"größer": CASE, "": CASE}, listed_only=True),
+    rpc=RpcPrices({"search": 2**53 - 1}, 8, {"resources/read": 9}, Rule.ACTUAL),
+)
 CHAT = Route(
     name="chat",
     methods=("POST", "PUT"),
@@ -61,6 +84,10 @@ CHAT = Route(
     limits=Limits(1, 2, 3, 4, 5),
     caps=Caps(1, 2, 2**53 - 1),
     trust_microcredits=6,
+    protocol=Protocol.A2A,
+    ensure_usage="openai",
+    task=TaskRule(ChargePer.MESSAGE, 7),
+    websocket=WebSocketRule(8, 9),
 )
 FREE = Route(name="free", methods=(), pattern="/free", upstream="http://a:1", price=None)
 PRO = Plan(
@@ -72,12 +99,26 @@ PRO = Plan(
     rollover_periods=7,
     low_credits_microcredits=8,
     refund_expired=RefundExpired.NOTHING,
+    discount_basis_points=9,
 )
+
+
+def of_version(price: Price, version: int) -> Price:
+    table = price.table
+    if table is not None:
+        cases = {value: of_version(case, version) for value, case in table.cases.items()}
+        table = replace(table, cases=cases)
+    return replace(price, version=version, table=table)
 
 
 def test_every_field_survives_postgres() -> None:
     plain = Route(name="", methods=(), pattern="", upstream="", price=Price())
-    for value, bare in ((CHAT, plain), (PRICE, Price()), (PRO, Plan("", 0))):
+    samples = (
+        *((CHAT, plain), (PRICE, Price()), (PRO, Plan("", 0))),
+        *((TIERED, MeterSpec("", (), 0, 0)), (PRICE.rpc, RpcPrices()), (CHAT.task, TaskRule())),
+        (CHAT.websocket, WebSocketRule()),
+    )
+    for value, bare in samples:
         same = {
             field.name
             for field in fields(value)
@@ -86,7 +127,7 @@ def test_every_field_survives_postgres() -> None:
         assert same <= {"id", "version"}, "the sample must differ from the defaults everywhere"
 
     stored = route_from_spec(route_to_spec(CHAT), 9, price=price_to_spec(PRICE), price_version=4)
-    assert stored == replace(CHAT, id=9, price=replace(PRICE, version=4))
+    assert stored == replace(CHAT, id=9, price=of_version(PRICE, 4))
     assert price_from_spec(price_to_spec(PRICE), 0) == PRICE
     assert plan_from_spec("pro", plan_to_spec(PRO)) == PRO
 
@@ -99,7 +140,16 @@ def test_what_an_earlier_version_stored_has_the_defaults() -> None:
     route = route_to_spec(FREE)
     for name in ("limits", "caps", "trust_microcredits"):
         del route[name]
+    for name in ("protocol", "ensure_usage", "task", "websocket"):
+        del route[name]
     assert route_from_spec(route, 0, price=None, price_version=0) == FREE
+    price = price_to_spec(Price(0, 1, 2, 3, (METER,)))
+    del price["table"], price["rpc"]
+    for name in ("tiers", "included_units", "reserve_from", "on_missing"):
+        del price["meters"][0][name]
+    for name in ("estimate_from", "estimate_per_unit"):
+        del price["meters"][0][name]
+    assert price_from_spec(price, 0) == Price(0, 1, 2, 3, (METER,))
     assert key_from_spec({}) == (Limits(), Caps())
     mine = Limits(1, 2, 3, 4, 5), Caps(6, 7, 8, 9)
     assert key_from_spec(key_to_spec(*mine)) == mine
@@ -116,7 +166,7 @@ async def test_what_was_applied_is_what_the_proxy_gets(ledger: Ledger) -> None:
     chat, free = routes
     assert chat.price is not None
     assert chat.price.version > 0
-    price = replace(PRICE, version=chat.price.version)
+    price = of_version(PRICE, chat.price.version)
     assert chat == replace(CHAT, id=chat.id, price=price)
     assert free == replace(FREE, id=free.id)
     assert await ledger.plans(report.platform_id) == [PRO]

@@ -78,6 +78,7 @@ def test_no_limit_is_lost_in_writing(limits: Limits, caps: Caps) -> None:
     "text",
     [
         *("rs", "rs:", "rs:-1", "rs:1.5", "xx:1", "rs:1:2:3", "rs:1  rm:2", " rs:1", "cd:1:2"),
+        *("dp:10001", "dp:100:1"),
         *("qm:1:2", "RS:1", f"cd:{2**53}", "rs:1,rm:2", "cc:٣"),
     ],
 )
@@ -107,6 +108,26 @@ def test_a_plans_quota_by_billing_period_names_the_period() -> None:
     assert account_limits(plan) == AccountLimits(0, 0, 0, "qp:1000")
     unlimited = Plan("p", 0, quota_window=QuotaWindow.BILLING)
     assert account_limits(unlimited, 5, 9) == AccountLimits(0, 0, 0, "")
+
+
+def test_prices_by_billing_period_name_the_period_whatever_the_plan_limits() -> None:
+    for window in QuotaWindow:
+        plan = Plan("p", 0, requests_per_minute=600, quota_window=window)
+        assert account_limits(plan, 5, 9, tiers=True) == AccountLimits(600, 0, 0, "pw:5:9")
+        assert account_limits(plan, tiers=True) == AccountLimits(600, 0, 0, "")
+    both = Plan("p", 0, requests_per_month=1000, quota_window=QuotaWindow.BILLING)
+    assert account_limits(both, 5, 9, tiers=True).rules == "qp:1000 pw:5:9"
+    assert account_limits(None, 5, 9, tiers=True).rules == "pw:5:9"
+
+
+def test_an_accounts_own_discount_stands_in_for_its_plans() -> None:
+    plan = Plan("p", 0, concurrency=5, discount_basis_points=1_500)
+    assert account_limits(plan) == AccountLimits(0, 0, 5, "dp:1500")
+    assert account_limits(plan, discount=2_000).rules == "dp:2000"
+    assert account_limits(plan, discount=0).rules == ""
+    assert account_limits(None, discount=10_000) == AccountLimits(0, 0, 0, "dp:10000")
+    assert account_limits(None) == AccountLimits(0, 0, 0, "")
+    assert parse_rules("cd:9 dp:1500") == (Rule("cd", 9), Rule("dp", 1_500))
 
 
 # Rates.

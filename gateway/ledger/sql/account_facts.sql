@@ -5,6 +5,14 @@ SELECT
     accounts.status,
     plans.slug AS plan_slug,
     plans.spec AS plan,
+    accounts.discount_basis_points AS discount,
+    EXISTS (
+        SELECT FROM routes
+        JOIN price_versions ON price_versions.id = routes.price_version_id
+        WHERE routes.platform_id = accounts.platform_id
+            AND routes.active
+            AND jsonb_path_exists(price_versions.spec, '$.**.tiers[*]')
+    ) AS tiers,
     coalesce(to_ms(accounts.period_anchor_at), 0) AS anchor_ms,
     coalesce(to_ms(accounts.period_start_at), 0) AS start_ms,
     coalesce(to_ms(accounts.period_end_at), 0) AS end_ms,

@@ -9,8 +9,12 @@ SELECT
     accounts.name AS account_name,
     accounts.status AS account_status,
     platforms.id AS platform_id,
-    platforms.slug AS platform_slug
+    platforms.slug AS platform_slug,
+    coalesce(
+        accounts.discount_basis_points, (plans.spec ->> 'discount_basis_points')::integer, 0
+    ) AS discount
 FROM api_keys
 JOIN accounts ON accounts.id = api_keys.account_id
+LEFT JOIN plans ON plans.id = accounts.plan_id
 JOIN platforms ON platforms.id = accounts.platform_id
 WHERE api_keys.digest = $1
