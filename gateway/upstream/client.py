@@ -119,6 +119,41 @@ class UpstreamClient:
             connection.abandon(waiter)
             raise
 
+    async def switch(
+        self,
+        origin: Origin,
+        head: bytes,
+        switching: Callable[[Connection, bytes], Answer],
+        sending: Callable[[], Awaitable[None]],
+    ) -> Answer:
+        """As `send`, for a request without a body that asks for another protocol.
+
+        It goes out on a new connection. If the agent agrees, `switching` makes the answer from that
+        connection and the first bytes behind the head; the connection stays among its origin's.
+        """
+        pool = self._pools.get(origin) or self._open_pool(origin)
+        if self._dozing:
+            self._wake()
+        started = self._loop.time()
+        timeouts = origin.timeouts
+        connection = await _unsent(pool.renew(timeouts, started))
+        try:
+            await sending()
+        except BaseException as failure:
+            _give_back(pool, connection, failure)
+            raise
+        if connection.transport.is_closing():  # meanwhile
+            connection.close()
+            raise UpstreamBroken("closed before the request", sent=False)
+        waiter = connection.begin(head_only=False, timeouts=timeouts, started=started)
+        connection.switching = switching
+        connection.transport.write(head)
+        try:
+            return await waiter
+        except BaseException:
+            connection.abandon(waiter)
+            raise
+
     async def close(self) -> None:
         """Closes every connection at once; calls under way fail with UpstreamBroken."""
         self._closed = True

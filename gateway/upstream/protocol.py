@@ -28,6 +28,8 @@ from gateway.upstream.errors import UpstreamBroken, UpstreamTimeout, UpstreamTru
 from gateway.upstream.tls import ended_cleanly
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.upstream.errors import Phase
     from gateway.upstream.pool import Pool
     from gateway.upstream.upload import Upload
@@ -83,6 +85,7 @@ class Connection(asyncio.Protocol):
         "stamp",  # loop time of the last progress, where the call's phase began at the latest
         "started",  # loop time at which the call began
         "status",
+        "switching",  # makes the answer if the agent agrees to another protocol; None: not asked
         "timeouts",
         "transport",
         "upload",
@@ -105,6 +108,7 @@ class Connection(asyncio.Protocol):
         self.waiter: asyncio.Future[Answer] | None = None
         self.answer: StreamedAnswer | None = None
         self.upload: Upload | None = None
+        self.switching: Callable[[Connection, bytes], Answer] | None = None
         self.started = self.stamp = 0.0
         self.due = NEVER
         self.timeouts = pool.origin.timeouts
@@ -230,6 +234,9 @@ class Connection(asyncio.Protocol):
             self.head_bytes += len(data)
         try:
             self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as switch:
+            self._switch(data[switch.args[0] :])
+            return
         except httptools.HttpParserError as error:
             self._refuse(error.__context__ or error)
             return
@@ -345,9 +352,24 @@ class Connection(asyncio.Protocol):
     def _interim(self, status: int) -> None:
         if status < 100:
             raise _RefusedError("an impossible status")
-        # 101 needs no word: llhttp stops there, as nobody here asked for another protocol.
         if status == 100 and self.upload is not None:
             self.upload.go_on()
+        elif status == 101:  # llhttp stops behind it
+            self.head = self.headers
+
+    def _switch(self, rest: bytes) -> None:
+        """The agent speaks another protocol from here on: `rest` is its first bytes."""
+        switching, waiter = self.switching, self.waiter
+        if switching is None or waiter is None:
+            self._refuse(_RefusedError("another protocol than was asked for"))
+            return
+        self.waiter = None
+        self.due = NEVER
+        answer = switching(self, rest)
+        if waiter.done():
+            answer.abort()
+        else:
+            waiter.set_result(answer)
 
     def _partly(self, size: int) -> None:
         """Some of the answer is here: head and perhaps body, not the end."""
@@ -447,6 +469,7 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self.head_done = self.complete = self.delimited = self.gathering = False
         self.keep = False
+        self.switching = None
         self.due = NEVER
         self.head_bytes = self.silent_bytes = 0
         self.reason = b""
