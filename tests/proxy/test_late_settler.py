@@ -44,7 +44,7 @@ class Servers:
         self.late.append(row)
 
     async def settle(
-        self, _keys: object, call_id: str, owed: int, result: bytes, _session: str = ""
+        self, _keys: object, call_id: str, owed: int, result: bytes, *_more: object
     ) -> Any:
         self.asked.append((call_id, owed, result))
         if isinstance(self.redis, Exception):

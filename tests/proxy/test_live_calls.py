@@ -11,6 +11,7 @@ from gateway.counters import CountersUnavailable
 from gateway.proxy import live as live_module
 from gateway.proxy.live import DISPATCHED, HELD, LiveCalls
 from policies.decision import ShardLost
+from policies.meters.reading import Reading
 from policies.rebuild import parse_hold
 from tests.support.live_calls import Call, hold
 from tests.support.waiting import eventually
@@ -69,7 +70,7 @@ async def test_a_renewal_says_the_stage_and_what_a_metered_stream_would_cost() -
     await stage.live.renew()
     await stage.live.renew()
     assert stage.leases.extended == [(3, [("c1", DISPATCHED, 350_000, "token=250")])]
-    call.meter.units = lambda: (None,)
+    call.meter.reading = lambda _elapsed_ms: Reading((None,))
     await stage.live.renew()
     assert stage.leases.extended[1] == (3, [("c1", DISPATCHED, 100_000, "")])
 

@@ -11,6 +11,7 @@ from gateway.proxy.hold import End, Receipt
 from gateway.proxy.settle import VOID_ATTEMPTS_MAX, Settler
 from policies.catalog import Ending
 from policies.decision import ExpiredFirst, HoldGone, Settled, ShardLost, Voided
+from policies.meters.reading import Reading
 from policies.settlement import Posting
 from tests.support.live_calls import hold
 
@@ -64,7 +65,7 @@ class Stage:
         self.written.append(settlement)
 
     async def end(self, ending: Ending = Ending.COMPLETED, units: int | None = 30) -> Receipt:
-        return await self.settler.settle(hold("c1"), ending, 200, (units,))
+        return await self.settler.settle(hold("c1"), ending, 200, Reading((units,)))
 
 
 async def test_what_redis_settles_goes_to_the_writer_and_out_of_the_registry() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway.counters import CountersUnavailable
+from gateway.errors import Refusal
 from gateway.ledger import LedgerUnavailable
+from gateway.proxy.admission import Quest
 from gateway.proxy.hold import Hold
 from gateway.proxy.live import HELD
 from policies.catalog import Ending
 from policies.decision import AccountSuspended, Admitted, InsufficientCredits, KeyRefused
+from policies.meters.reading import NOTHING_READ, Reading
 from tests.simulation.model import Account, Call, Tariff, Violation
 
 if TYPE_CHECKING:
@@ -54,10 +57,10 @@ class Meter:
         self._call = call
         self.read = 0
 
-    def units(self) -> list[int | None]:
-        """One entry per meter of the price; whoever asks writes it down as a checkpoint."""
+    def reading(self, _elapsed_ms: int) -> Reading:
+        """What is read by now; whoever asks writes it down as a checkpoint."""
         self._call.due_max = max(self._call.due_max, self._call.tariff.cost(self.read))
-        return [self.read]
+        return Reading((self.read,))
 
 
 class Running:
@@ -68,6 +71,10 @@ class Running:
         self.stage = HELD
         self.rounds = 0
         self.meter: Meter | None = None
+
+    def elapsed_ms(self) -> int:
+        """Nothing here is priced by time."""
+        return 0
 
 
 class Caller:
@@ -116,7 +123,7 @@ class Caller:
             return
         assert principal is not None
         offer = self.worker.offer(principal.platform_id, tariff.name)
-        assert offer.ceiling == tariff.ceiling
+        assert offer.terms.ceiling == tariff.ceiling
         self.world.model.ask(call)
         decision = await self.admit(call, principal, offer)
         if isinstance(decision, CountersUnavailable) and await self.trust(call, principal, offer):
@@ -130,22 +137,23 @@ class Caller:
                 principal.usable_until_ms = 0
             return
         call.admitted_ms = decision.admitted_ms
-        running = Running(Hold(call.call_id, principal, offer, decision, session))
+        running = Running(Hold(call.call_id, principal, offer, decision, session, offer.terms))
         self.worker.calls[call.call_id] = running
         await self.serve(call, running)
 
     async def admit(self, call: Call, principal: Any, offer: Any) -> Any:
         """The decision, or the failure that the client would be told."""
-        admission, session = self.worker.admission, call.session.encode()
+        admission = self.worker.admission
+        session = call.session.encode()
+        quest = Quest(call.call_id, principal, cast("Any", None), offer, session, None)
         try:
-            decision = await admission.admit(principal, offer, call.call_id, session)
-            if type(decision) is not Admitted:
-                decision = await admission.admit_again(
-                    principal, offer, call.call_id, session, decision
-                )
-        except (CountersUnavailable, LedgerUnavailable) as failure:
+            decision = await admission.admit(quest, offer.terms)
+        except CountersUnavailable as failure:
             return failure
-        return decision
+        if type(decision) is Admitted:
+            return decision
+        again = await admission.again(admission.admit, quest, None, offer.terms, decision)
+        return again if isinstance(again, Refusal) else again[1]
 
     async def serve(self, call: Call, running: Running) -> None:
         """Mark it, send it on, read what comes, and end it."""
@@ -173,8 +181,8 @@ class Caller:
             await asyncio.sleep(random.choice(WORK_S))
         ending, status = random.choice(ENDINGS)
         call.owed = tariff.cost(units) if ending in PAID else 0
-        counts: list[int | None] = [units] if tariff.per_unit else []
-        receipt = await worker.settler.settle(hold, ending, status, counts)
+        reading = Reading((units,)) if tariff.per_unit else NOTHING_READ
+        receipt = await worker.settler.settle(hold, ending, status, reading)
         call.told = True
         call.told_charged = receipt.charged_microcredits
         call.uncertain = receipt.remaining_microcredits is None
@@ -182,14 +190,16 @@ class Caller:
     async def trust(self, call: Call, principal: Any, offer: Any) -> bool:
         """Redis is away: run the call without a hold, if the route allows it."""
         trust, tariff = self.worker.trust, call.tariff
-        hold = trust.admit(principal, offer, call.call_id, call.session) if tariff.trust else None
+        hold = None
+        if tariff.trust:
+            hold = trust.admit(principal, offer, offer.terms, call.call_id, call.session)
         if hold is None:
             return False
         call.admitted_ms = hold.admitted.admitted_ms
         call.trusted = call.dispatched = call.uncertain = True
         await asyncio.sleep(self.random.choice(WORK_S))
         call.owed = tariff.cost(0)
-        receipt = await trust.settle(hold, Ending.COMPLETED, 200, [])
+        receipt = await trust.settle(hold, Ending.COMPLETED, 200, NOTHING_READ)
         call.told = True
         call.told_charged = receipt.charged_microcredits
         return True

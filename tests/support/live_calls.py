@@ -9,6 +9,7 @@ from gateway.proxy.hold import Hold
 from gateway.proxy.live import HELD
 from gateway.proxy.offers import Offer
 from policies.decision import Admitted
+from policies.meters.reading import Reading
 from tests.support.gateway import chat_route
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ def hold(call_id: str, *, account_id: int = 5, shard: int = 3, session: str = "s
         contexts=b"1,%d,8" % account_id,
         keys=SimpleNamespace(shard=shard),
         usable_until_ms=2**62,
+        discount=0,
+        used={},
     )
     admitted = Admitted(call_id, 1, 4, 98_900_000, "12:1100000", 1_000_000, 0, 0, "A.cd@9")
-    return Hold(call_id, cast("Any", principal), CHAT, admitted, session)
+    return Hold(call_id, cast("Any", principal), CHAT, admitted, session, CHAT.terms)
 
 
 class Call:
@@ -40,4 +43,7 @@ class Call:
         self.rounds = 0
         self.meter: Any = None
         if units is not None:
-            self.meter = SimpleNamespace(units=lambda: tuple(units))
+            self.meter = SimpleNamespace(reading=lambda _elapsed_ms: Reading(tuple(units)))
+
+    def elapsed_ms(self) -> int:
+        return 0
