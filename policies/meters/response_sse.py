@@ -13,48 +13,66 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from policies.meters.pointer import compile_pointer, mistake_in_pointer
+from policies.meters.pointer import BYTE_ORDER_MARK, compile_pointer, mistake_in_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from policies.catalog import Source
+    from policies.meters.pointer import Pointer
     from policies.meters.reader import Loads
 
 # A longer event passes untouched but unread. Values before it are forgotten: it may have raised
 # them, so until a later event reports again, the units are missing.
 SSE_EVENT_MAX_BYTES = 1024 * 1024
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_LINE = b"\n\n"
 
 
 class ResponseSse:
     """Follows a stream and remembers the last units that each pointer found."""
 
-    __slots__ = ("_after_cr", "_loads", "_needles", "_oversize", "_pending", "_pointers", "_units")
+    __slots__ = (
+        "_after_cr",
+        "_loads",
+        "_needles",
+        "_oversize",
+        "_pending",
+        "_pointers",
+        "_units",
+        "size",
+    )
 
-    def __init__(self, arguments: Sequence[str], loads: Loads) -> None:
-        self._pointers = [compile_pointer(argument) for argument in arguments]
-        self._needles = [pointer.needle for pointer in self._pointers]
+    def __init__(self, pointers: Sequence[Pointer], loads: Loads) -> None:
+        self._pointers = pointers
+        self._needles = [needle for pointer in pointers for needle in pointer.needles]
         self._loads = loads
+        self.size = 0
         self._pending = bytearray()  # of the event that has not ended yet; LF line ends only
         self._oversize = False  # the event that has not ended yet is already too long
         self._after_cr = False  # an LF that comes next belongs to the CR before it
         self._units: list[int | None] = [None] * len(self._pointers)
 
     @staticmethod
-    def mistake_in(argument: str) -> str | None:
+    def mistake_in(source: Source) -> str | None:
         """What is wrong with a JSON pointer."""
-        return mistake_in_pointer(argument)
+        return mistake_in_pointer(source.argument)
 
     @staticmethod
     def applies(media_type: str) -> bool:
         """Event streams by name."""
         return media_type == "text/event-stream"
 
+    @staticmethod
+    def prepare(sources: Sequence[Source]) -> Callable[[Loads], ResponseSse]:
+        """What opens a reader of these sources."""
+        return partial(ResponseSse, [compile_pointer(source.argument) for source in sources])
+
     def feed(self, chunk: bytes) -> None:
         """Reads the events that end in these bytes and keeps the start of the next one."""
+        self.size += len(chunk)
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_lf_only(chunk)
         if not self._pending and chunk.endswith(_BLANK_LINE):
@@ -76,13 +94,17 @@ class ResponseSse:
             # of this event from being taken for the start of one.
             del pending[:-1]
 
-    def finish(self) -> tuple[int | None, ...]:
+    def finish(self) -> list[int | None]:
         """The last units per pointer, counting an event that the bytes so far have not ended."""
         if self._oversize:
-            return tuple(self._units)
+            return self._units
         units = list(self._units)
         self._read_event(bytes(self._pending), units)
-        return tuple(units)
+        return units
+
+    def so_far(self) -> list[int | None]:
+        """The last units of the events that have ended."""
+        return self._units
 
     def _with_lf_only(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk:
@@ -131,7 +153,7 @@ def _data_of(event: bytes) -> bytes:
     """The values of an event's `data` fields, joined by line ends."""
     values = []
     # The byte order mark belongs at the stream's start; joined streams have it at an event's.
-    for line in event.lstrip(b"\n").removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
+    for line in event.lstrip(b"\n").removeprefix(BYTE_ORDER_MARK).split(b"\n"):
         field, _, value = line.partition(b":")
         if field == b"data":
             values.append(value.removeprefix(b" "))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.catalog import MeterSpec, Price
-from policies.meters import READABLE_ENCODINGS, MeterPlan, parse_source
+from policies.meters import READABLE_ENCODINGS, MeterPlan, Tools, parse_source
 from policies.meters.inflate import INFLATED_BODY_MAX_BYTES, Inflater
 
 
@@ -24,6 +24,7 @@ def price(**meters: list[str]) -> Price:
     )
 
 
+TOOLS = Tools(json.loads)
 CHAT = price(token=["response.json:/usage/total_tokens", "response.sse:/usage/total_tokens"])
 ANSWER = json.dumps({"usage": {"total_tokens": 30, "images": 2}}).encode()
 STREAM = b"data: " + ANSWER + b"\n\ndata: [DONE]\n\n"
@@ -32,16 +33,18 @@ STREAM = b"data: " + ANSWER + b"\n\ndata: [DONE]\n\n"
 def units(
     offer: Price, content_type: str, body: bytes, encoding: str = ""
 ) -> tuple[int | None, ...]:
-    meter = MeterPlan(offer, content_type, encoding).open(json.loads)
+    plan = MeterPlan(offer, content_type, encoding)
+    meter = plan.open(TOOLS, (), None)
     for index in range(0, len(body), 7):
         meter.feed(body[index : index + 7])
-    assert meter.units() == meter.units()
-    return meter.units()
+    reading = meter.reading()
+    assert reading == meter.reading() == plan.read_whole(TOOLS, body, (), None, 0)
+    return reading.units
 
 
 def test_a_price_without_meters_opens_none() -> None:
     plan = MeterPlan(Price(per_request_microcredits=1), "application/json")
-    assert plan.open(json.loads).units() == ()
+    assert plan.open(TOOLS, (), None).reading().units == ()
 
 
 @pytest.mark.parametrize(
@@ -99,9 +102,9 @@ def test_compressed_answers_are_read(encoding: str, body: bytes) -> None:
 
 def test_a_compressed_stream_is_read_while_it_runs() -> None:
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
-    meter = MeterPlan(CHAT, "text/event-stream", "gzip").open(json.loads)
+    meter = MeterPlan(CHAT, "text/event-stream", "gzip").open(TOOLS, (), None)
     meter.feed(packer.compress(STREAM) + packer.flush(zlib.Z_SYNC_FLUSH))
-    assert meter.units() == (30,)
+    assert meter.reading().units == (30,)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.catalog import Source
 from policies.meters import UNITS_MAX
 from policies.meters.response_json import JSON_BODY_MAX_BYTES, ResponseJson
 
@@ -22,13 +23,17 @@ POINTER = "/usage/total_tokens"
 DECODERS = pytest.mark.parametrize("loads", [json.loads, orjson.loads])
 
 
+def opened(pointers: Sequence[str], loads: Loads = json.loads) -> ResponseJson:
+    return ResponseJson.prepare([Source("response.json", pointer) for pointer in pointers])(loads)
+
+
 def read(
     chunks: Sequence[bytes], *pointers: str, loads: Loads = json.loads
 ) -> tuple[int | None, ...]:
-    reader = ResponseJson(pointers or (POINTER,), loads)
+    reader = opened(pointers or (POINTER,), loads)
     for chunk in chunks:
         reader.feed(chunk)
-    return reader.finish()
+    return tuple(reader.finish())
 
 
 def usage(value: object) -> bytes:
@@ -119,19 +124,19 @@ def test_an_answer_at_the_bound_is_read_and_one_byte_more_is_not() -> None:
 
 
 def test_the_bytes_of_an_answer_over_the_bound_are_let_go() -> None:
-    reader = ResponseJson([POINTER], json.loads)
+    reader = opened([POINTER])
     for _ in range(9):
         reader.feed(bytes(1024 * 1024))
     assert reader._chunks == []
 
 
 def test_units_may_be_asked_between_chunks() -> None:
-    reader = ResponseJson([POINTER], json.loads)
+    reader = opened([POINTER])
     body = usage(30)
     reader.feed(body[:20])
-    assert reader.finish() == (None,)
+    assert reader.finish() == [None]
     reader.feed(body[20:])
-    assert reader.finish() == reader.finish() == (30,)
+    assert reader.finish() == reader.finish() == [30]
 
 
 @pytest.mark.parametrize(

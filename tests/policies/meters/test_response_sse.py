@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from policies.catalog import Source
 from policies.meters import response_sse
 from policies.meters.response_sse import SSE_EVENT_MAX_BYTES, ResponseSse
 
@@ -22,13 +23,17 @@ POINTER = "/usage/total_tokens"
 LINE_ENDS = pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 
 
+def opened(pointers: Sequence[str] = (POINTER,), loads: Loads = json.loads) -> ResponseSse:
+    return ResponseSse.prepare([Source("response.sse", pointer) for pointer in pointers])(loads)
+
+
 def read(
     chunks: Iterable[bytes], pointers: Sequence[str] = (POINTER,), loads: Loads = json.loads
 ) -> tuple[int | None, ...]:
-    reader = ResponseSse(pointers, loads)
+    reader = opened(pointers, loads)
     for chunk in chunks:
         reader.feed(chunk)
-    return reader.finish()
+    return tuple(reader.finish())
 
 
 def one_by_one(stream: bytes) -> list[bytes]:
@@ -156,28 +161,28 @@ def test_values_before_an_unread_event_are_stale_and_values_after_it_count(
 
 
 def test_an_endless_event_keeps_no_more_than_the_bound() -> None:
-    reader = ResponseSse([POINTER], json.loads)
+    reader = opened()
     chunk = b"x" * 65_536
     for _ in range(100):
         reader.feed(chunk)
         assert len(reader._pending) <= SSE_EVENT_MAX_BYTES + len(chunk)
-    assert reader.finish() == (None,)
+    assert reader.finish() == [None]
 
 
 def test_units_may_be_asked_between_chunks() -> None:
-    reader = ResponseSse([POINTER], json.loads)
+    reader = opened()
     reader.feed(event(1) + event(2)[:-5])
-    assert reader.finish() == (1,)
+    assert reader.finish() == [1]
     reader.feed(event(2)[-5:])
-    assert reader.finish() == reader.finish() == (2,)
+    assert reader.finish() == reader.finish() == [2]
 
 
 def test_asking_does_not_keep_what_the_rest_of_an_event_takes_back() -> None:
-    reader = ResponseSse([POINTER], json.loads)
+    reader = opened()
     reader.feed(event(1) + event(2).rstrip(b"\n"))
-    assert reader.finish() == (2,)
+    assert reader.finish() == [2]
     reader.feed(b"\ndata: no JSON after all\n\n")
-    assert reader.finish() == (1,)
+    assert reader.finish() == [1]
 
 
 PIECES = st.sampled_from(

@@ -1,0 +1,148 @@
+"""What a price may ask of a request."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from policies.meters.pointer import BYTE_ORDER_MARK, compile_pointer, text_of, value_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from policies.catalog import Source
+    from policies.meters.reader import Loads
+
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+TOOL_METHOD = "tools/call"
+
+
+class RequestFacts:
+    """One request; its JSON is decoded at most once, when it is first asked for.
+
+    `path` is canonical and matches `pattern`. `body` is None where it was too long to be read or is
+    still to come; `body_bytes` is None where even its length is not known, and may be set once it
+    is.
+    """
+
+    __slots__ = (
+        "_body",
+        "_decoded",
+        "_document",
+        "_loads",
+        "_path",
+        "_pattern",
+        "_query",
+        "body_bytes",
+        "method",
+    )
+
+    def __init__(  # noqa: PLR0917 - what a head says, in its order
+        self,
+        loads: Loads,
+        method: str,
+        path: str,
+        pattern: str,
+        query: str,
+        body: bytes | None,
+        body_bytes: int | None,
+    ) -> None:
+        """`query` may begin with its question mark."""
+        self.method = method
+        self.body_bytes = body_bytes
+        self._loads = loads
+        self._path = path
+        self._pattern = pattern
+        self._query = query.removeprefix("?")
+        self._body = body
+        self._decoded = False
+        self._document: object = None
+
+    def document(self) -> object:
+        """The request's JSON; None where there is none, or where it is null."""
+        if not self._decoded:
+            self._decoded = True
+            if self._body:
+                try:
+                    self._document = self._loads(self._body.removeprefix(BYTE_ORDER_MARK))
+                except (ValueError, RecursionError):
+                    self._document = None
+        return self._document
+
+    def units(self, source: Source) -> int | None:
+        """The units of a source in the request: `request.json`, `request.bytes`; else None."""
+        if source.kind == "request.json":
+            return compile_pointer(source.argument).units_in(self.document())
+        return self.body_bytes if source.kind == "request.bytes" else None
+
+    def text(self, source: Source) -> str | None:
+        """The value by which a table chooses its case; None where there is none, or several.
+
+        Of `request.json:/model` a string, integer or bool as JSON writes it; of `path:name` and
+        `query:name` the text without escapes; `jsonrpc.method`; `jsonrpc.tool` the name that
+        `tools/call` names. A batch has a method (or tool) if all its calls have the same.
+        """
+        match source.kind:
+            case "request.json":
+                way = compile_pointer(source.argument).ways[0]
+                value = value_at(way, self.document())
+                return None if value is None else text_of(value)
+            case "path":
+                return self._path_value(source.argument)
+            case "query":
+                return self._query_value(source.argument)
+            case "jsonrpc.method":
+                return self._of_all_calls(_method)
+            case "jsonrpc.tool":
+                return self._of_all_calls(_tool)
+            case _:
+                return None
+
+    def _path_value(self, name: str) -> str | None:
+        wanted = "{" + name + "}"
+        # What a `/**` tail matched has no name, and can't shift the segments before it.
+        for segment, value in zip(self._pattern.split("/"), self._path.split("/"), strict=False):
+            if segment == wanted:
+                return _unescaped(value)
+        return None
+
+    def _query_value(self, name: str) -> str | None:
+        found = None
+        for pair in self._query.split("&"):
+            key, _, value = pair.partition("=")
+            if _unescaped(key.replace("+", " ")) == name:
+                text = _unescaped(value.replace("+", " "))
+                if found is not None and text != found:
+                    return None
+                found = text
+        return found
+
+    def _of_all_calls(self, of_call: Callable[[object], str | None]) -> str | None:
+        document = self.document()
+        calls = document if isinstance(document, list) else [document]
+        values = {of_call(call) for call in calls}
+        return values.pop() if len(values) == 1 else None
+
+
+def _method(call: object) -> str | None:
+    method = call.get("method") if isinstance(call, dict) else None
+    return method if isinstance(method, str) else None
+
+
+def _tool(call: object) -> str | None:
+    if not isinstance(call, dict) or call.get("method") != TOOL_METHOD:
+        return None
+    params = call.get("params")
+    name = params.get("name") if isinstance(params, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _unescaped(text: str) -> str | None:
+    """The text without percent escapes; None where they are not UTF-8."""
+    if "%" not in text:
+        return text
+    raw = _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), text.encode())
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
