@@ -26,6 +26,8 @@ from policies.units import format_credits
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from policies.meters.jsonrpc import RpcId
+
 PROBLEM_TYPE_BASE = "urn:tollkeeper:problem:"
 IN_FLIGHT_RETRY_AFTER_S = 1
 UNAVAILABLE_RETRY_AFTER_S = 1
@@ -34,6 +36,7 @@ UNAVAILABLE_RETRY_AFTER_S = 1
 SDK_RETRY_WAIT_S_MAX = 120
 
 _REASONS = {
+    200: "OK",
     400: "Bad Request",
     401: "Unauthorized",
     402: "Payment Required",
@@ -96,6 +99,20 @@ _LINES_OF_JSON = frozenset(
         b"application/jsonlines",
     }
 )
+# JSON-RPC's own codes; other refusals have their HTTP status, outside of what is reserved.
+_RPC_CODES = {400: -32600, 500: -32603}
+# In the result of a refused tool call: what a program needs of the refusal.
+REFUSAL_META = "tollkeeper/refusal"
+
+
+class RpcIds(NamedTuple):
+    """Which answers a JSON-RPC request asks for: to these ids, in an array if it was a batch."""
+
+    ids: tuple[RpcId, ...] = ()
+    batch: bool = False
+
+
+NO_IDS = RpcIds()
 
 
 class Refusal(NamedTuple):
@@ -194,16 +211,34 @@ def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:  # noqa: P
             raise TypeError(f"{decision!r} is no denial")
 
 
-def render(refusal: Refusal, style: ErrorStyle, request_id: str) -> tuple[bytes, bytes]:
+def render(
+    refusal: Refusal, style: ErrorStyle, request_id: str, rpc_ids: RpcIds = NO_IDS
+) -> tuple[bytes, bytes]:
     """Content type and body of a refusal.
 
-    `application/problem+json` (RFC 9457), or the route's style.
+    `application/problem+json` (RFC 9457), or the route's style. Where that is JSON-RPC's, `rpc_ids`
+    are what the request asks answers for; without any it is a problem as elsewhere.
     """
+    if rpc_ids.ids and style is ErrorStyle.JSONRPC:
+        answers = _rpc_answers(refusal, request_id, rpc_ids)
+        whole = answers if rpc_ids.batch and not refusal.close else answers[0]
+        return b"application/json", orjson.dumps(whole)
     if style is ErrorStyle.OPENAI:
         return b"application/json", orjson.dumps(_openai(refusal, request_id))
     if style is ErrorStyle.ANTHROPIC:
         return b"application/json", orjson.dumps(_anthropic(refusal, request_id))
     return b"application/problem+json", orjson.dumps(_problem(refusal, request_id))
+
+
+def http_status(refusal: Refusal, style: ErrorStyle, rpc_ids: RpcIds = NO_IDS) -> int:
+    """The status that a refusal is answered with.
+
+    JSON-RPC's clients look for an answer to their id and show little of another status than 200;
+    what is about no one call (a key that is not valid, a body that can't be trusted) keeps its own.
+    """
+    if rpc_ids.ids and style is ErrorStyle.JSONRPC and _of_one_call(refusal):
+        return 200
+    return refusal.status
 
 
 def header_lines(refusal: Refusal, style: ErrorStyle, request_id: str) -> bytes:
@@ -222,7 +257,13 @@ def header_lines(refusal: Refusal, style: ErrorStyle, request_id: str) -> bytes:
     return lines
 
 
-def render_event(refusal: Refusal, style: ErrorStyle, request_id: str, media_type: bytes) -> bytes:
+def render_event(
+    refusal: Refusal,
+    style: ErrorStyle,
+    request_id: str,
+    media_type: bytes,
+    rpc_ids: RpcIds = NO_IDS,
+) -> bytes:
     """The last event of a stream that the gateway ends, as this style's clients understand it.
 
     `media_type` is the stream's, with or without parameters: an event of an SSE stream, a line of
@@ -234,6 +275,11 @@ def render_event(refusal: Refusal, style: ErrorStyle, request_id: str, media_typ
         return render(refusal, style, request_id)[1] + b"\n"
     if kind != _EVENT_STREAM:
         return b""
+    if rpc_ids.ids and style is ErrorStyle.JSONRPC:
+        return b"".join(
+            b"event: message\ndata: %b\n\n" % orjson.dumps(answer)
+            for answer in _rpc_answers(refusal, request_id, rpc_ids)
+        )
     body = render(refusal, style, request_id)[1]
     if style is ErrorStyle.OPENAI:
         # Without a "[DONE]" behind it, which would say that the answer is complete.
@@ -273,6 +319,48 @@ def _anthropic(refusal: Refusal, request_id: str) -> dict[str, Any]:
         "details": {"error_code": refusal.code, **refusal.facts},
     }
     return {"type": "error", "error": error, "request_id": request_id}
+
+
+def _rpc_answers(refusal: Refusal, request_id: str, asked: RpcIds) -> list[dict[str, Any]]:
+    """What each id is answered; nobody (null) where the request can't be trusted."""
+    if refusal.close:
+        return [{"jsonrpc": "2.0", "id": None, **_rpc_error(refusal, request_id)}]
+    return [_rpc_answer(refusal, request_id, rpc_id) for rpc_id in asked.ids]
+
+
+def _rpc_answer(refusal: Refusal, request_id: str, rpc_id: RpcId) -> dict[str, Any]:
+    """A refused tool call is a tool that failed: that is what MCP clients show their users."""
+    answer = {"jsonrpc": "2.0", "id": orjson.Fragment(rpc_id.text)}
+    if not rpc_id.tool or not _of_one_call(refusal):
+        return {**answer, **_rpc_error(refusal, request_id)}
+    result = {
+        "content": [{"type": "text", "text": refusal.detail}],
+        "isError": True,
+        "resultType": "complete",
+        "_meta": {REFUSAL_META: _rpc_data(refusal, request_id)},
+    }
+    return {**answer, "result": result}
+
+
+def _rpc_error(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    return {
+        "error": {
+            "code": _RPC_CODES.get(refusal.status, refusal.status),
+            "message": refusal.detail,
+            "data": _rpc_data(refusal, request_id),
+        }
+    }
+
+
+def _rpc_data(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    data = {"status": refusal.status, "code": refusal.code, "request_id": request_id}
+    if refusal.retry_after_s is not None:
+        data["retry_after_s"] = refusal.retry_after_s
+    return {**data, **refusal.facts}
+
+
+def _of_one_call(refusal: Refusal) -> bool:
+    return not refusal.close and refusal.status != 401
 
 
 def reason(status: int) -> str:

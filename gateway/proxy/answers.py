@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import header_lines, reason, render
+from gateway.errors import NO_IDS, header_lines, http_status, reason, render
 from policies.units import format_credits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.errors import Refusal
+    from gateway.errors import Refusal, RpcIds
     from gateway.proxy.hold import Receipt
     from gateway.proxy.server import Call
     from policies.catalog import ErrorStyle
@@ -136,16 +136,22 @@ def sse_receipt(receipt: Receipt, sent: bytes) -> bytes:
     return f"\n{line}\n".encode()
 
 
-def refuse(
-    call: Call, refusal: Refusal, style: ErrorStyle, call_id: str, extra_lines: bytes = b""
+def refuse(  # noqa: PLR0917 - a refusal, and how to say it
+    call: Call,
+    refusal: Refusal,
+    style: ErrorStyle,
+    call_id: str,
+    extra_lines: bytes = b"",
+    rpc_ids: RpcIds = NO_IDS,
 ) -> None:
-    """Write a refusal as the whole answer.
+    """Write a refusal as the whole answer; in JSON-RPC's style to the ids that wait for one.
 
     A body that the client still sends is not read: the connection ends.
     """
     if refusal.close or not call.payload.is_eof():
         call.keep_alive = False
-    content_type, body = render(refusal, style, call_id)
+    content_type, body = render(refusal, style, call_id, rpc_ids)
+    status = http_status(refusal, style, rpc_ids)
     extra_lines = extra_lines or b"X-Request-Id: %b\r\n" % call_id.encode()
     extra_lines += header_lines(refusal, style, call_id)
     if refusal.retry_after_s is not None:
@@ -155,8 +161,8 @@ def refuse(
     call.write(
         b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
         % (
-            refusal.status,
-            reason(refusal.status).encode(),
+            status,
+            reason(status).encode(),
             content_type,
             len(body),
             extra_lines,
