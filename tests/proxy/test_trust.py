@@ -17,6 +17,7 @@ from gateway.proxy.hold import End, Receipt
 from gateway.proxy.offers import Offer
 from gateway.proxy.trust import Trust
 from policies.catalog import Ending
+from policies.meters.reading import Reading
 from tests.support.faulty_redis import OwnRedis
 from tests.support.gateway import CREDIT, chat_route, open_route, running_gateway
 from tests.support.live_calls import hold
@@ -182,7 +183,7 @@ def admit(trust: Trust, call_id: str, **changes: Any) -> Hold | None:
     principal = hold(call_id, account_id=changes.pop("account_id", 5)).principal
     for name, value in changes.items():
         setattr(principal, name, value)
-    return trust.admit(principal, TRUSTING, call_id, "")
+    return trust.admit(principal, TRUSTING, TRUSTING.terms, call_id, "")
 
 
 async def test_running_calls_count_with_their_ceiling_and_ended_ones_with_what_they_owe() -> None:
@@ -191,7 +192,7 @@ async def test_running_calls_count_with_their_ceiling_and_ended_ones_with_what_t
         assert first is not None
         assert second is not None
         assert admit(trust, "c3") is None  # 3.3 of 3 credits
-        receipt = await trust.settle(first, Ending.COMPLETED, 200, (30,))
+        receipt = await trust.settle(first, Ending.COMPLETED, 200, Reading((30,)))
         assert receipt == Receipt(130_000, None)
         assert late.ends[0][1].flags == "trusted"
         third = admit(trust, "c4")
@@ -217,7 +218,7 @@ async def test_flags_of_a_call_on_trust_keep_the_others() -> None:
     async with trusting() as (trust, late, _):
         first = admit(trust, "c1")
         assert first is not None
-        await trust.settle(first, Ending.COMPLETED, 200, (None,))
+        await trust.settle(first, Ending.COMPLETED, 200, Reading((None,)))
         assert late.ends[0][1].flags == "units_missing,trusted"
 
 
@@ -246,12 +247,12 @@ async def test_an_outage_is_over_when_redis_has_answered_for_long_and_no_call_is
         first, second = admit(trust, "c1"), admit(trust, "c2")
         assert first is not None
         assert second is not None
-        await trust.settle(first, Ending.COMPLETED, 200, (1_000,))
+        await trust.settle(first, Ending.COMPLETED, 200, Reading((1_000,)))
         redis.away = False
         before = redis.pings
         await eventually(lambda: redis.pings > before + 20)
         assert admit(trust, "c3") is None  # the second still runs
-        await trust.settle(second, Ending.COMPLETED, 200, (1_000,))
+        await trust.settle(second, Ending.COMPLETED, 200, Reading((1_000,)))
 
         def again() -> bool:
             return trust._used == {}
