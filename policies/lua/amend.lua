@@ -8,7 +8,8 @@
 --       2 highest seq seen
 --       3 ... field, value pairs out of: status ('active', 'suspended'), rpm, rpmonth, conc, rules,
 --         k:<key id> (0 active for ever, -1 revoked, else expires_ms; perhaps a space and rules),
---         counters '<scope>.<kind>', which are set only where the account has none
+--         counters '<scope>.<kind>' and 'u:<route id>:<unit>', which are set only where the account
+--         has none
 -- Result, always starting with {status, epoch, seq}:
 --   OK
 --   LOAD       the account is not loaded, so that its next call reads Postgres; a worker that has

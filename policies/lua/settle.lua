@@ -49,7 +49,7 @@ local now_us = clock_us()
 local now_ms = (now_us - now_us % 1000) / 1000
 
 local moved_on
-if ARGV[6] and string.sub(text, 1, 2) == 'h|' then
+if (ARGV[6] or '') ~= '' and string.sub(text, 1, 2) == 'h|' then
 -- needs: lib/calendar.lua lib/steps.lua
   refusal, moved_on = take_steps(KEYS[2], ARGV[6], now_ms, epoch, seq)
   if refusal then return refusal end

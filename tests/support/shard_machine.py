@@ -23,7 +23,7 @@ from tests.support.shard_machine_accounts import (
     START_US,
     AccountsMachine,
 )
-from tests.support.shard_model_state import Changed, Ended, Hold
+from tests.support.shard_model_state import Changed, Ended, Hold, counter
 
 if TYPE_CHECKING:
     from tests.support.lua_shard import LuaShard
@@ -37,6 +37,7 @@ ROUTE_RULES = ["", "", "", "R2 cc:1", "R2 rm:3 cd:40", "R3 rs:1:2 ct:60 qm:9", "
 # Operations and their odds.
 ODDS = {
     "admit": 18,
+    "raise_hold": 7,
     "settle": 7,
     "time_passes": 5,
     "dispatch": 4,
@@ -110,19 +111,45 @@ class ShardMachine(AccountsMachine):
         if isinstance(hold, Hold):  # a retry
             account_id, session = hold.account_id, hold.session
         key_id, amount = random.choice([5, 5, 5, 5, 6]), random.choice(AMOUNTS)
-        lease_ms, due = random.choice([1, 1000, 120_000]), amount // random.choice([1, 3])
+        lease_ms, due = (
+            random.choice([1, 1000, 120_000, 120_000, 0]),
+            amount // random.choice([1, 3]),
+        )
         route_rules = random.choice(ROUTE_RULES)
         route_id = route_rules[1:2] or "2"
         context = f"1,{account_id},{key_id},{route_id},9,{session}"
         arguments = [call_id, *self.seen(), key_id, amount, lease_ms, due, context]
-        if route_rules or session or random.random() < 0.3:
+        discount = self.discount_of(account_id)
+        if route_rules or session or discount or random.random() < 0.3:
             arguments += [route_rules, session]
+            if discount or random.random() < 0.3:
+                arguments.append(discount)
         self.check("admit", account_id, *arguments, session=session, told=True)
+
+    def raise_hold(self) -> None:
+        """Mostly what a worker asks for: the route's rules and the session are the call's own."""
+        random, (call_id, account_id, session) = self.random, self.a_call()
+        live = [name for name, hold in self.model.holds.items() if isinstance(hold, Hold)]
+        if live and random.random() < 0.9:
+            call_id = random.choice(live)
+        hold = self.model.holds.get(call_id)
+        held, key_id, route_rules = 0, random.choice([5, 5, 6, 9]), ""
+        if isinstance(hold, Hold):
+            held, account_id, session = hold.held, hold.account_id, hold.session
+            key_id, route = hold.context.split(",")[2:4] if random.random() < 0.9 else (key_id, "2")
+            route_rules = random.choice([text for text in ROUTE_RULES if text[1:2] in ("", route)])
+        target = held + random.choice([0, 1, 3, 3, 10, 10, 30, 100, 2**50])
+        if random.random() < 0.1:
+            target = random.choice([0, held // 2])
+        least = random.choice([0, min(held, target), min(held + 1, target), target, target])
+        arguments = (call_id, *self.seen(), key_id, least, target, route_rules)
+        self.check("raise", account_id, *arguments, session=session, told=True)
 
     def settle(self) -> None:
         call_id, account_id, session = self.a_call()
         arguments = (*self.seen(), self.some_owed(call_id), "completed,200,,")
-        self.check_end("settle", account_id, call_id, *arguments, session=session)
+        steps = self.some_steps(account_id)
+        self.check_end("settle", account_id, call_id, *arguments, session=session, steps=steps)
 
     def expire(self) -> None:
         call_id, account_id, session = self.a_call()
@@ -184,7 +211,13 @@ class ShardMachine(AccountsMachine):
     # What they are made of.
 
     def check_end(
-        self, script: str, account_id: int, call_id: str, *arguments: Any, session: str
+        self,
+        script: str,
+        account_id: int,
+        call_id: str,
+        *arguments: Any,
+        session: str,
+        steps: str = "",
     ) -> None:
         """Run what ends a call; note what was charged, if it was ended by this."""
         hold = self.model.holds.get(call_id)
@@ -193,21 +226,31 @@ class ShardMachine(AccountsMachine):
         if script == "void":
             reply = self.check(script, account_id, call_id, *arguments, session=session, told=True)
         else:
-            reply = self.check_entry(script, account_id, call_id, *arguments, session=session)
+            reply = self.check_entry(
+                script, account_id, call_id, *arguments, session=session, steps=steps
+            )
         if parts and not isinstance(self.model.holds.get(call_id), Hold):
             charged = 0 if script == "void" or reply[0] == "VOIDED" else reply[3]
             self.sums.ended(parts, charged, session_told=told)
 
     def check_entry(
-        self, script: str, account_id: int, *arguments: Any, session: str | None = None
+        self,
+        script: str,
+        account_id: int,
+        *arguments: Any,
+        session: str | None = None,
+        steps: str = "",
     ) -> Any:
         """Run what may write to the outbox: the stream names a new entry, later than any before."""
         names = {} if session is None else {"session": session}
-        reply = self.shard.run(script, account_id, *arguments, **names)
-        self.note(script, account_id, arguments, reply)
+        told = (*arguments, steps) if steps else arguments
+        reply = self.shard.run(script, account_id, *told, **names)
+        self.note(script, account_id, told, reply)
         at = 6 if script == "withdraw" else 7
         entry = reply[at] if reply[0] in ("OK", "EXPIRED") and len(reply) > at else ""
         known = entry in self.model.outbox
+        if steps:
+            names["steps"] = steps
         assert reply == getattr(self.model, script)(account_id, *arguments, entry, **names)
         if entry in self.model.outbox and not known:
             milliseconds, _, number = entry.partition("-")
@@ -224,6 +267,32 @@ class ShardMachine(AccountsMachine):
             forgotten = self.random.random() < 0.05
             return call_id, hold.account_id, "" if forgotten else hold.session
         return call_id, self.random.choice(ACCOUNTS), self.random.choice(["", *SESSIONS])
+
+    def discount_of(self, account_id: int) -> int:
+        """What a worker assumes an account's discount to be: mostly what it is."""
+        account = self.model.accounts.get(account_id)
+        rules = account.facts.get("rules", "") if account else ""
+        _, _, text = rules.partition("dp:")
+        known = int(text.partition(" ")[0] or "0")
+        return known if self.random.random() < 0.95 else self.random.choice([0, 500, 1500])
+
+    def some_steps(self, account_id: int) -> str:
+        """Mostly none, else one or two of which it is mostly right where they begin."""
+        account = self.model.accounts.get(account_id)
+        if self.random.random() < 0.7 or not account:
+            return ""
+        steps = []
+        for place in self.random.sample(["2:token", "3:token", "2:image_1"], 2)[
+            : self.random.randint(1, 2)
+        ]:
+            used = counter(account.counters.get(f"u:{place}")).used
+            least, most = self.random.choice(
+                [(0, 2**53 - 1), (0, 1000), (used, used), (used, used + 9)]
+            )
+            if self.random.random() < 0.1:
+                least, most = self.random.choice([(used + 1, 2**53 - 1), (0, max(used - 1, 0))])
+            steps.append(f"{place}:{least}:{most}:{self.random.choice([1, 7, 500, 2**50])}")
+        return " ".join(steps)
 
     def some_owed(self, call_id: str) -> int:
         hold = self.model.holds.get(call_id)

@@ -40,6 +40,7 @@ RULES = [
 # Rules of an account's billing period; it ends and the next one does, some days from the start.
 PERIOD = f"pw:{START_US // 1000 + 86_400_000}:{START_US // 1000 + 30 * 86_400_000}"
 ACCOUNT_RULES = [*RULES, f"qp:3 {PERIOD}", f"qp:5 cd:60 {PERIOD}", "qp:1", "qp:1"]
+ACCOUNT_RULES += ["dp:1500", f"cm:90 {PERIOD} dp:500", PERIOD]
 FAULTS = ["delete account", "delete account", "lose session", "lose meta", "go back"]
 FAULTS += ["close", "close", "close old"]
 
@@ -202,7 +203,8 @@ class AccountsMachine(RuleBasedStateMachine):
         reply = self.shard.run(script, account_id, *arguments, session=session)
         self.note(script, account_id, arguments, reply)
         names = {"session": session} if told and script != "admit" else {}
-        assert reply == getattr(self.model, script)(*of_account, *arguments, **names)
+        method = getattr(self.model, "raise_hold" if script == "raise" else script)
+        assert reply == method(*of_account, *arguments, **names)
         return reply
 
     def load(
@@ -264,6 +266,7 @@ class AccountsMachine(RuleBasedStateMachine):
         return {
             self.random.choice(["A.cd", "K5.cd", "R2.cd"]): f"{day_end_ms}:5",
             self.random.choice(["A.ct", "K5.ct", "A.qm"]): "0:7",
+            "u:2:token": f"{self.random.choice([START_US // 1000 + 86_400_000, day_end_ms])}:900",
         }
 
     def key_fact(self) -> str:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from policies import burndown, limits
 from policies.settlement import Posting
 from tests.support import shard_model_rules as rules
+from tests.support import shard_model_tiers as tiers
 from tests.support.shard_model_accounts import AccountsModel, Reply
-from tests.support.shard_model_state import Account, Changed, Ended, Hold, Settled
+from tests.support.shard_model_state import Account, Changed, Ended, Hold, Settled, token
 
 
 class Ask(NamedTuple):
@@ -30,7 +31,7 @@ class Ask(NamedTuple):
 
 @dataclass
 class ShardModel(AccountsModel):
-    """`admit`, `settle`, `void`, `expire`, `extend`, `late`; the rest is inherited."""
+    """`admit`, `raise_hold`, `settle`, `void`, `expire`, `extend`, `late`; others are inherited."""
 
     def admit(
         self,
@@ -45,6 +46,7 @@ class ShardModel(AccountsModel):
         context: str,
         route_rules: str = "",
         session: str = "",
+        discount: int = 0,
     ) -> Reply:
         if refusal := self._gate(epoch, seq):
             return refusal
@@ -55,43 +57,71 @@ class ShardModel(AccountsModel):
             return self._again(account, stored)
         ask = Ask(key_id, amount, route_rules, session)
         rate, quota = self._fast_rate(account), self._fast_quota(account)
-        if denial := self._person_denial(account, key_id) or self._fast_denial(
-            account, rate, quota
-        ):
+        denial = self._person_denial(account, key_id) or self._terms_denial(account, discount)
+        if denial := denial or self._fast_denial(account, rate, quota):
             return denial
         asked = self._ask_rules(account_id, account, ask)
         if refused := asked.refusal or self._credit_denial(account, amount):
             return self._reply(*refused)
-
-        if rate or quota:
-            account.tat_us = rate.tat_us if rate else 0
-            account.count = quota.used if quota else 0
-        if quota:
-            account.month_end_ms = quota.end_ms
-        account.counters |= asked.counters
-        if asked.session:
-            self.sessions.setdefault((account_id, session), {}).update(asked.session)
-        allocation = burndown.allocate(account.in_order(), amount, self.now_ms) or ()
+        minutes = [(account.limit("rpm"), rate.remaining)] if rate else []
+        minutes += [asked.minute] if asked.minute else []
+        tightest = min(minutes, key=lambda minute: minute[1], default=(0, 0))
         hold = Hold(
             account_id=account_id,
             admitted_ms=self.now_ms,
             held=amount,
             due=due,
-            allocation=allocation,
-            allocation_text=account.postings_text(allocation),
+            allocation=(),
+            allocation_text="",
             counted=tuple(asked.counted),
             context=context,
             score=2 * (self.now_ms + lease_ms),
         )
-        self.holds[call_id] = hold
-        for grant_id, part in allocation:
-            account.change(grant_id, available=-part, held=part)
-        account.running += 1
-        self._wrote("OK")
-        minutes = [(account.limit("rpm"), rate.remaining)] if rate else []
-        minutes += [asked.minute] if asked.minute else []
-        tightest = min(minutes, key=lambda minute: minute[1], default=(0, 0))
-        return self._admitted(account, hold, *tightest)
+        if lease_ms:
+            self._keep_fast(account, rate, quota)
+            self._take(account, hold, asked)
+            self.holds[call_id] = hold
+        reply = self._admitted(account, hold, *tightest)
+        if not lease_ms:  # a dry run: nothing was held, but it is told what would be left
+            reply[3] = int(reply[3]) - amount
+        return reply
+
+    def raise_hold(
+        self,
+        account_id: int,
+        call_id: str,
+        epoch: int,
+        seq: int,
+        key_id: int,
+        least: int,
+        target: int,
+        route_rules: str = "",
+        session: str = "",
+    ) -> Reply:
+        if refusal := self._gate(epoch, seq):
+            return refusal
+        account, hold = self._loaded(account_id), self.holds.get(call_id)
+        if not (account and isinstance(hold, Hold)):
+            return self._reply("GONE")
+        if denial := self._person_denial(account, key_id):
+            return self._reply("KEY") if denial[0] == "LOAD" else denial
+        if target <= hold.held:
+            return self._raised(account, hold)
+
+        spent = self.sessions.get((account_id, session), {})
+        scopes = self._scopes(account, key_id, route_rules)
+        places = rules.places(account.counters, spent, scopes, hold.counted, hold.held, self.now_ms)
+        available = burndown.available(account.in_order(), self.now_ms)
+        if least > hold.held and (
+            refused := rules.cap_refusal(places, least, self.now_ms)
+            or self._raise_denial(account, hold, least - hold.held)
+        ):
+            return self._reply(*refused)
+        most = [place.limit - place.others for place in places if place.limit is not None]
+        reachable = min([target, hold.held + available, *most])
+        if reachable > hold.held:
+            self._raise(account, hold, reachable, places, session)
+        return self._raised(account, hold)
 
     def settle(
         self,
@@ -103,12 +133,20 @@ class ShardModel(AccountsModel):
         result: str,
         outbox_id: str = "",
         session: str = "",
+        steps: str = "",
     ) -> Reply:
         if refusal := self._gate(epoch, seq):
             return refusal
         match self.holds.get(call_id):
             case Hold() as hold:
-                return self._end(call_id, hold, owed, result, outbox_id, session)
+                account = self._known(account_id)
+                taken = [tiers.take(account, step, self.now_ms) for step in steps.split()]
+                if not all(step.within for step in taken):
+                    return self._reply("MOVED", *(step.position for step in taken))
+                reply = self._end(call_id, hold, owed, result, outbox_id, session)
+                if account:
+                    account.counters |= {step.name: str(step.after) for step in taken}
+                return reply
             case Ended() as ended:
                 return self._settled(account_id, ended)
         return self._reply("GONE")
@@ -219,6 +257,59 @@ class ShardModel(AccountsModel):
         facts = (hold.allocation_text, hold.admitted_ms, rpm, left)
         return self._reply("OK", remaining, *facts, *counted)
 
+    def _take(self, account: Account, hold: Hold, asked: rules.Asked) -> None:
+        """Every check has passed: hold the amount, and count the call where rules ask for it."""
+        account.counters |= asked.counters
+        if asked.session:
+            spent = self.sessions.setdefault((hold.account_id, hold.session), {})
+            spent.update(asked.session)
+        hold.allocation = burndown.allocate(account.in_order(), hold.held, self.now_ms) or ()
+        hold.allocation_text = account.postings_text(hold.allocation)
+        for grant_id, part in hold.allocation:
+            account.change(grant_id, available=-part, held=part)
+        account.running += 1
+        self._wrote("OK")
+
+    def _raise(
+        self, account: Account, hold: Hold, held: int, places: list[rules.Place], session: str
+    ) -> None:
+        """Every check has passed: hold so much in all."""
+        drawn = burndown.draw(account.in_order(), held - hold.held, self.now_ms).postings
+        parts = dict(hold.allocation)
+        for grant_id, part in drawn:
+            account.change(grant_id, available=-part, held=part)
+            parts[grant_id] = parts.get(grant_id, 0) + part
+        ordered = [grant_id for grant_id in parts if grant_id not in account.order]
+        ordered += [grant_id for grant_id in account.order if grant_id in parts]
+        tokens = {text.partition(":")[0].rstrip("o"): text for text in hold.allocation_text.split()}
+        texts = [
+            f"{token(account.lots[grant_id])}:{parts[grant_id]}"
+            if grant_id in account.order
+            else tokens[str(grant_id)]
+            for grant_id in ordered
+        ]
+        hold.held, hold.allocation_text = held, " ".join(texts)
+        hold.allocation = tuple(Posting(grant_id, parts[grant_id]) for grant_id in ordered)
+        hold.counted = tuple(place.token for place in places)
+        spent = self.sessions.setdefault((hold.account_id, session), {})
+        for place in places:
+            if place.kind == "session":
+                spent[place.name] = place.others + held
+            elif place.name:
+                kept = place.window._replace(used=place.others + held)
+                account.counters[place.name] = str(kept)
+        self._wrote("OK")
+
+    def _raised(self, account: Account, hold: Hold) -> Reply:
+        remaining = burndown.remaining(account.in_order(), self.now_ms)
+        counted = " ".join(hold.counted)
+        return self._reply("OK", hold.held, remaining, hold.allocation_text, counted)
+
+    def _terms_denial(self, account: Account, discount: int) -> Reply | None:
+        of_account = limits.parse_rules(account.facts["rules"])
+        kept = next((rule.limit for rule in of_account if rule.kind == limits.DISCOUNT), 0)
+        return self._reply("TERMS", kept) if kept != discount else None
+
     def _person_denial(self, account: Account, key_id: int) -> Reply | None:
         key = account.facts.get(f"k:{key_id}")
         if key is None:
@@ -242,6 +333,15 @@ class ShardModel(AccountsModel):
             return limits.Counter(limits.month_end_ms(self.now_ms), 1)
         return limits.Counter(account.month_end_ms, account.count + 1)
 
+    def _keep_fast(
+        self, account: Account, rate: limits.Rate | None, quota: limits.Counter | None
+    ) -> None:
+        if rate or quota:
+            account.tat_us = rate.tat_us if rate else 0
+            account.count = quota.used if quota else 0
+        if quota:
+            account.month_end_ms = quota.end_ms
+
     def _fast_denial(
         self, account: Account, rate: limits.Rate | None, quota: limits.Counter | None
     ) -> Reply | None:
@@ -255,13 +355,19 @@ class ShardModel(AccountsModel):
         return None
 
     def _ask_rules(self, account_id: int, account: Account, ask: Ask) -> rules.Asked:
-        key_rules = account.facts[f"k:{ask.key_id}"].partition(" ")[2]
-        scopes = {"A": account.facts["rules"], f"K{ask.key_id}": key_rules}
-        scope, _, text = ask.route_rules.partition(" ")
-        if scope:
-            scopes[scope] = text
+        scopes = self._scopes(account, ask.key_id, ask.route_rules)
         session = self.sessions.get((account_id, ask.session), {}) if ask.session else None
         return rules.ask(account.counters, session, scopes, ask.amount, self.now_us)
+
+    @staticmethod
+    def _scopes(account: Account, key_id: int, route_rules: str) -> dict[str, str]:
+        """Rules by scope, in the order in which they are asked."""
+        key_rules = account.facts[f"k:{key_id}"].partition(" ")[2]
+        scopes = {"A": account.facts["rules"], f"K{key_id}": key_rules}
+        scope, _, text = route_rules.partition(" ")
+        if scope:
+            scopes[scope] = text
+        return scopes
 
     def _credit_denial(self, account: Account, amount: int) -> tuple[str, int, int] | None:
         lots = account.in_order()
@@ -269,6 +375,17 @@ class ShardModel(AccountsModel):
             return None
         held = sum(lot.held for lot in lots if lot.spendable(self.now_ms))
         return "CREDITS", burndown.available(lots, self.now_ms), held
+
+    def _raise_denial(
+        self, account: Account, hold: Hold, lacking: int
+    ) -> tuple[str, int, int, int] | None:
+        denial = self._credit_denial(account, lacking)
+        if denial is None:
+            return None
+        lots, own = account.in_order(), dict(hold.allocation)
+        valid = [lot for lot in lots if lot.spendable(self.now_ms)]
+        others = sum(max(lot.held - own.get(lot.grant_id, 0), 0) for lot in valid)
+        return "CREDITS", denial[1], others, lacking
 
     def _settled(self, account_id: int, ended: Ended) -> Reply:
         """A settlement again, as its outbox entry tells it, with what is left now."""

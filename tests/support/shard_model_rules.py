@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from policies import limits
 from tests.support.shard_model_state import counter
@@ -41,7 +41,7 @@ def ask(
     period = next((rule for rule in account_rules if rule.kind == limits.PERIOD), None)
     for scope, text in scopes.items():
         for rule in limits.parse_rules(text):
-            if rule.kind == limits.PERIOD or not rule.limit:
+            if rule.kind in (limits.PERIOD, limits.DISCOUNT) or not rule.limit:
                 continue
             source = SOURCES[scope[0]]
             name = f"{scope}.{rule.kind}"
@@ -59,6 +59,66 @@ def ask(
             if asked.refusal:
                 return asked
     return asked
+
+
+class Place(NamedTuple):
+    """Where a running call's spending is counted: what it may reach there, and what others have."""
+
+    token: str  # as the hold's counted names it
+    name: str = ""  # of the counter; a session's is its scope
+    window: limits.Counter = limits.Counter()
+    others: int = 0
+    limit: int | None = None
+    source: str = ""
+    kind: str = ""
+
+
+def places(
+    counters: Mapping[str, str],
+    session: Mapping[str, int],
+    scopes: Mapping[str, str],
+    counted: tuple[str, ...],
+    held: int,
+    now_ms: int,
+) -> list[Place]:
+    """Where a call that holds so much is counted, in the windows that are now."""
+    found = []
+    for token in counted:
+        name, _, end = token.partition("@")
+        scope, _, kind = name.partition(".")
+        if scope == "S":
+            spent = session.get(kind)
+            others = max(spent - held, 0) if spent is not None else 0
+            kept = limits.Counter(0, spent or 0)
+            limit = _limit_of(scopes, kind, "cs")
+            found.append(Place(token, kind, kept, others, limit, "session", "session"))
+        elif end:
+            end_ms = limits.window_end_ms(kind, now_ms)
+            kept = counter(counters.get(name)).at(end_ms)
+            others = max(kept.used - held, 0) if end_ms == int(end) else kept.used
+            limit = _limit_of(scopes, scope, kind)
+            facts = (SOURCES[scope[0]], WINDOWS[kind])
+            found.append(Place(f"{name}@{end_ms}", name, kept, others, limit, *facts))
+        else:
+            found.append(Place(token))
+    return found
+
+
+def cap_refusal(
+    found: list[Place], least: int, now_ms: int
+) -> tuple[str, *tuple[int | str, ...]] | None:
+    """What the first cap says that does not let a call hold so much in all."""
+    for place in found:
+        if place.limit is not None and least > place.limit - place.others:
+            by_time = place.window.end_ms and least <= place.limit
+            later_ms = place.window.end_ms - now_ms if by_time else 0
+            return "CAP", place.source, place.kind, place.limit, place.window.used, later_ms
+    return None
+
+
+def _limit_of(scopes: Mapping[str, str], scope: str, kind: str) -> int | None:
+    rules = limits.parse_rules(scopes.get(scope, ""))
+    return next((rule.limit for rule in rules if rule.kind == kind and rule.limit), None)
 
 
 def uncount(

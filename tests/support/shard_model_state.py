@@ -65,8 +65,8 @@ class Account:
 
 
 def is_counter(name: str) -> bool:
-    """Whether an account's field counts for a rule: "A.cd", "K5.cc"."""
-    return re.fullmatch(r"[AKR][0-9]*\.[a-z]{2}", name) is not None
+    """Whether an account's field counts for a rule, "A.cd", "K5.cc", or for tiers, "u:2:token"."""
+    return re.fullmatch(r"[AKR][0-9]*\.[a-z]{2}|u:[0-9]+:[a-z0-9_]+", name) is not None
 
 
 def token(lot: Lot) -> str:

@@ -1,7 +1,8 @@
 -- is_counter(field): whether a field of an account counts calls or spending for a scope and kind of
--- its rules, as in 'K5.cd'.
+-- its rules, as in 'K5.cd', or units for graduated tiers of a route, as in 'u:2:token'.
 local function is_counter(field)
   return string.find(field, '^[AKR]%d*%.%l%l$') ~= nil
+    or string.find(field, '^u:%d+:[%l%d_]+$') ~= nil
 end
 
 -- check_fact(field, value): an account's status, limits, rules, keys and counters are as they are

@@ -25,7 +25,7 @@ local function places_of(account_key, session_key, counted, held, scopes, now_ms
       place.session, place.end_ms, place.spent = kind, 0, tonumber(kept or 0)
       place.others = kept and math.max(place.spent - held, 0) or 0
       place.source, place.window, place.limit = 'session', 'session', limit_of(kind, 'cs')
-    elseif window_end ~= '' then
+    elseif window_end and window_end ~= '' then
       local end_ms = 0
       if kind == 'cd' then end_ms = now_ms - now_ms % 86400000 + 86400000 end
       if kind == 'cm' then end_ms = month_end_ms(now_ms) end

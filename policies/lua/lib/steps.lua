@@ -8,7 +8,7 @@ local function take_steps(account_key, text, now_ms, epoch, seq)
   local format = string.format
   local fields, steps = {'rules'}, {}
   for item in string.gmatch(text, '%S+') do
-    local field, least, most, units = string.match(item, '^(%d+:[^:]+):(%d+):(%d+):(%d+)$')
+    local field, least, most, units = string.match(item, '^(%d+:[%l%d_]+):(%d+):(%d+):(%d+)$')
     assert(field, 'this is no step')
     fields[#fields + 1] = 'u:' .. field
     steps[#steps + 1] = {whole(least), whole(most), whole(units)}
