@@ -190,6 +190,24 @@ class LeaseRunning:
     """Too early to expire this hold."""
 
 
+class Parked(NamedTuple):
+    """The hold lives with its task from now on; its text, if its call has ended, else ""."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTaken:
+    """The task has another call's hold, which is live."""
+
+
+class Touched(NamedTuple):
+    """The record of a task, and whether the hold that it names is live, with its lease renewed."""
+
+    record: str
+    live: bool
+
+
 class Withdrawn(NamedTuple):
     """What was taken from lots apart from a call; `outbox_id` is "" when there was nothing."""
 
@@ -226,6 +244,7 @@ Settling = Settled | ExpiredFirst | HoldGone | ShardLost
 Voiding = Voided | HoldGone | AlreadySettled | ShardLost
 Expiring = Settled | Voided | LeaseRunning | HoldGone | ShardLost
 LateSettling = Settled | ExpiredFirst | NotLoaded | ShardLost
+Parking = Parked | TaskTaken | HoldGone | ShardLost
 Withdrawing = Withdrawn | NotLoaded | ShardLost
 
 

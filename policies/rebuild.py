@@ -29,6 +29,8 @@ Fields = dict[str, str | int]
 MEAN_MONTH_MS = 2_629_746_000
 HALF_MONTH_MS = 1_296_000_000
 SESSION_SCOPE = "S"
+# In what counted a hold: it lives with a task, and no call of it is running (lua/lib/parked.lua).
+PARKED = "P"
 ABSENT = Counter(-1)  # older than any window
 
 
@@ -65,6 +67,11 @@ class HoldText(NamedTuple):
         return self.context.split(",", 4)[3]
 
     @property
+    def parked(self) -> bool:
+        """Whether it lives with a task and no call of it is running."""
+        return PARKED in self.counted.split()
+
+    @property
     def session(self) -> str:
         """The call's session, empty for none."""
         return self.context.split(",", 5)[5]
@@ -96,8 +103,9 @@ def rebuild_account(state: Mapping[str, str | int], holds: Mapping[str, str]) ->
 
     `state` are the fields of `load` without any hold. Raises: ValueError when a text is no hold.
     """
-    fields: Fields = {**state, "running": len(holds)}
     live = [(call_id, parse_hold(text)) for call_id, text in holds.items()]
+    running = sum(not hold.parked for _, hold in live)
+    fields: Fields = {**state, "running": running}
     live.sort(key=lambda item: (item[1].admitted_ms, item[0]))
     rewritten = {}
     for call_id, hold in live:
@@ -142,7 +150,7 @@ def _draw(fields: Fields, allocation: str) -> Iterator[str]:
 def _count_spending(fields: Fields, hold: HoldText) -> None:
     """Count a hold in the caps and concurrencies that it names."""
     for token in hold.counted.split():
-        if token.startswith(f"{SESSION_SCOPE}."):
+        if token == PARKED or token.startswith(f"{SESSION_SCOPE}."):
             continue
         field, _, end = token.partition("@")
         if not end:

@@ -20,6 +20,7 @@ from gateway.counters.outbox import Outbox
 from gateway.counters.rebuilding import Rebuilding
 from gateway.counters.replies import admitted, denial, lost, not_loaded, raising
 from gateway.counters.resp import Integers, bulk, bulks
+from gateway.counters.tasks import Tasks
 from policies.catalog import Ending
 from policies.decision import (
     AlreadySettled,
@@ -61,7 +62,7 @@ EXTEND_BATCH = 250
 Checkpoint = tuple[str, int, int | None, str]
 
 
-class Counters(Accounts, Outbox, Rebuilding):
+class Counters(Accounts, Outbox, Rebuilding, Tasks):
     """The shards of one deployment.
 
     Every method raises CountersUnavailable when Redis gives no usable answer within `deadline_ms`.

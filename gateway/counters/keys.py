@@ -9,6 +9,7 @@ Cluster:
     tk:{s012}:leases     zset    call id by 2 * deadline_ms + stage
     tk:{s012}:outbox     stream  settlements and other changes on their way to Postgres
     tk:{s012}:x:<id>:<session>   hash  what a session of an account spent
+    tk:{s012}:t:<id>:<digest>    string  the call whose hold a task of an account has
     tk:{s012}:old, :oldleases, :reports   of a shard that is being rebuilt
 """
 
@@ -90,6 +91,10 @@ class AccountKeys:
         self.four = bulks((state.meta, self.name, state.holds, state.leases))
         self.five = self.four + bulk(state.outbox)
         self.leases = bulk(state.leases)
+
+    def task(self, digest: str) -> str:
+        """The key of what is known of one task of this account."""
+        return f"{self.state.tag}:t:{self.account_id}:{digest}"
 
     def session(self, session: str) -> str:
         """The key of what one session of this account spent."""

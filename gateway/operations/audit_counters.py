@@ -61,10 +61,11 @@ def compare_counters(
     """Disagreements of a loaded account. Raises: ValueError when a field is no number."""
     holds = moving.holds[account_id]
     running = int(fields.get("running", "0"))
-    if running != len(holds):
+    calls_running = sum(not hold.parked for hold in holds)
+    if running != calls_running:
         yield _finding(account_id)._replace(
             check="redis_running",
-            expected=len(holds),
+            expected=calls_running,
             found=running,
             meaning="the count of running calls differs from the holds there are",
             is_amount=False,

@@ -56,6 +56,16 @@ def test_what_is_held_is_not_available() -> None:
     assert rewritten == {}
 
 
+def test_a_hold_that_lives_with_a_task_holds_but_does_not_run() -> None:
+    parked = hold("12:400", counted="P K5.ct@0")
+    assert parse_hold(parked).parked
+    fields, rewritten = rebuild_account(state(), {"a1": parked, "b2": hold("12:100")})
+    assert (fields["a:12"], fields["h:12"], fields["running"]) == (500, 500, 1)
+    assert "P" not in fields
+    assert fields["K5.ct"] == "0:400"
+    assert rewritten == {}
+
+
 def test_an_account_without_holds_is_what_postgres_says() -> None:
     assert rebuild_account(state(), {}).fields == state() | {"running": 0}
 

@@ -1,6 +1,7 @@
 -- A hold is 'h|account|admitted_ms|amount|due|units|counted|allocation|context' while its call
 -- runs. Once settled it is 's|outbox id', or 'x|outbox id' if it had run out, until the settlement
--- is acknowledged; the entry of that id says the rest.
+-- is acknowledged; the entry of that id says the rest. A hold whose counted says P is parked: no
+-- call of it is running (see lib/parked.lua).
 local HOLD = '^h|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|([^|]*)|(.*)$'
 
 -- settled_reply(text, epoch, seq, now_ms): the reply of a settlement that has happened before.
@@ -16,6 +17,12 @@ local function settled_reply(text, epoch, seq, now_ms)
   local remaining = remaining_of(read_lots(KEYS[2], order, '', now_ms))
   return {string.sub(text, 1, 1) == 'x' and 'EXPIRED' or 'OK', epoch, seq, tonumber(charged),
     tonumber(uncollected), remaining, postings, outbox_id, tonumber(then_ms), tonumber(admitted_ms)}
+end
+
+-- running_less(running, counted): the count of running calls without one whose hold this is.
+local function running_less(running, counted)
+  local less = string.find(counted, 'P', 1, true) and 0 or 1
+  return string.format('%d', math.max(running - less, 0))
 end
 
 -- charge_lots(account key, burn-down order, allocation, owed, now_ms): takes what is owed from the
@@ -83,7 +90,7 @@ local function end_hold(call_id, text, owed, result, mark, epoch, seq, now_ms, c
   -- on at maxmemory, so that settling works there.
   call('ZREM', KEYS[4], call_id)
   if counted ~= '' then uncount(KEYS[2], KEYS[6], counted, charged - tonumber(held), writes) end
-  local running = absent and account[1] or format('%d', math.max(account[1] - 1, 0))
+  local running = absent and account[1] or running_less(account[1], counted)
   call('HSET', KEYS[2], 'running', running, unpack(writes))
   local outbox_id = call('XADD', KEYS[5], '*', 'v', format('%s|%s|%s|%s|%d|%d|%d|%s|%s', call_id,
     context, held, admitted_ms, now_ms, charged, uncollected, postings, result))
@@ -101,7 +108,7 @@ local function undo_hold(call_id, text, session_key, now_ms)
   local account = call('HMGET', KEYS[2], 'running', 'lots')
   if not account[2] then return nil end
   local lots, by_id = read_lots(KEYS[2], account[2], allocation, now_ms)
-  local writes = {'running', format('%d', math.max(account[1] - 1, 0))}
+  local writes = {'running', running_less(account[1], counted)}
   for id, part in string.gmatch(allocation, '(%d+)o?:(%d+)') do
     local lot = by_id[id]
     if lot then
