@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.counters.accounts import Accounts
 from gateway.counters.base import DEADLINE_MS
+from gateway.counters.claims import Claims
 from gateway.counters.connection import IN_FLIGHT_MAX
 from gateway.counters.doubts import Doubts
 from gateway.counters.errors import CountersUnavailable, Unanswered
@@ -62,7 +63,7 @@ EXTEND_BATCH = 250
 Checkpoint = tuple[str, int, int | None, str]
 
 
-class Counters(Accounts, Outbox, Rebuilding, Tasks):
+class Counters(Accounts, Claims, Outbox, Rebuilding, Tasks):
     """The shards of one deployment.
 
     Every method raises CountersUnavailable when Redis gives no usable answer within `deadline_ms`.

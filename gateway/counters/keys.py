@@ -10,6 +10,9 @@ Cluster:
     tk:{s012}:outbox     stream  settlements and other changes on their way to Postgres
     tk:{s012}:x:<id>:<session>   hash  what a session of an account spent
     tk:{s012}:t:<id>:<digest>    string  the call whose hold a task of an account has
+    tk:{s012}:i:<id>:<digest>    hash    the call that has an idempotency key of an account
+    tk:{s012}:ia:<id>:<digest>   string  its answer, for a while
+    tk:{s012}:ib:<id>            string  bytes that answers of the account take
     tk:{s012}:old, :oldleases, :reports   of a shard that is being rebuilt
 """
 
