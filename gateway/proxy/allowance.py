@@ -53,6 +53,7 @@ class Raises(Protocol):
         least: int,
         target: int,
         session: str = "",
+        rules: bytes = b"",
     ) -> Raising:
         """Reserve more for a running call."""
 
@@ -111,6 +112,7 @@ class Allowance:
                 least,
                 target,
                 hold.session,
+                hold.offer.rules,
             )
         except CountersUnavailable as failure:
             decision = failure
