@@ -23,6 +23,7 @@ from gateway.counters import (
     CountersUnavailable,
 )
 from gateway.jobs.alerts import Alerts
+from gateway.jobs.answers import OldAnswers
 from gateway.jobs.expiry import Expiry
 from gateway.jobs.late import Endings
 from gateway.jobs.partitions import Partitions
@@ -166,6 +167,7 @@ def _jobs(ledger: Ledger, counters: Counters, shards: Shards, metrics: Metrics) 
         Renewal(ledger, publish),
         Telling(counters, ledger, publish),
         Alerts(ledger),
+        OldAnswers(ledger),
         Reconciliation(tour, reconciled=metrics.reconciled, drift=metrics.drift),
         Partitions(ledger),
     ]

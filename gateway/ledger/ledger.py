@@ -3,8 +3,8 @@
 What can be asked stands in directory.py (a call's way), seeds.py (what Redis is loaded with),
 catalog.py (config), accounts.py (people), lots.py and periods.py (what is given), changes.py (what
 else moves credits), events.py (what accounts are told of), inquiries.py (single calls and grants),
-desk.py (commands), books.py (calls and audit), reconciling.py (against Redis), late.py and
-shards.py (recovery); recorder.py writes settlements.
+desk.py (commands), answers.py (idempotency keys), books.py (calls and audit), reconciling.py
+(against Redis), late.py and shards.py (recovery); recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.ledger.accounts import Accounts
+from gateway.ledger.answers import Answers
 from gateway.ledger.books import Books
 from gateway.ledger.catalog import Catalog
 from gateway.ledger.changes import Changes
@@ -45,6 +46,7 @@ class Ledger(
     Events,
     Inquiries,
     LateSettlements,
+    Answers,
     Shards,
     Books,
     Reconciling,

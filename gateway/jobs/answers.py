@@ -1,0 +1,42 @@
+"""Deletes the answers of idempotency keys that are not remembered any more."""
+
+from __future__ import annotations
+
+from typing import NoReturn, Protocol
+
+from gateway.jobs.rounds import repeat
+from policies.idempotency import IDEMPOTENT_TTL_MS
+
+INTERVAL_S = 300.0
+PAGE_ROWS_MAX = 500
+# A page takes milliseconds; what is left over is the next round's.
+PAGES_MAX = 200
+
+
+class KeptAnswers(Protocol):
+    """Where answers are: `Ledger`."""
+
+    async def delete_answers(self, older_than_ms: int, limit: int) -> int:
+        """Delete some; answers how many."""
+
+
+class OldAnswers:
+    """Keeps no answer for longer than its key is remembered."""
+
+    def __init__(self, store: KeptAnswers, *, older_than_ms: int = IDEMPOTENT_TTL_MS) -> None:
+        self._store = store
+        self._older_than_ms = older_than_ms
+
+    async def run(self) -> NoReturn:
+        """Look every few minutes, until cancelled."""
+        await repeat("answers", self.delete, INTERVAL_S)
+
+    async def delete(self) -> int:
+        """One round; answers how many went."""
+        deleted = 0
+        for _ in range(PAGES_MAX):
+            page = await self._store.delete_answers(self._older_than_ms, PAGE_ROWS_MAX)
+            deleted += page
+            if page < PAGE_ROWS_MAX:
+                break
+        return deleted
