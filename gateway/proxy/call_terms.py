@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import errors
+from gateway.errors import Refusal
+from gateway.proxy.jsonrpc import read_calls
+from policies.catalog import Protocol
 from policies.pricing import NotListed, TooDear, terms_of
 from policies.terms import Terms
 
 if TYPE_CHECKING:
-    from gateway.errors import Refusal
     from gateway.proxy.offers import Offer
     from policies.meters.facts import RequestFacts
+    from policies.terms import RpcCall
 
 
 def call_terms(
@@ -27,8 +30,16 @@ def call_terms(
     """
     if facts is None and not discount and bound is None:
         return offer.terms
-    route = offer.route
-    terms = terms_of(route.price, offer.rule_if_lost, facts, discount=discount, bound=bound)
+    price = offer.route.price
+    calls: tuple[RpcCall, ...] = ()
+    if offer.rpc is not None and facts is not None:
+        asked = read_calls(offer.rpc, facts)
+        if isinstance(asked, Refusal):
+            return asked
+        calls = asked
+        if not calls and offer.route.protocol is Protocol.MCP:
+            price = None  # what opens, lists, listens or closes is free
+    terms = terms_of(price, offer.rule_if_lost, facts, discount=discount, bound=bound, calls=calls)
     match terms:
         case Terms():
             return terms

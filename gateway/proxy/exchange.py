@@ -34,6 +34,7 @@ from gateway.proxy.forward import (
     request_head,
 )
 from gateway.proxy.hold import beyond_bound
+from gateway.proxy.jsonrpc import last_event, refuse_admitted
 from gateway.proxy.live import HELD
 from gateway.proxy.stream_end import event_rest
 from gateway.upstream import (
@@ -63,7 +64,7 @@ _COMPLETED = Ending.COMPLETED
 _LAST_CHUNK = b"0\r\n\r\n"
 CLIENT_CLOSED_STATUS = 499
 _NO_ANSWER = (b"", b"")
-_UPLOAD_ERRORS = (ClientGoneError, BodyTooLargeError, BodyTimeoutError)
+UPLOAD_ERRORS = (ClientGoneError, BodyTooLargeError, BodyTimeoutError)
 
 log = logging.getLogger("tollkeeper.proxy")
 
@@ -140,7 +141,7 @@ class Exchange:
             await self._interrupted(sent=False)
         except asyncio.CancelledError:
             await self._interrupted(sent=True)
-        except (*_UPLOAD_ERRORS, UpstreamError) as exc:
+        except (*UPLOAD_ERRORS, UpstreamError) as exc:
             await self._failed(exc)
         except CountersUnavailable:
             await self._not_sent()
@@ -203,8 +204,7 @@ class Exchange:
         """Refuse a call that could not be marked as sent on, and undo its hold."""
         self.call.interruptible = False
         self.stage = HELD
-        refusal = errors.unavailable("Credits can't be reserved at the moment.")
-        answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id)
+        refuse_admitted(self, errors.unavailable("Credits can't be reserved at the moment."))
         await self.tools.settler.void(self.hold)
 
     async def _answer_whole(self, answer: Answer, body: bytes) -> None:
@@ -216,7 +216,7 @@ class Exchange:
         status = answer.status
         lines, kind = self._read_head(answer)
         plan = kind.meter_plan
-        if plan is None:
+        if plan is None or hold.terms.price is None:
             reading = NOTHING_READ
         else:
             elapsed_ms = self.elapsed_ms() if plan.timed else 0
@@ -264,14 +264,13 @@ class Exchange:
         refusal = errors.above_bound(cost, bound)
         self.status = refusal.status
         receipt = await self._end(Ending.EXHAUSTED, reading, whole=False)
-        lines = answers.price_lines(self.hold.call_id, receipt)
-        answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id, lines)
+        refuse_admitted(self, refusal, receipt)
 
     async def _answer_stream(self, answer: Answer) -> None:
         """Pass an answer as it comes. Its last bytes wait for the settlement."""
         call = self.call
         lines, kind = self._read_head(answer)
-        if kind.meter_plan is not None:
+        if kind.meter_plan is not None and self.hold.terms.price is not None:
             self.meter = kind.meter_plan.open(
                 METER_TOOLS, answer.headers, self.facts, self.hold.terms.calls
             )
@@ -295,7 +294,7 @@ class Exchange:
             log.warning("call %s: the agent's answer ended early: %s", self.hold.call_id, exc)
             await self._cut(answer, Ending.UPSTREAM_ERROR)
             return
-        except (ConnectionError, TimeoutError, *_UPLOAD_ERRORS):
+        except (ConnectionError, TimeoutError, *UPLOAD_ERRORS):
             # The client left, stopped reading, or broke its upload while the answer was passing.
             await self._cut(answer, Ending.CLIENT_DISCONNECT)
             return
@@ -366,8 +365,7 @@ class Exchange:
         """
         call, hold, refusal = self.call, self.hold, exhausted.refusal
         log.info("call %s: ended in mid-stream: %s", hold.call_id, refusal.code)
-        style = hold.offer.route.errors
-        event = errors.render_event(refusal, style, hold.call_id, kind.media_type)
+        event = last_event(self, refusal, kind.media_type)
         rest = None
         if event and chunked:
             rest = await event_rest(
@@ -454,8 +452,7 @@ class Exchange:
         self.call.interruptible = False
         self.status = refusal.status
         receipt = await self._end(ending, self._reading(), whole=False)
-        lines = answers.price_lines(self.hold.call_id, receipt)
-        answers.refuse(self.call, refusal, self.hold.offer.route.errors, self.hold.call_id, lines)
+        refuse_admitted(self, refusal, receipt)
 
     async def _interrupted(self, *, sent: bool) -> None:
         """End the hold of a call whose client left, or that the worker's deadline has cut.

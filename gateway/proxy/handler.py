@@ -27,11 +27,14 @@ from gateway.proxy.forward import (
 )
 from gateway.proxy.heads import read_head
 from gateway.proxy.hold import Hold
+from gateway.proxy.jsonrpc import ids_of, listens, mistake_in_head
+from gateway.proxy.listening import Listeners, Listening
 from gateway.proxy.live import RENEWED
 from gateway.proxy.quote import QUOTE_PATH, Quotes
 from gateway.proxy.roles import Tools
 from gateway.proxy.styles import style_of_client
 from gateway.proxy.trust import no_mark
+from gateway.proxy.websocket import WebSocketCall, mistake_in_protocol
 from policies.catalog import ErrorStyle
 from policies.decision import AccountSuspended, Admitted, KeyRefused
 from policies.terms import Terms
@@ -90,6 +93,7 @@ class Proxy:
         self._body_timeout_s = body_timeout_s
         self._reader = BodyReader()
         self._quotes = Quotes(admission, body_timeout_s)
+        self._listeners = Listeners()
         self._unready = unready
 
     async def handle(self, call: Call) -> None:
@@ -123,8 +127,8 @@ class Proxy:
         refusal = self._too_early(head, offer)
         if refusal is None:
             quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max)
-            refusal = await self._serve(call, head, quest)
-        if refusal is not None:
+            await self._serve(call, head, quest)
+        else:
             refuse(call, refusal, offer.route.errors, call_id)
 
     def _too_early(self, head: RequestHead, offer: Offer) -> Refusal | None:
@@ -133,24 +137,43 @@ class Proxy:
         if head.content_length is not None and head.content_length > limit:
             return errors.too_large(limit)
         why_not = self._unready()
-        return errors.unavailable(why_not) if why_not is not None else None
+        if why_not is not None:
+            return errors.unavailable(why_not)
+        if offer.rpc is not None:
+            return mistake_in_head(head)
+        return mistake_in_protocol(head, offer.route)
 
-    async def _serve(self, call: Call, head: RequestHead, quest: Quest) -> Refusal | None:
-        """Admit and forward, or say why not."""
-        call_id, principal, _, offer, session, bound = quest
+    async def _serve(self, call: Call, head: RequestHead, quest: Quest) -> None:
+        """Admit and forward, or refuse."""
+        offer = quest.offer
+        style = offer.route.errors
         try:
             body, start = await self._body(call, head, offer)
         except BodyError as failure:
-            return body_refusal(failure)
+            refuse(call, body_refusal(failure), style, quest.call_id)
+            return
         facts = offer.facts_of(head, body) if offer.needs_request else None
+        refusal = await self._sell(call, head, quest, facts, (body, start))
+        if refusal is not None:
+            refuse(call, refusal, style, quest.call_id, rpc_ids=ids_of(style, facts))
+
+    async def _sell(
+        self,
+        call: Call,
+        head: RequestHead,
+        quest: Quest,
+        facts: RequestFacts | None,
+        body: tuple[bytes | None, bytes],
+    ) -> Refusal | None:
+        """Admit and forward, or say why not."""
+        call_id, principal, _, offer, session, bound = quest
         terms = call_terms(offer, facts, principal.discount, bound)
         if type(terms) is not Terms:
             return cast("Refusal", terms)
         try:
             decision = await self._admission.admit(quest, terms)
         except CountersUnavailable as failure:
-            sold = (terms, facts, body, start)
-            return await self._serve_on_trust(call, head, quest, sold, failure)
+            return await self._serve_on_trust(call, head, quest, (terms, facts, *body), failure)
         rounds = 0
         if type(decision) is not Admitted:
             again = await self._admit_again(quest, facts, terms, decision)
@@ -159,10 +182,19 @@ class Proxy:
             terms, decision = again
             rounds = RENEWED  # its hold may be of an attempt before, and its lease of a rebuild
         hold = Hold(call_id, principal, offer, decision, session.decode() if session else "", terms)
-        exchange = self._calls[call_id] = Exchange(call, head, hold, self._tools, facts)
+        exchange = self._calls[call_id] = self._exchange(call, head, hold, facts)
         exchange.rounds = rounds
-        await exchange.run(body, start)
+        await exchange.run(*body)
         return None
+
+    def _exchange(
+        self, call: Call, head: RequestHead, hold: Hold, facts: RequestFacts | None
+    ) -> Exchange:
+        if head.websocket:
+            return WebSocketCall(call, head, hold, self._tools, facts)
+        if facts is not None and listens(hold.offer.route, hold.terms, facts):
+            return Listening(call, head, hold, self._tools, facts, self._listeners)
+        return Exchange(call, head, hold, self._tools, facts)
 
     async def _admit_again(
         self, quest: Quest, facts: RequestFacts | None, terms: Terms, decision: Decision

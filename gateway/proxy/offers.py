@@ -7,15 +7,18 @@ to its settlement.
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 
 from gateway.config import resolve_secret
+from gateway.proxy.jsonrpc import rpc_prices_of
 from gateway.proxy.match import RouteTree
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
-from policies.catalog import Ending
+from policies.catalog import Ending, ErrorStyle, Protocol
 from policies.limits import route_rules_text
 from policies.meters import MeterPlan
 from policies.meters.facts import RequestFacts
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 # Agents answer in a handful of content types; the bound is against one that makes them up.
 ANSWER_KINDS_MAX = 256
+# Of streams that cost nothing, on connections of their own, so that calls never wait for one.
+LISTENERS_MAX = 8_192
+LISTEN_MS_MAX = 24 * 3_600_000
 _EVENT_STREAM = b"text/event-stream"
 _PLAIN = frozenset({b"", b"identity"})
 _NO_TERMS = Terms(None, (), 0, 0)
@@ -68,8 +74,10 @@ class Offer:
         "metered",
         "needs_request",
         "origin",
+        "patient",
         "reads_body",
         "route",
+        "rpc",
         "rule_if_lost",
         "rules",
         "tail_segments",
@@ -87,7 +95,13 @@ class Offer:
         price = route.price
         self.rule_if_lost = route.rules[Ending.UNKNOWN]
         # Whether what a call may cost can be said only when its request is read.
-        self.needs_request = price is not None and needs_request(price)
+        # By what its JSON-RPC calls are priced; None: it is not looked for any.
+        self.rpc = rpc_prices_of(route)
+        self.needs_request = (
+            (price is not None and needs_request(price))
+            or self.rpc is not None
+            or route.errors is ErrorStyle.JSONRPC  # whose refusals answer the request's ids
+        )
         # Whether the body is read before it is sent on.
         self.reads_body = self.needs_request or bool(route.ensure_usage)
         # Of a call whose request does not matter, for an account without a discount.
@@ -108,6 +122,15 @@ class Offer:
         self.injected_names = frozenset(name.lower() for name, _ in headers)
         # Where what `/**` stands for begins, when the upstream has a path of its own.
         self.tail_segments = route.pattern.count("/") if route.pattern.endswith("/**") else None
+
+        # The same for streams whose agent may be silent for as long as it likes.
+        self.patient = self
+        if route.protocol is Protocol.MCP:
+            self.patient = copy(self)
+            timeouts = replace(route.timeouts, idle_ms=LISTEN_MS_MAX, total_ms=LISTEN_MS_MAX)
+            self.patient.origin = replace(
+                self.origin, timeouts=timeouts, connections_max=LISTENERS_MAX
+            )
 
     def answer_kind(self, kind: tuple[bytes, bytes]) -> AnswerKind:
         """How an answer of this content type and encoding is treated."""

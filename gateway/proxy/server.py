@@ -20,7 +20,7 @@ import contextlib
 import logging
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import http_parser
 from aiohttp.http_writer import HttpVersion11
@@ -51,6 +51,7 @@ class Call:
         "answered",
         "connection",
         "gone",
+        "idle",
         "interruptible",
         "keep_alive",
         "message",
@@ -68,6 +69,7 @@ class Call:
         self.answered = False
         self.gone = False
         self.interruptible = False
+        self.idle = False  # nothing is lost when it ends: it need not be waited for
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the client's socket; nothing happens when it has gone."""
@@ -110,6 +112,25 @@ class Call:
             self.connection.interrupt()
 
 
+class Upgraded(Protocol):
+    """Who reads a connection that has left HTTP."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Take the next bytes; nothing of them is left over."""
+
+    def feed_eof(self) -> None:
+        """Hear that the connection is closed."""
+
+    def writable(self) -> None:
+        """Hear that `writing_paused` is over."""
+
+    def stop(self) -> None:
+        """End soon: this worker stops."""
+
+    def cut(self) -> None:
+        """End now: its deadline has passed."""
+
+
 class Connection(RequestHandler):
     """A client's connection: one call after the other, each head with a deadline.
 
@@ -117,7 +138,7 @@ class Connection(RequestHandler):
     a task, a writer and a response object for each request, a tenth of a call's cost here.
     """
 
-    __slots__ = ("body_timeout_s", "closing", "forwarded_for", "head_since", "task")
+    __slots__ = ("body_timeout_s", "closing", "forwarded_for", "head_since", "task", "upgraded")
 
     def __init__(self, manager: ProxyServer, body_timeout_s: float, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -125,6 +146,7 @@ class Connection(RequestHandler):
         self.closing = False  # no request is awaited any more
         self.head_since = 0.0  # loop time at which a head began to be awaited; 0: none is
         self.forwarded_for = b""
+        self.upgraded: Upgraded | None = None
         self.task: asyncio.Task[None] | None = None  # runs `start`; aiohttp forgets its own
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -162,6 +184,21 @@ class Connection(RequestHandler):
         """Go on reading if it was paused. aiohttp asks at the end of every body, paused or not."""
         if resume_parser or self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
+
+    def resume_writing(self) -> None:
+        """Tell whoever waits for room."""
+        super().resume_writing()
+        if self.upgraded is not None:
+            self.upgraded.writable()
+
+    def upgrade(self, upgraded: Upgraded) -> None:
+        """Hand over what the client sends behind its request: no further one is read from it."""
+        self.upgraded = upgraded
+        self.set_parser(cast("Any", upgraded))
+        if self.transport is None:
+            upgraded.feed_eof()
+        elif self.closing:
+            upgraded.stop()
 
     async def start(self) -> None:
         """Serve this connection's requests in order, until it ends."""
@@ -208,11 +245,13 @@ class Connection(RequestHandler):
                 self.transport.abort()
 
     def close(self) -> None:
-        """Take no further request. The one that is here ends first, and so does its upload."""
+        """Take no further request. The one that is here ends first, unless it is idle."""
         self.closing = True
         call = cast("Call | None", self._current_request)
         if call is not None:
             call.keep_alive = False
+            if call.idle:
+                self.cut()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -240,7 +279,9 @@ class Connection(RequestHandler):
     def cut(self) -> None:
         """End what still runs: the worker's deadline for calls has passed."""
         call = cast("Call | None", self._current_request)
-        if call is not None:
+        if self.upgraded is not None:
+            self.upgraded.cut()
+        elif call is not None:
             call._cancel(asyncio.CancelledError())  # noqa: SLF001 - as aiohttp calls it
         elif self.task is not None:
             self.task.cancel()

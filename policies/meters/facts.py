@@ -58,6 +58,11 @@ class RequestFacts:
         self._decoded = False
         self._document: object = None
 
+    @property
+    def body(self) -> bytes | None:
+        """The body as it came; None where it was too long to be read or is still to come."""
+        return self._body
+
     def document(self) -> object:
         """The request's JSON; None where there is none, or where it is null."""
         if not self._decoded:
