@@ -104,10 +104,12 @@ def terms_of(
             return case
         price = case
     reserves = tuple([_reserve(meter, facts) for meter in price.meters])
-    terms = Terms(price, reserves, 0, 0, discount, bound, calls)
-    least = _amount(price, terms, 0)
-    if bound is not None and least > bound:
-        return TooDear(least, bound)
+    terms = Terms(price, reserves, 0, 0, discount, None, calls)
+    if bound is not None:
+        least = floor(terms)
+        if least > bound:
+            return TooDear(least, bound)
+        terms = terms._replace(bound=bound)
     terms = terms._replace(ceiling=_amount(price, terms, _at_dearest(price, reserves)))
     return terms._replace(due=due_if_lost(terms, rule_if_lost, NOTHING_READ))
 
@@ -117,8 +119,7 @@ def ceiling(price: Price) -> int:
 
     No call of the same terms costs more as long as it stays within the units that were reserved.
     """
-    reserves = tuple([meter.reserve_units for meter in price.meters])
-    return _amount(price, Terms(price, reserves, 0, 0), _at_dearest(price, reserves))
+    return _ceiling(price, [meter.reserve_units for meter in price.meters])
 
 
 def floor(terms: Terms) -> int:
@@ -175,28 +176,33 @@ def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
     return min(terms.ceiling, _amount(price, terms, picocredits, reading.failed))
 
 
-def placed(price: Price, steps: Sequence[Step], positions: Sequence[int]) -> tuple[int, ...]:
-    """The `positions` of these steps, one each, as `final` takes them: one per meter."""
-    known = {step.unit: position for step, position in zip(steps, positions, strict=True)}
-    return tuple([known.get(meter.unit, 0) for meter in price.meters])
+def least_ceiling(price: Price) -> int:
+    """Microcredits that the cheapest call of a route holds, whatever its request says."""
+    table = price.table
+    sold = [] if table is not None and table.listed_only else [price]
+    sold += table.cases.values() if table is not None else ()
+    return min([_ceiling(each, _least_reserves(each)) for each in sold], default=0)
 
 
 def mistake_in(price: Price) -> str | None:
-    """Tries a price on sample usage; what is wrong with it, for the person who wrote it."""
-    table = price.table
-    if table is None or not table.listed_only:
-        mistake = _mistake_in_amounts(price)
-        if mistake is not None:
-            return mistake
-        if ceiling(price) == 0 and price.rpc is None:
-            return _RESERVES_NOTHING
-    for value, case in table.cases.items() if table is not None else ():
-        mistake = _mistake_in_amounts(case)
-        if mistake is None and ceiling(case) == 0 and case.rpc is None and not _costs_nothing(case):
-            mistake = _RESERVES_NOTHING
-        if mistake is not None:
-            return f'case "{value}": {mistake}'
-    return None
+    """Tries a price on sample usage; what is wrong with it, for the person who wrote it.
+
+    The cases of its table are prices of their own: `mistake_in_case`.
+    """
+    mistake = _mistake_in_amounts(price)
+    if mistake is not None:
+        return mistake
+    sold = price.table is None or not price.table.listed_only
+    # JSON-RPC calls that are not priced are free, and hold nothing.
+    return _RESERVES_NOTHING if sold and price.rpc is None and ceiling(price) == 0 else None
+
+
+def mistake_in_case(case: Price) -> str | None:
+    """The same of a case of a table, which may cost nothing, if all of it says so."""
+    mistake = _mistake_in_amounts(case)
+    if mistake is not None or case.rpc is not None or ceiling(case) > 0:
+        return mistake
+    return None if _costs_nothing(case) else _RESERVES_NOTHING
 
 
 _RESERVES_NOTHING = (
@@ -217,6 +223,14 @@ def _mistake_in_amounts(price: Price) -> str | None:
     if cost > AMOUNT_MICROCREDITS_MAX and maximum is None:
         return "a call at its reserve_units costs 2^53 microcredits or more; reserve fewer units"
     return None
+
+
+def _ceiling(price: Price, reserves: Sequence[int]) -> int:
+    return _amount(price, Terms(price, tuple(reserves), 0, 0), _at_dearest(price, reserves))
+
+
+def _least_reserves(price: Price) -> list[int]:
+    return [0 if meter.reserve_from else meter.reserve_units for meter in price.meters]
 
 
 def _costs_nothing(price: Price) -> bool:

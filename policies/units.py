@@ -19,6 +19,7 @@ AMOUNT_MICROCREDITS_MAX = 2**53 - 1
 
 _PLACES_MICROCREDITS = 6
 _PLACES_PICOCREDITS = 12
+_PLACES_PERCENT = 2
 # No exponent, sign, space, underscore or foreign digit: one way to write an amount. The bounds keep
 # an absurd text from becoming an absurd integer before it is compared with a limit.
 _PLAIN_DECIMAL = re.compile(r"([0-9]{1,24})(?:\.([0-9]{1,24}))?")
@@ -40,6 +41,29 @@ def parse_unit_price(text: str) -> int:
     """
     limit = AMOUNT_MICROCREDITS_MAX * PICOCREDITS_PER_MICROCREDIT
     return _scaled(text, places=_PLACES_PICOCREDITS, limit=limit)
+
+
+def parse_percent(text: str) -> int:
+    """Basis points of a decimal string of percent such as "12.5", from "0" to "100".
+
+    Raises: ValueError when the text is no plain decimal, is finer than a basis point, or above 100.
+    """
+    plain = _PLAIN_DECIMAL.fullmatch(text)
+    fraction = (plain[2] or "").rstrip("0") if plain else ""
+    if plain is None or len(fraction) > _PLACES_PERCENT:
+        raise ValueError(
+            f'"{text}" is not a percentage such as "15" or "12.5", "0.01" at the least'
+        )
+    basis_points = int(plain[1] + fraction.ljust(_PLACES_PERCENT, "0"))
+    if basis_points > BASIS_POINTS:
+        raise ValueError(f'"{text}" is more than all of it, "100"')
+    return basis_points
+
+
+def format_percent(basis_points: int) -> str:
+    """Basis points as the shortest decimal string of percent: 1250 is "12.5"."""
+    whole, rest = divmod(basis_points, 10**_PLACES_PERCENT)
+    return f"{whole}.{rest:02d}".rstrip("0") if rest else str(whole)
 
 
 def format_credits(microcredits: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,9 @@ from policies.units import (
     AMOUNT_MICROCREDITS_MAX,
     PICOCREDITS_PER_MICROCREDIT,
     format_credits,
+    format_percent,
     parse_credits,
+    parse_percent,
     parse_unit_price,
     round_up_to_microcredits,
 )
@@ -105,3 +109,34 @@ def test_amounts_stay_below_what_lua_counts_exactly() -> None:
 def test_rounding_goes_up_by_less_than_a_microcredit(picocredits: int) -> None:
     excess = round_up_to_microcredits(picocredits) * PICOCREDITS_PER_MICROCREDIT - picocredits
     assert 0 <= excess < PICOCREDITS_PER_MICROCREDIT
+
+
+@given(
+    st.integers(0, AMOUNT_MICROCREDITS_MAX * PICOCREDITS_PER_MICROCREDIT), st.integers(0, 10_000)
+)
+def test_a_discount_is_taken_off_before_the_one_rounding(picocredits: int, discount: int) -> None:
+    exact = Fraction(picocredits, PICOCREDITS_PER_MICROCREDIT) * (1 - Fraction(discount, 10_000))
+    assert 0 <= round_up_to_microcredits(picocredits, discount) - exact < 1
+
+
+@given(st.integers(0, 10_000))
+def test_a_percentage_survives_being_written_and_read(basis_points: int) -> None:
+    assert parse_percent(format_percent(basis_points)) == basis_points
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *((text, "not a percentage") for text in ("", "-1", "1%", "1e1", "0.001", "٣")),
+        *((text, "more than all") for text in ("100.01", "101")),
+    ],
+)
+def test_what_is_no_percentage_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_percent(text)
+
+
+def test_percentages_are_written_as_short_as_can_be() -> None:
+    assert [format_percent(points) for points in (0, 1, 10, 1_250, 1_500, 10_000)] == [
+        *("0", "0.01", "0.1", "12.5", "15", "100"),
+    ]
