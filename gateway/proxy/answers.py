@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.errors import Refusal, RpcIds
     from gateway.proxy.hold import Receipt
     from gateway.proxy.server import Call
+    from gateway.upstream import Answer
     from policies.catalog import ErrorStyle
     from policies.decision import Admitted
 
@@ -29,6 +30,7 @@ _DROPPED = frozenset(
         b"content-length",
         # What the gateway says itself: an agent must not be able to speak for it.
         b"x-request-id",
+        b"idempotency-replayed",
         b"x-credits-charged",
         b"x-credits-reserved",
         b"x-credits-remaining",
@@ -43,6 +45,8 @@ CLASSIFIED_NAMES_MAX = 2_048
 BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 SSE_END_BYTES = 4
 _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
+# RFC 9110 section 15.5.22, RFC 6455 section 4.4.
+_UPGRADE_LINES = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 _DROP, _KEEP, _TYPE, _ENCODING, _CONNECTION = range(5)
 _SPECIAL = {
     b"content-type": _TYPE,
@@ -77,6 +81,13 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, tuple[b
     if named:
         lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
     return b"".join(lines), (content_type, content_encoding)
+
+
+def length_line(answer: Answer) -> bytes:
+    """The length that the agent announced, as a header line; of a HEAD too."""
+    if answer.content_length is None or answer.status == 204:
+        return b""
+    return b"Content-Length: %d\r\n" % answer.content_length
 
 
 def without(lines: bytes, names: frozenset[bytes]) -> bytes:
@@ -158,6 +169,8 @@ def refuse(  # noqa: PLR0917 - a refusal, and how to say it
         extra_lines += b"Retry-After: %d\r\n" % refusal.retry_after_s
     if refusal.status == 401:
         extra_lines += b"WWW-Authenticate: Bearer\r\n"
+    elif refusal.status == 426:
+        extra_lines += _UPGRADE_LINES
     call.write(
         b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
         % (

@@ -139,9 +139,10 @@ class Proxy:
         why_not = self._unready()
         if why_not is not None:
             return errors.unavailable(why_not)
-        if offer.rpc is not None:
-            return mistake_in_head(head)
-        return mistake_in_protocol(head, offer.route)
+        mistake = mistake_in_protocol(head, offer.route)
+        if mistake is None and offer.rpc is not None:
+            mistake = mistake_in_head(head)
+        return mistake
 
     async def _serve(self, call: Call, head: RequestHead, quest: Quest) -> None:
         """Admit and forward, or refuse."""
@@ -241,8 +242,10 @@ class Proxy:
         call_id, principal, _, offer, session, _ = quest
         terms, facts, body, start = sold
         hold = None
-        # A Redis that refuses, at maxmemory for instance, is not away.
-        if offer.route.trust_microcredits and not isinstance(failure, CommandRefused):
+        # A Redis that refuses, at maxmemory for instance, is not away. A WebSocket has no end in
+        # sight that could be trusted.
+        trusted = offer.route.trust_microcredits and not head.websocket
+        if trusted and not isinstance(failure, CommandRefused):
             hold = self._trust.admit(principal, offer, terms, call_id, session.decode())
         if hold is None:
             return NOT_RESERVED

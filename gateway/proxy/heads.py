@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.errors import Refusal, bad_request
 from gateway.proxy.paths import TARGET_BYTES_MAX, canonical_path, valid_query
+from policies.idempotency import KEY_CHARACTERS_MAX, parse_key
 from policies.units import parse_credits
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ _BAD_MAX_CREDITS = Refusal(
     "bad_request",
     "Send one X-Max-Credits: the most that the call may cost, as a plain decimal such as '2.5'.",
 )
+_BAD_KEY = Refusal(
+    400,
+    "bad_request",
+    f"Send one Idempotency-Key of at most {KEY_CHARACTERS_MAX} characters: a quoted string, or "
+    "letters, digits and !#$%&'*+-./:=@^_`|~ without quotes.",
+)
+_KEYED_WEBSOCKET = bad_request("A WebSocket can't have an Idempotency-Key: it has no one answer.")
 
 (
     _FORWARD,
@@ -49,9 +57,10 @@ _BAD_MAX_CREDITS = Refusal(
     _ENCODING,
     _SESSION,
     _MAX_CREDITS,
+    _IDEMPOTENCY,
     _UPGRADE,
     _UNDERSCORE,
-) = range(13)
+) = range(14)
 _SPECIAL = {
     b"authorization": _CREDENTIAL,
     b"x-api-key": _CREDENTIAL,
@@ -64,6 +73,7 @@ _SPECIAL = {
     b"accept-encoding": _ENCODING,
     b"x-session-id": _SESSION,
     b"x-max-credits": _MAX_CREDITS,
+    b"idempotency-key": _IDEMPOTENCY,
     **dict.fromkeys(
         (
             b"keep-alive",
@@ -83,10 +93,11 @@ _SPECIAL = {
         _DROP,
     ),
 }
-_REFUSALS = {
-    _UPGRADE: bad_request("Upgrading the protocol is not offered here."),
-    _UNDERSCORE: bad_request("Header names with '_' are refused: some readers take it for '-'."),
-}
+_BAD_UPGRADE = bad_request(
+    "The only upgrade that is offered here is one GET by HTTP/1.1 to 'websocket', without a body "
+    "and with 'Connection: Upgrade'."
+)
+_BAD_NAME = bad_request("Header names with '_' are refused: some readers take it for '-'.")
 # Header names as clients spell them, classified once. Bounded: names beyond it are classified
 # each time.
 CLASSIFIED_NAMES_MAX = 2_048
@@ -109,6 +120,8 @@ class RequestHead(NamedTuple):
     expects_continue: bool  # and a body is to come, in a version that knows of it
     session: bytes  # X-Session-Id; empty: none was sent
     credits_max: int | None = None  # X-Max-Credits, microcredits
+    idempotency_key: bytes = b""  # empty: none was sent
+    websocket: bool = False  # it asks to become one (RFC 6455)
 
 
 def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one pass
@@ -120,7 +133,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
     if isinstance(target, Refusal):
         return target
     credential = host = length = coding = encoding = None
-    expects, session, credits_max = False, b"", None
+    expects, session, credits_max, key, websocket = False, b"", None, b"", False
     dropped: frozenset[bytes] | None = None
     lines: list[bytes] = []
     for name, value in message.raw_headers:
@@ -168,8 +181,17 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
                 credits_max = parse_credits(value.decode("latin-1"))
             except ValueError:
                 return _BAD_MAX_CREDITS
-        elif kind >= _UPGRADE:
-            return _REFUSALS[kind]
+        elif kind == _IDEMPOTENCY:
+            parsed = parse_key(value)
+            if key or parsed is None:
+                return _BAD_KEY
+            key = parsed
+        elif kind == _UPGRADE:
+            if websocket or value.lower() != b"websocket":
+                return _BAD_UPGRADE
+            websocket = True
+        elif kind == _UNDERSCORE:
+            return _BAD_NAME
     if coding is not None and (length is not None or message.version < (1, 1)):
         return bad_request("Transfer-Encoding can't be sent with Content-Length or HTTP/1.0.")
     if expects:
@@ -181,6 +203,10 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
         host = b""
     elif not host or b"," in host or b"@" in host or b" " in host or b"/" in host:
         return bad_request("The Host header is not a host.")
+    if websocket and key:
+        return _KEYED_WEBSOCKET
+    if websocket and (length or coding or method != "GET" or not _upgrades(message)):
+        return _BAD_UPGRADE
     if dropped:
         lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
     path, query = target
@@ -198,6 +224,8 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
         expects,
         session,
         credits_max,
+        key,
+        websocket,
     )
 
 
@@ -211,6 +239,11 @@ def read_target(target: str) -> tuple[str, str] | Refusal:
     if canonical is None or (mark and not valid_query(query)):
         return bad_request("The path or query is ambiguous; send it normalised and escaped.")
     return canonical, target[len(path) :] if mark else ""
+
+
+def _upgrades(message: RawRequestMessage) -> bool:
+    """Whether `Connection` says so, too, in a version that knows of it."""
+    return bool(message.upgrade) and message.version >= (1, 1)
 
 
 def _classify(name: bytes) -> int:

@@ -64,8 +64,11 @@ class Call:
         self.message = message
         self.payload = payload
         self.connection = connection
-        # HTTP/1.0 has to be told of a connection that stays open: it never does.
-        self.keep_alive = message.version == HttpVersion11 and not message.should_close
+        # HTTP/1.0 has to be told of a connection that stays open: it never does. What comes behind
+        # a request to upgrade is not read as HTTP, whatever becomes of it.
+        self.keep_alive = (
+            message.version == HttpVersion11 and not message.should_close and not message.upgrade
+        )
         self.answered = False
         self.gone = False
         self.interruptible = False
