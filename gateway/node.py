@@ -26,6 +26,7 @@ from gateway.jobs.alerts import Alerts
 from gateway.jobs.answers import OldAnswers
 from gateway.jobs.expiry import Expiry
 from gateway.jobs.late import Endings
+from gateway.jobs.parked import ParkedHoldCleaning
 from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
 from gateway.jobs.reconcile import Reconciliation
@@ -169,6 +170,7 @@ def _jobs(ledger: Ledger, counters: Counters, shards: Shards, metrics: Metrics) 
         Alerts(ledger),
         OldAnswers(ledger),
         Reconciliation(tour, reconciled=metrics.reconciled, drift=metrics.drift),
+        ParkedHoldCleaning(ledger),
         Partitions(ledger),
     ]
 

@@ -23,6 +23,7 @@ from gateway.ledger.events import Events
 from gateway.ledger.inquiries import Inquiries
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.lots import Lots
+from gateway.ledger.parked import ParkedHolds
 from gateway.ledger.periods import Periods
 from gateway.ledger.reconciling import Reconciling
 from gateway.ledger.recorder import Recorded, Recorder
@@ -47,6 +48,7 @@ class Ledger(
     Inquiries,
     LateSettlements,
     Answers,
+    ParkedHolds,
     Shards,
     Books,
     Reconciling,

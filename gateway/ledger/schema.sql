@@ -285,6 +285,22 @@ CREATE TABLE idempotent_answers (
 );
 CREATE INDEX idempotent_answers_created ON idempotent_answers (created_at);
 
+-- Holds of tasks that outlive the calls which began them: the text of the hold, and what finds it
+-- by its task, as Redis has them. A row goes when its call is settled; until then it says that the
+-- hold is to be there.
+CREATE TABLE parked_holds (
+    call_id uuid PRIMARY KEY,
+    shard integer NOT NULL,
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    task text NOT NULL,
+    hold text NOT NULL,
+    record text NOT NULL,
+    lease_ms bigint NOT NULL CHECK (lease_ms > 0),
+    parked_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX parked_holds_shard ON parked_holds (shard);
+
 -- A UUIDv7 begins with 48 bits of milliseconds, so a month is a range of ids.
 CREATE FUNCTION first_call_id(month timestamp) RETURNS uuid LANGUAGE sql STABLE AS
     $$ SELECT rpad(lpad(to_hex(to_ms(month AT TIME ZONE 'UTC')), 12, '0'), 32, '0')::uuid $$;

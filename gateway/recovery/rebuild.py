@@ -65,6 +65,7 @@ EPOCHS_SKIPPED_MAX = 1_000
 PAGE_ACCOUNTS_MAX = 100
 PAGE_CALLS_MAX = 1_000
 SESSION_TTL_MS = 86_400_000
+DISPATCHED = 1  # the stage of a call that was sent on
 
 log = logging.getLogger("tollkeeper.recovery")
 
@@ -92,6 +93,7 @@ class _Work:
     epoch: int
     loaded: dict[int, Fields] = field(default_factory=dict)  # by account: what Postgres had of it
     holds: Mapping[str, str] = field(default_factory=dict)  # texts by call id
+    leases: dict[str, int] = field(default_factory=dict)  # of holds that live with a task, ms
     silent: tuple[int, ...] = ()
 
 
@@ -250,12 +252,21 @@ class Rebuilder:
         await self._carrier.carry(work.shard)
 
     async def _keep_holds(self, work: _Work) -> None:
-        """Keep what Redis still had and no worker told of: its expiry will end it by its stage."""
+        """Keep what Redis still had and no worker told of: its expiry will end it by its stage.
+
+        And what lives with a task, whether or not Redis still had it.
+        """
         told = await self._counters.live_holds(work.shard)
         found = await self._counters.old_holds(work.shard)
-        kept = [(call_id, *hold) for call_id, hold in found.items() if call_id not in told]
-        if kept:
-            await self._restore(work, kept)
+        parked = await self._ledger.parked_holds(work.shard)
+        work.leases = {row.call_id: row.lease_ms for row in parked}
+        kept = {call_id: hold for call_id, hold in found.items() if call_id not in told}
+        kept |= {row.call_id: (row.hold, DISPATCHED) for row in parked}
+        await self._restore(work, [(call_id, *hold) for call_id, hold in kept.items()])
+        for row in parked:
+            await self._counters.restore_task(
+                row.shard, row.account_id, row.task, row.record, row.lease_ms
+            )
 
     async def _drop_settled(self, work: _Work) -> None:
         """A hold is over if Postgres has its settlement: an older Redis, or a lost answer."""
@@ -340,9 +351,12 @@ class Rebuilder:
             )
 
     async def _restore(self, work: _Work, holds: Sequence[tuple[str, str, int]]) -> None:
-        told = await self._counters.restore(work.shard, work.epoch, "", self._lease_ms, holds)
-        if not told:
-            raise LostRaceError(f"shard {work.shard} was closed by somebody else")
+        by_lease: defaultdict[int, list[tuple[str, str, int]]] = defaultdict(list)
+        for hold in holds:
+            by_lease[work.leases.get(hold[0], self._lease_ms)].append(hold)
+        for lease_ms, kept in by_lease.items():
+            if not await self._counters.restore(work.shard, work.epoch, "", lease_ms, kept):
+                raise LostRaceError(f"shard {work.shard} was closed by somebody else")
 
 
 def _pages(items: Sequence[T], size: int) -> Iterator[list[T]]:
