@@ -103,7 +103,7 @@ def bill(hold: Hold, ending: Ending, reading: Reading, positions: Sequence[int] 
         due = due_if_lost(terms, rule, reading)
         return Bill(due, "", units_text(price, reading), ())
     owing, flags, steps = owed(terms, rule, ending, reading, positions)
-    return Bill(owing, flags, units_text(price, reading), steps)
+    return Bill(owing, flags, units_text(price, reading, steps), steps)
 
 
 def beyond_bound(hold: Hold, ending: Ending, reading: Reading) -> int | None:
