@@ -149,23 +149,24 @@ def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
     return pricing.due_if_lost(terms, rule, reading)
 
 
-def units_text(price: Price | None, reading: Reading, steps: Sequence[Step] | None = None) -> str:
+def units_text(price: Price | None, reading: Reading, steps: Sequence[Step] = ()) -> str:
     """The units that were read, as a settlement keeps them: "token=30;image=2".
 
-    With the `steps` that the settlement takes, "token.tiers=25" says how many units move the
-    account through the tiers of its price, where that is not what was read: included units don't,
-    missing ones do as they were charged, and none do unless their actual use is paid for.
+    Of a unit with tiers, "token.tiers=25" says how many move its account through them (those of
+    `steps`), where that is not what was read: included units don't, missing ones do as they were
+    charged, and none do unless actual use is paid for.
     """
     if price is None or not (reading.units or steps):
         return ""
-    moved = None if steps is None else {step.unit: step.units for step in steps}
     units = reading.units or (None,) * len(price.meters)
     parts = []
     for meter, count in zip(price.meters, units, strict=True):
         if count is not None:
             parts.append(f"{meter.unit}={count}")
-        if moved is not None and meter.tiers and moved.get(meter.unit, 0) != (count or 0):
-            parts.append(f"{meter.unit}{TIERS_SUFFIX}={moved.get(meter.unit, 0)}")
+        if meter.tiers:
+            moved = sum([step.units for step in steps if step.unit == meter.unit])
+            if moved != (count or 0):
+                parts.append(f"{meter.unit}{TIERS_SUFFIX}={moved}")
     return ";".join(parts)
 
 

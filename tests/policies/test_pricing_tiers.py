@@ -205,4 +205,4 @@ def test_a_settlement_says_how_far_it_moved_where_that_is_not_what_was_read() ->
     assert text(Reading((None,)), Rule.ACTUAL) == "call.tiers=10"
     assert text(Reading((None,)), Rule.NOTHING) == ""
     assert text(Reading((0,)), Rule.ACTUAL) == "call=0"
-    assert units_text(PRICE, Reading((30,))) == "call=30"
+    assert units_text(PRICE, Reading((30,))) == "call=30;call.tiers=0"
