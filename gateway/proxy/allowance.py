@@ -61,7 +61,16 @@ class Raises(Protocol):
 class Allowance:
     """Watches over one stream."""
 
-    __slots__ = ("_chunks", "_counters", "_estimated", "_limits", "_meter", "_prices", "_step")
+    __slots__ = (
+        "_chunks",
+        "_counters",
+        "_estimated",
+        "_limits",
+        "_meter",
+        "_prices",
+        "_step",
+        "passed",
+    )
 
     def __init__(self, hold: Hold, meter: CallMeter, counters: Raises) -> None:
         price = hold.terms.price
@@ -75,18 +84,19 @@ class Allowance:
         ]
         self._step = max(hold.held // STEPS_PER_CEILING, 1)
         self._chunks = 0
+        self.passed = (0,) * len(meters)  # units that what was passed on suggests
         self._limits = self._thresholds(hold.terms, (0,) * len(meters))
 
     def covered(self) -> bool:
         """Whether the hold pays for what has passed, this chunk included. Hot."""
-        self._chunks += 1
-        if self._chunks % CHUNKS_PER_READING:
-            counts: Sequence[int] = self._meter.estimates()
-        else:
-            counts = self._used()
-        for count, limit in zip(counts, self._limits, strict=True):  # noqa: SIM110 - all() costs twice
+        estimates = self._meter.estimates()
+        for count, limit in zip(estimates, self._limits, strict=True):
             if count > limit:
                 return False
+        self._chunks += 1
+        if not self._chunks % CHUNKS_PER_READING and self._over(self._used()):
+            return False
+        self.passed = estimates
         return True
 
     async def cover(self, hold: Hold) -> Hold | Refusal:
@@ -95,6 +105,7 @@ class Allowance:
         used = self._used()
         cost = _cost(terms, used)
         if cost <= hold.held and not self._over(used):
+            self.passed = self._meter.estimates()
             return hold
         bound = terms.bound
         if bound is not None and cost > bound:
@@ -119,19 +130,23 @@ class Allowance:
         match decision:
             case Raised(held=held, allocation=allocation, counted=counted):
                 hold = hold.raised(held, allocation, counted)
-                reserves = tuple(map(max, hold.terms.reserves, used))
-                hold = hold._replace(terms=hold.terms._replace(reserves=reserves))
                 self._limits = self._thresholds(hold.terms, used)
-                return hold
+                self.passed = self._meter.estimates()
+                return hold._replace(terms=hold.terms._replace(reserves=self._reserves(hold.terms)))
             case HoldGone() | ShardLost() | CountersUnavailable():
                 log.warning("call %s: its hold can't be raised: %r", hold.call_id, decision)
                 beyond = terms._replace(ceiling=cost + self._step)
                 self._limits = self._thresholds(beyond, used)
+                self.passed = self._meter.estimates()
                 return hold
         return refusal_of(decision, None)
 
+    def reading(self, elapsed_ms: int) -> Reading:
+        """What was read of a stream that ends here: its last chunk did not pass."""
+        return self._meter.reading(elapsed_ms)._replace(estimates=self.passed)
+
     def _used(self) -> tuple[int, ...]:
-        reading = self._meter.reading()
+        reading = self._meter.so_far()
         estimates = reading.estimates or (0,) * len(reading.units)
         return tuple(
             [
@@ -139,6 +154,15 @@ class Allowance:
                 for units, estimate, estimated in zip(
                     reading.units, estimates, self._estimated, strict=True
                 )
+            ]
+        )
+
+    def _reserves(self, terms: Terms) -> tuple[int, ...]:
+        """Units that the raised hold stands for: as many as reach the thresholds."""
+        return tuple(
+            [
+                max(reserve, limit) if limit < UNITS_MAX else reserve
+                for reserve, limit in zip(terms.reserves, self._limits, strict=True)
             ]
         )
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _COMPLETED = Ending.COMPLETED
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 CLIENT_CLOSED_STATUS = 499
 _NO_ANSWER = (b"", b"")
@@ -70,12 +71,13 @@ log = logging.getLogger("tollkeeper.proxy")
 
 
 class _ExhaustedError(Exception):
-    """A stream's hold can't be raised for its next part."""
+    """A stream's hold can't be raised for its next part, `chunk`; `reading` is without it."""
 
-    def __init__(self, refusal: Refusal, chunk: bytes) -> None:
+    def __init__(self, refusal: Refusal, chunk: bytes, reading: Reading) -> None:
         super().__init__(refusal.detail)
         self.refusal = refusal
         self.chunk = chunk
+        self.reading = reading
 
 
 class Exchange:
@@ -146,8 +148,11 @@ class Exchange:
         except CountersUnavailable:
             await self._not_sent()
         except Exception:
-            # A mistake of ours: the hold must not wait for its lease. Harmless if it had ended.
-            await self._finish(Ending.UNKNOWN)
+            # A mistake of ours: the hold must not wait for its lease. Harmless if it had ended. The
+            # meters are not asked, for they may be what is mistaken.
+            call.interruptible = False
+            await self._end(Ending.UNKNOWN, NOTHING_READ, whole=False)
+            call.abort()
             raise
         finally:
             call.interruptible = False
@@ -233,7 +238,9 @@ class Exchange:
         if self.rewriter is not None:
             body = self.rewriter.feed(body) + self.rewriter.end()
         if self.watcher is not None:
-            self.watcher.begin(status, answer.reason, lines, kind)
+            self.watcher.begin(
+                status, answer.reason, lines + self._whole_framing(answer, body), kind
+            )
             self.watcher.feed(body)
         receipt = await self._end(ending, reading, whole=True)
         if kind.event_stream and body:
@@ -276,7 +283,8 @@ class Exchange:
             )
         chunked = self._begin_stream(answer, lines)
         if self.watcher is not None:
-            self.watcher.begin(answer.status, answer.reason, lines, kind)
+            framing = _CHUNKED if chunked else answers.length_line(answer)
+            self.watcher.begin(answer.status, answer.reason, lines + framing, kind)
         try:
             chunk = await self._pass_on(answer, chunked=chunked)
         except _ExhaustedError as exhausted:
@@ -343,7 +351,7 @@ class Exchange:
             if allowance is not None and not ended and not allowance.covered():
                 hold = await allowance.cover(self.hold)
                 if isinstance(hold, Refusal):
-                    raise _ExhaustedError(hold, chunk)
+                    raise _ExhaustedError(hold, chunk, allowance.reading(self.elapsed_ms()))
                 self.hold = hold
             if watcher is not None and chunk:
                 watcher.feed(chunk)
@@ -374,7 +382,7 @@ class Exchange:
         answer.abort()
         call.interruptible = False
         self.hold = hold._replace(terms=hold.terms._replace(bound=hold.held))
-        receipt = await self._end(Ending.EXHAUSTED, self._reading(), whole=False)
+        receipt = await self._end(Ending.EXHAUSTED, exhausted.reading, whole=False)
         if rest is None:
             call.abort()
             return
@@ -405,7 +413,7 @@ class Exchange:
                 answer.status,
                 answer.reason,
                 lines,
-                _framing(answer) if sized else b"Transfer-Encoding: chunked\r\n" * chunked,
+                answers.length_line(answer) if sized else _CHUNKED * chunked,
                 answers.reserve_lines(hold.call_id, hold.held, hold.admitted),
                 answers.rate_lines(hold.admitted),
                 answers.connection_line(call),
@@ -416,7 +424,7 @@ class Exchange:
     def _whole_framing(self, answer: Answer, body: bytes) -> bytes:
         """The length of a complete answer; of a HEAD or 304 the length it would have had."""
         if answer.status in {204, 304} or self.head.method == "HEAD":
-            return _framing(answer)
+            return answers.length_line(answer)
         return b"Content-Length: %d\r\n" % len(body)
 
     def _reading(self) -> Reading:
@@ -489,9 +497,3 @@ def _ending_of(status: int) -> Ending:
     if status < 400:
         return Ending.COMPLETED
     return Ending.CLIENT_ERROR if status < 500 else Ending.UPSTREAM_ERROR
-
-
-def _framing(answer: Answer) -> bytes:
-    if answer.content_length is None or answer.status == 204:
-        return b""
-    return b"Content-Length: %d\r\n" % answer.content_length
