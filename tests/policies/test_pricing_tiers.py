@@ -195,13 +195,13 @@ def test_only_actual_use_moves_through_tiers() -> None:
         assert owing.steps == ((Step("call", 0, 970, 30),) if rule is Rule.ACTUAL else ())
 
 
-def test_a_settlement_says_how_far_it_moved_where_that_is_not_what_was_read() -> None:
+def test_a_settlement_says_how_far_it_moved_its_account() -> None:
     def text(reading: Reading, rule: Rule) -> str:
         owing = owed(terms(PRICE), rule, Ending.COMPLETED, reading)
         return units_text(PRICE, reading, owing.steps)
 
-    assert text(Reading((30,)), Rule.ACTUAL) == "call=30"
-    assert text(Reading((30,)), Rule.MINIMUM) == "call=30;call.tiers=0"
+    assert text(Reading((30,)), Rule.ACTUAL) == "call=30;call.tiers=30"
+    assert text(Reading((30,)), Rule.MINIMUM) == "call=30"
     assert text(Reading((None,)), Rule.ACTUAL) == "call.tiers=10"
     assert text(Reading((None,)), Rule.NOTHING) == ""
     assert text(Reading((0,)), Rule.ACTUAL) == "call=0"
