@@ -152,9 +152,10 @@ def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
 def units_text(price: Price | None, reading: Reading, steps: Sequence[Step] = ()) -> str:
     """The units that were read, as a settlement keeps them: "token=30;image=2".
 
-    Of a unit with tiers, "token.tiers=25" says how many move its account through them (those of
-    `steps`), where that is not what was read: included units don't, missing ones do as they were
-    charged, and none do unless actual use is paid for.
+    Of a unit with tiers, "token.tiers=25" says how many move its account through them: those of
+    `steps`, which need not be what was read. Included units don't, missing ones do as they were
+    charged, and none do unless actual use is paid for. Accounts are loaded with the sum of these
+    (`account_tiers.sql`).
     """
     if price is None or not (reading.units or steps):
         return ""
@@ -165,7 +166,7 @@ def units_text(price: Price | None, reading: Reading, steps: Sequence[Step] = ()
             parts.append(f"{meter.unit}={count}")
         if meter.tiers:
             moved = sum([step.units for step in steps if step.unit == meter.unit])
-            if moved != (count or 0):
+            if moved:
                 parts.append(f"{meter.unit}{TIERS_SUFFIX}={moved}")
     return ";".join(parts)
 

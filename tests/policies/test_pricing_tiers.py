@@ -205,4 +205,4 @@ def test_a_settlement_says_how_far_it_moved_its_account() -> None:
     assert text(Reading((None,)), Rule.ACTUAL) == "call.tiers=10"
     assert text(Reading((None,)), Rule.NOTHING) == ""
     assert text(Reading((0,)), Rule.ACTUAL) == "call=0"
-    assert units_text(PRICE, Reading((30,))) == "call=30;call.tiers=0"
+    assert units_text(PRICE, Reading((30,))) == "call=30"
