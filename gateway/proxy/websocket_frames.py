@@ -26,7 +26,6 @@ CONTROL_MAX_BYTES = 125
 REASON_MAX_BYTES = CONTROL_MAX_BYTES - 2
 _FRAME_MIN_BYTES = 2
 _CONTROL = frozenset({Opcode.CLOSE, Opcode.PING, Opcode.PONG})
-_NO_CODE = CloseCode.NO_STATUS_RCVD
 
 
 class BrokenFramesError(Exception):
@@ -131,11 +130,6 @@ def close_payload(code: int, reason: str = "") -> bytes:
 def close_frame(payload: bytes, *, masked: bool) -> bytes:
     """A close frame's bytes."""
     return Frame(Opcode.CLOSE, payload).serialize(mask=masked)
-
-
-def close_code(frame: Frame) -> int:
-    """The code that a close frame carries; 1005 without one."""
-    return int.from_bytes(frame.data[:2]) if len(frame.data) else int(_NO_CODE)
 
 
 def _check_close(frame: Frame) -> None:

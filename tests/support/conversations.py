@@ -16,7 +16,6 @@ from tests.support.gateway import CREDIT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from websockets.asyncio.client import ClientConnection
     from websockets.asyncio.server import ServerConnection
 
     from tests.support.gateway import Gateway
