@@ -158,6 +158,9 @@ CREATE TABLE settlements (
 ) PARTITION BY RANGE (call_id);
 CREATE TABLE settlements_default PARTITION OF settlements DEFAULT;
 CREATE INDEX settlements_session ON settlements (account_id, session) WHERE session <> '';
+-- What moved accounts through graduated tiers.
+CREATE INDEX settlements_tiers ON settlements (account_id, settled_at)
+    INCLUDE (route_id, units) WHERE units LIKE '%.tiers=%';
 
 -- Everything that moved credits of a lot apart from its grant and from settling calls.
 CREATE TABLE ledger_changes (

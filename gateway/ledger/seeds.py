@@ -26,6 +26,7 @@ from policies.limits import (
     window_end_ms,
 )
 from policies.periods import MONTHS, months_after_ms, period_end_ms
+from policies.pricing import POSITION_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -62,6 +63,7 @@ class _Account:
         self.now_ms: int = facts["now_ms"]
         self.start_ms: int = facts["start_ms"]
         self.end_ms: int = facts["end_ms"]
+        self.tiers: bool = facts["tiers"]
         plan, next_ms = None, 0
         if facts["plan"] is not None:
             plan = plan_from_spec(facts["plan_slug"], json.loads(facts["plan"]))
@@ -69,7 +71,7 @@ class _Account:
                 months = MONTHS[plan.period]
                 next_ms = period_end_ms(facts["anchor_ms"], self.end_ms, months)
         self.limits = account_limits(
-            plan, self.end_ms, next_ms, discount=facts["discount"], tiers=facts["tiers"]
+            plan, self.end_ms, next_ms, discount=facts["discount"], tiers=self.tiers
         )
         rules = parse_rules(self.limits.rules)
         self.period = next((rule for rule in rules if rule.kind == PERIOD), None)
@@ -118,7 +120,7 @@ class _Account:
         return min(begins)
 
     def quota_ms(self) -> int:
-        """When the window began that a quota per billing period counts now."""
+        """When the window began that quotas and tiers per billing period count now."""
         if self.period is not None:
             if self.now_ms < self.period.limit:
                 return self.start_ms
@@ -149,6 +151,12 @@ class _Account:
                 used = sum(row[columns[rule.kind]] for row in of_scope)
                 self.state[f"{scope.name}.{rule.kind}"] = str(Counter(end_ms, used))
 
+    def add_tiers(self, moved: Record) -> None:
+        """Seed how far the account has moved through the tiers of a unit on a route."""
+        end_ms = window_end_ms("qp", self.now_ms, self.period)
+        units = min(int(moved["units"]), POSITION_MAX)
+        self.state[f"u:{moved['route_id']}:{moved['unit']}"] = str(Counter(end_ms, units))
+
 
 class Seeds(Database):
     """What Redis is loaded with."""
@@ -158,7 +166,7 @@ class Seeds(Database):
 
         As of one instant: status; limits of its plan, with the period they count in; every key with
         its limits; each lot that has something left, in burn-down order; the counters of its
-        quotas and caps, from what was settled.
+        quotas, caps and tiers, from what was settled.
         """
         return (await self.account_states([account_id])).get(account_id)
 
@@ -180,6 +188,7 @@ class Seeds(Database):
                     if account.platform_id == route["platform_id"]:
                         account.scopes.append(_Scope(f"R{route_id}", None, route_id, rules))
             await _add_usage(session, [each for each in accounts.values() if each.counts()])
+            await _add_tiers(session, [each for each in accounts.values() if each.tiers])
         return {account_id: account.state for account_id, account in accounts.items()}
 
     async def session_spend(self, since_ms: int) -> list[SessionSpend]:
@@ -206,6 +215,15 @@ async def _add_usage(session: Session, accounts: Sequence[_Account]) -> None:
         by_account[row["account_id"]].append(row)
     for account in accounts:
         account.add_usage(by_account[account.account_id])
+
+
+async def _add_tiers(session: Session, accounts: Sequence[_Account]) -> None:
+    if not accounts:
+        return
+    by_id = {account.account_id: account for account in accounts}
+    begins = [account.quota_ms() for account in accounts]
+    for moved in await session.all("account_tiers", list(by_id), begins):
+        by_id[moved["account_id"]].add_tiers(moved)
 
 
 def _rules(spec: str) -> str:

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.counters import Counters
-from policies.catalog import Caps, Limits, Plan, Platform, Price, QuotaWindow, Route
+from gateway.ledger.queries import load_queries
+from policies.catalog import (
+    Caps,
+    Limits,
+    MeterSpec,
+    Plan,
+    Platform,
+    Price,
+    QuotaWindow,
+    Route,
+    Source,
+    Tier,
+)
 from policies.limits import DAY_MS, month_end_ms
 from policies.periods import months_after_ms
 from tests.support.settlements import account_with_grants, ledger_change, settlement
@@ -31,6 +43,8 @@ CAPPED = Plan(
     caps=Caps(day=100, month=2_000, total=30_000, session=40),
 )
 CHAT = Route("chat", (), "/chat", "http://a:1", Price())
+PAGES = MeterSpec("page", (Source("response.json", "/n"),), 0, 1, (Tier(10, 5), Tier(None, 4)))
+TIERED = replace(CHAT, name="tiered", pattern="/tiered", price=Price(meters=(PAGES,)))
 LIMITED = replace(
     CHAT,
     name="limited",
@@ -136,12 +150,70 @@ async def test_a_period_that_is_over_and_not_renewed_counts_in_the_next_ones_win
     assert state["A.qp"] == f"{months_after_ms(end_ms, 1)}:1"
 
 
+async def test_units_of_tiers_are_those_that_moved_the_account_since_its_period_began(
+    ledger: Ledger, postgres_url: str
+) -> None:
+    report = await ledger.apply_catalog(Platform("demo"), (CAPPED,), (TIERED,))
+    account_id = await ledger.create_account(report.platform_id, "alice", "capped")
+    assert account_id is not None
+    mine = {"platform_id": report.platform_id, "account_id": account_id}
+    end_ms, start_ms = now_ms() + HOUR_MS, now_ms() - HOUR_MS
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(
+        "UPDATE accounts SET period_end_at = from_ms($1), period_anchor_at = from_ms($2),"
+        " period_start_at = from_ms($2)",
+        end_ms,
+        start_ms,
+    )
+    moved = "page=30;page.tiers=25"
+    calls = [
+        settlement(units=moved, route_id=7, **mine)._replace(settled_ms=start_ms),
+        settlement(units=moved, route_id=7, **mine)._replace(settled_ms=start_ms - 1),
+        settlement(units="page=9;page.tiers=9;word.tiers=4", route_id=7, **mine),
+        settlement(units=moved, route_id=8, **mine),
+        settlement(units="page=1000", route_id=7, **mine),
+        settlement(units="page.tiers=5000", route_id=7, account_id=404),
+        settlement(units=f"big.tiers={2**53 - 1}", route_id=8, **mine),
+        settlement(units="big.tiers=1", route_id=8, **mine),
+    ]
+    await ledger.record_settlements(calls)
+
+    state = await state_of(ledger, account_id)
+
+    assert {name: value for name, value in state.items() if name[:2] == "u:"} == {
+        "u:7:page": f"{end_ms}:34",
+        "u:7:word": f"{end_ms}:4",
+        "u:8:page": f"{end_ms}:25",
+        "u:8:big": f"{end_ms}:{2**53 - 1}",
+    }
+    await connection.execute("SET enable_seqscan = off")
+    query = load_queries()["account_tiers"]
+    plan = await connection.fetch(f"EXPLAIN {query}", [account_id], [start_ms])
+    assert "account_id_settled_at" in str(plan) or "settlements_tiers" in str(plan)
+    await connection.close()
+
+
+async def test_without_a_period_units_of_tiers_count_by_the_month(ledger: Ledger) -> None:
+    platform_id, account_id, _ = await account_with_grants(ledger)
+    mine = {"platform_id": platform_id, "account_id": account_id}
+    calls = [
+        settlement(units="page.tiers=5", **mine),
+        settlement(units="page.tiers=7", **mine)._replace(settled_ms=now_ms() - 32 * DAY_MS),
+    ]
+    await ledger.record_settlements(calls)
+    assert "u:7:page" not in await state_of(ledger, account_id)
+    await ledger.apply_catalog(Platform("demo"), (), (TIERED,))
+    assert (await state_of(ledger, account_id))["u:7:page"] == f"{month_end_ms(now_ms())}:5"
+
+
 async def test_redis_takes_what_postgres_says(ledger: Ledger, clean_redis_url: str) -> None:
-    report = await ledger.apply_catalog(Platform("demo"), (CAPPED,), (CHAT, LIMITED))
+    report = await ledger.apply_catalog(Platform("demo"), (CAPPED,), (LIMITED, TIERED))
     account_id = await ledger.create_account(report.platform_id, "alice", "capped")
     assert account_id is not None
     await add_key(ledger, account_id, Caps(day=50))
     await ledger.add_grant(account_id, 5, source="overage", priority=1_000_000)
+    mine = {"platform_id": report.platform_id, "account_id": account_id}
+    await ledger.record_settlements([settlement(units="page.tiers=5", **mine)])
     async with Counters(clean_redis_url, shards=4) as counters:
         keys = counters.keys(account_id)
         epoch = await ledger.next_epoch(keys.shard)
@@ -152,6 +224,7 @@ async def test_redis_takes_what_postgres_says(ledger: Ledger, clean_redis_url: s
         fields = (await counters.inspect(keys)).fields
     told = {name: str(value) for name, value in state.items() if name not in ("month", "count")}
     assert told.items() <= fields.items()
+    assert "u:7:page" in fields
 
 
 async def test_withdrawn_and_credited_credits_leave_what_is_available(ledger: Ledger) -> None:
