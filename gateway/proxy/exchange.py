@@ -34,7 +34,7 @@ from gateway.proxy.forward import (
     request_head,
 )
 from gateway.proxy.hold import beyond_bound
-from gateway.proxy.jsonrpc import last_event, refuse_admitted
+from gateway.proxy.jsonrpc import ending_of_calls, last_event, refuse_admitted
 from gateway.proxy.live import HELD
 from gateway.proxy.stream_end import event_rest
 from gateway.upstream import (
@@ -439,6 +439,7 @@ class Exchange:
 
     async def _end(self, ending: Ending, reading: Reading, *, whole: bool) -> Receipt:
         """Settle, and tell who watches; `whole`: the client gets all of the agent's answer."""
+        ending = ending_of_calls(ending, self.hold.terms, reading)
         receipt = await self.tools.settler.settle(self.hold, ending, self.status, reading)
         if self.watcher is not None:
             await self.watcher.end(ending, receipt, whole=whole)

@@ -12,7 +12,7 @@ from gateway import errors
 from gateway.errors import NO_IDS, Refusal, RpcIds, bad_request
 from gateway.proxy import answers
 from gateway.proxy.forward import REQUEST_READ_MAX_BYTES
-from policies.catalog import ErrorStyle, Protocol, RpcPrices
+from policies.catalog import Ending, ErrorStyle, Protocol, RpcPrices
 from policies.meters.jsonrpc import awaited_ids, mistake_in_request, priced_calls
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.proxy.hold import Receipt
     from policies.catalog import Route
     from policies.meters.facts import RequestFacts
+    from policies.meters.reading import Reading
     from policies.terms import RpcCall, Terms
 
 # A method whose answer is a stream without end, as GET's is.
@@ -98,6 +99,19 @@ def last_event(exchange: Exchange, refusal: Refusal, media_type: bytes) -> bytes
     style = hold.offer.route.errors
     ids = ids_of(style, exchange.facts)
     return errors.render_event(refusal, style, hold.call_id, media_type, ids)
+
+
+def ending_of_calls(ending: Ending, terms: Terms, reading: Reading) -> Ending:
+    """How a call has ended, of whose answer only the end is missing.
+
+    Clients leave a stream with the answer that they waited for, so its end may never be seen; and
+    leaving a moment early must not be a way to pay less.
+    """
+    if ending is Ending.CLIENT_DISCONNECT and terms.calls and not reading.unanswered:
+        price = terms.price
+        if price is not None and price.rpc is not None:  # else answers were not looked at
+            return Ending.COMPLETED
+    return ending
 
 
 def listens(route: Route, terms: Terms, facts: RequestFacts | None) -> bool:
