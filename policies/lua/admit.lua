@@ -120,9 +120,11 @@ end
 -- Everything else that may refuse, for accounts, keys and routes that have it.
 local asked
 local route_rules = ARGV[9] or ''
-if (account[12] ~= '' or key_rules or route_rules ~= '') and not stored then
+local rules = account[12] or ''
+local limiting = rules ~= '' and string.find(rules, '[cqr]%l:') -- more than pw and dp
+if (limiting or key_rules or route_rules ~= '') and not stored then
 -- needs: lib/calendar.lua lib/limits.lua
-  local texts = {'A', account[12] or '', 'K' .. ARGV[4], key_rules or ''}
+  local texts = {'A', rules, 'K' .. ARGV[4], key_rules or ''}
   if route_rules ~= '' then
     texts[5], texts[6] = string.match(route_rules, '^(R%d+) (.*)$')
     assert(texts[6], "a route's rules must begin with its scope")

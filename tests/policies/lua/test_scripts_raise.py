@@ -327,6 +327,20 @@ def test_caps_of_a_session_bind_and_count(open_shard: LuaShard) -> None:
     assert open_shard.client.hgetall(name) == {"A": "25", "K5": "25"}
 
 
+def test_other_calls_of_the_session_and_of_the_key_leave_less_to_raise(
+    open_shard: LuaShard,
+) -> None:
+    load(open_shard, lots={12: 100}, rules="cs:20", **{"k:5": "0 ct:17"})
+    admit(open_shard, session="s1")
+    admit(open_shard, OTHER, amount=10, session="s1")
+    assert raised(open_shard, 8, 8, session="s1")[0] == "CAP"
+    amend(open_shard, k_5="0 ct:30")
+    assert raised(open_shard, 11, 11, session="s1")[3:] == ["session", "session", 20, 16, 0]
+    assert raised(open_shard, 7, 90, session="s1")[3] == 10
+    assert open_shard.client.hgetall(key("session", 7, "s1")) == {"A": "20"}
+    assert counter(open_shard, "K5.ct") == "0:20"
+
+
 def test_raising_does_not_count_the_call_again(open_shard: LuaShard) -> None:
     load(open_shard, lots={12: 100}, rules="cc:3 qp:9", rpmonth=9, rpm=9)
     admit(open_shard)
