@@ -80,6 +80,12 @@ def needs_request(price: Price) -> bool:
     )
 
 
+def graduated(price: Price) -> bool:
+    """Whether some call of it costs less or more for what its account has used before."""
+    cases = price.table.cases.values() if price.table is not None else ()
+    return any(meter.tiers for each in (price, *cases) for meter in each.meters)
+
+
 def terms_of(
     price: Price | None,
     rule_if_lost: Rule,

@@ -11,9 +11,9 @@ from gateway.cli.options import AccountArgument, Common, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, print_table, say
 from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk, read_key_maker
-from gateway.operations.amounts import parse_amount_or_zero
+from gateway.operations.amounts import parse_amount_or_zero, parse_discount
 from gateway.operations.moments import format_moment
-from policies.units import format_credits
+from policies.units import format_credits, format_percent
 
 if TYPE_CHECKING:
     from gateway.ledger import AccountRow, GrantRow
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from gateway.operations.accounts import AccountReport, NewAccount
     from gateway.operations.keys import NewKey
 
-app = new_app("Customers: create, list, show, set-plan, suspend, resume, sync.")
+# Instead of a percentage: the account has its plan's.
+PLANS_DISCOUNT = "plan"
+
+app = new_app("Customers: create, list, show, set-plan, set-discount, suspend, resume, sync.")
 
 COLUMNS = (
     Column("ACCOUNT", "name"),
@@ -131,6 +134,8 @@ def show(
         return
     plan = account["plan"] or "no plan"
     say(f"{account['name']}: {account['status']}, {plan}, since {account['created_at']}")
+    if account["discount"] != "0":
+        say(f"Discount {account['discount']}%, of its {account['discount_of']}.")
     if live is None:
         say("Redis has not needed this account yet: no call was made.\n")
     else:
@@ -167,6 +172,35 @@ def set_plan(
         print_json({"account": _account_document(account)})
     else:
         say(f"Account {account.name} is on plan {account.plan_slug}.")
+
+
+@command(app, "tollkeeper accounts set-discount alice 15", name="set-discount")
+def set_discount(
+    common: Common,
+    name: AccountArgument,
+    percent: Annotated[
+        str,
+        typer.Argument(metavar="PERCENT", help='Such as 15, or 0; "plan": what the plan says.'),
+    ],
+) -> None:
+    """Take a part off every price for an account, from its next call on; those running go on."""
+
+    async def work() -> "AccountRow":
+        from gateway.operations.accounts import find_account
+        from gateway.operations.accounts import set_discount as give_discount
+
+        basis_points = None if percent == PLANS_DISCOUNT else parse_discount(percent)
+        async with open_desk(common.config, common.data_dir) as desk:
+            account = await find_account(desk.ledger, desk.platform_id, name)
+            return await give_discount(desk.ledger, desk.counters, account, basis_points)
+
+    account = run(work())
+    if common.as_json:
+        print_json({"account": _account_document(account)})
+        return
+    document = _account_document(account)
+    whose = "its plan's" if document["discount_of"] == "plan" else "its own"
+    say(f"Account {account.name} has a discount of {document['discount']}%, {whose}.")
 
 
 @command(app, "tollkeeper accounts suspend alice")
@@ -256,11 +290,16 @@ def _set_status(common: Common, name: str, status: str) -> None:
 
 
 def _account_document(account: "AccountRow") -> dict[str, Any]:
+    discount = account.discount_basis_points
     return {
         "id": account.account_id,
         "name": account.name,
         "plan": account.plan_slug,
         "status": account.status,
+        "discount": format_percent(
+            account.plan_discount_basis_points if discount is None else discount
+        ),
+        "discount_of": "plan" if discount is None else "account",
         "created_at": format_moment(account.created_ms),
     }
 

@@ -1,6 +1,5 @@
 """`tollkeeper apply`, `routes list`, `plans list`: what the platform offers."""
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,16 +7,14 @@ import typer
 from gateway.cli.bounds import bounds_text, caps_document, limits_document
 from gateway.cli.options import Common, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, progress, say
+from gateway.cli.price_text import price_text
 from gateway.cli.run import run
 from gateway.cli.session import open_books, open_desk
-from policies.units import format_credits
+from policies.units import format_credits, format_percent
 
 if TYPE_CHECKING:
     from gateway.ledger import CatalogReport, StoredRoute
-    from policies.catalog import MeterSpec, Plan, Price
-
-# A picocredit is the twelfth decimal place of a credit.
-PICOCREDITS_PLACES = 12
+    from policies.catalog import Plan
 
 routes = new_app("What is on offer and what it costs: list.")
 plans = new_app("What accounts can subscribe to: list.")
@@ -36,6 +33,7 @@ PLAN_COLUMNS = (
     Column("CREDITS", "credits", figures=True),
     Column("PERIOD", "period"),
     Column("LIMITED", "limited"),
+    Column("DISCOUNT %", "discount", figures=True),
     Column("OVERAGE", "overage_cap", figures=True),
     Column("ROLLOVER", "rollover"),
 )
@@ -130,28 +128,15 @@ def _route_document(stored: "StoredRoute") -> dict[str, Any]:
         "name": route.name,
         "match": f"{'|'.join(route.methods) or '*'} {route.pattern}",
         "upstream": route.upstream,
-        "price": _price_text(route.price),
+        "price": price_text(route.price),
         "price_version": route.price.version if route.price else None,
         "limited": bounds_text(route.limits, route.caps),
         "limits": limits_document(route.limits),
         "caps": caps_document(route.caps),
+        "protocol": route.protocol.value,
         "trusted_without_redis": format_credits(route.trust_microcredits),
         "status": "active" if stored.active else "inactive",
     }
-
-
-def _price_text(price: "Price | None") -> str:
-    if price is None:
-        return "free"
-    parts = [f"{_unit_price(meter)}/{meter.unit}" for meter in price.meters]
-    if price.per_request_microcredits or not parts:
-        parts.insert(0, f"{format_credits(price.per_request_microcredits)}/call")
-    return " + ".join(parts)
-
-
-def _unit_price(meter: "MeterSpec") -> str:
-    """Credits per unit, exactly: "0.000015"."""
-    return f"{Decimal(meter.picocredits_per_unit).scaleb(-PICOCREDITS_PLACES).normalize():f}"
 
 
 def _plan_document(plan: "Plan") -> dict[str, Any]:
@@ -172,6 +157,7 @@ def _plan_document(plan: "Plan") -> dict[str, Any]:
         "rollover_periods": plan.rollover_periods,
         "low_credits": format_credits(plan.low_credits_microcredits),
         "refund_expired": plan.refund_expired.value,
+        "discount": format_percent(plan.discount_basis_points),
     }
 
 

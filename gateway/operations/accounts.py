@@ -1,4 +1,4 @@
-"""Accounts: create, find, show, suspend, resume, put on a plan."""
+"""Accounts: create, find, show, suspend, resume, put on a plan, give a discount."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.clock import now_ms
 from gateway.counters.errors import CountersUnavailable
 from gateway.operations.errors import UsageError
 from gateway.operations.publish import publish_account
-from policies.units import AMOUNT_MICROCREDITS_MAX
+from policies.units import AMOUNT_MICROCREDITS_MAX, BASIS_POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,7 +139,24 @@ async def set_plan(
     if not await ledger.set_account_plan(account.account_id, plan):
         raise UsageError(f'the account "{account.name}" is gone')
     await publish_account(ledger, counters, account.account_id, account.name)
-    return account._replace(plan_slug=plan)
+    return await find_account(ledger, account.platform_id, account.name)
+
+
+async def set_discount(
+    ledger: Ledger, counters: Counters, account: AccountRow, basis_points: int | None
+) -> AccountRow:
+    """Take so much off every price for this account, from its next call on.
+
+    0 is no discount, None what the account's plan says. Running calls keep their terms.
+
+    Raises: UsageError for more than all of it; NotToldError when Redis could not be told.
+    """
+    if basis_points is not None and not 0 <= basis_points <= BASIS_POINTS:
+        raise UsageError(f"a discount is from 0 to {BASIS_POINTS} ten-thousandths")
+    if not await ledger.set_account_discount(account.account_id, basis_points):
+        raise UsageError(f'the account "{account.name}" is gone')
+    await publish_account(ledger, counters, account.account_id, account.name)
+    return account._replace(discount_basis_points=basis_points)
 
 
 async def _find_plan(ledger: Ledger, platform_id: int, slug: str) -> Plan:

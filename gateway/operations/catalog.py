@@ -9,9 +9,10 @@ from gateway.ledger.catalog import CatalogReport
 from gateway.ledger.specs import plan_to_spec, price_to_spec, route_to_spec
 from gateway.operations.errors import NotToldError, OperationError
 from gateway.operations.publish import publish_account
+from policies.pricing import graduated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from gateway.config import Config
     from gateway.counters import Counters
@@ -34,15 +35,17 @@ async def apply_config(
     """Bring the database to the config, in one transaction, then tell Redis of changed limits.
 
     Workers hear of changed routes through Postgres and price the next call by them. `sync` tells
-    Redis of every account, not only of those whose plan changed now.
+    Redis of every account, not only of those whose plan changed now. So does a new graduated price:
+    it counts in billing periods, which Redis knows only where they matter.
 
     Raises: OperationError when Redis could not be told all of it.
     """
     report = await ledger.apply_catalog(config.platform, config.plans, config.routes)
+    everybody = sync or _begins_to_count(config.routes, report)
     accounts = [
         account
         for account in await ledger.accounts(report.platform_id)
-        if sync or account.plan_slug in report.plans_changed
+        if everybody or account.plan_slug in report.plans_changed
     ]
     for done, account in enumerate(accounts):
         progress(done, len(accounts))
@@ -80,6 +83,15 @@ async def preview_config(ledger: Ledger, config: Config) -> CatalogReport:
             name for name, stored in stored_routes.items() if stored.active and name not in named
         ),
         prices_created=tuple(r.name for r in config.routes if _prices_anew(r, stored_routes)),
+    )
+
+
+def _begins_to_count(routes: Sequence[Route], report: CatalogReport) -> bool:
+    """Whether a route with a graduated price is new, has that price anew, or is back in service."""
+    touched = {*report.routes_created, *report.routes_changed, *report.prices_created}
+    return any(
+        route.name in touched and route.price is not None and graduated(route.price)
+        for route in routes
     )
 
 
