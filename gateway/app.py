@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.clock import CallIds
 from gateway.counters import Counters
 from gateway.ledger import CATALOG_CHANNEL, Ledger, SettlementWriter
+from gateway.ledger.answer_writer import AnswerWriter
 from gateway.operations.publish import publisher
 from gateway.proxy.admission import Admission
 from gateway.proxy.authenticate import Authenticator
 from gateway.proxy.handler import Proxy
+from gateway.proxy.idempotency import Idempotency
+from gateway.proxy.keyed import Recording
 from gateway.proxy.late import LateSettler
 from gateway.proxy.live import LiveCalls
 from gateway.proxy.offers import build_offers
@@ -135,11 +138,12 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
 
         proxy = Proxy(
             authenticator=Authenticator(ledger, settings.pepper, counters.keys, loop.time),
-            admission=Admission(counters, ledger, settling.shards, _lease_ms(config)),
+            admission=settling.admission,
             settler=settling.settler,
             raises=counters,
             live=settling.live,
             trust=settling.trust,
+            idempotency=settling.idempotency,
             client=client,
             call_ids=CallIds(),
             body_timeout_s=config.body_timeout_s,
@@ -152,6 +156,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         await stack.enter_async_context(_background(worker.server.sweep_late_heads()))
         # In reverse order, and each even if the one before failed.
         stack.push_async_callback(settling.writer.drain, FLUSH_DEADLINE_S)
+        stack.push_async_callback(settling.answers.drain, FLUSH_DEADLINE_S)
         stack.push_async_callback(settling.late.drain, FLUSH_DEADLINE_S)
         stack.push_async_callback(worker.finish_calls)
         yield worker
@@ -165,7 +170,9 @@ class _Settling(NamedTuple):
     writer: SettlementWriter
     live: LiveCalls
     trust: Trust
-    shards: Shards
+    admission: Admission
+    idempotency: Idempotency
+    answers: AnswerWriter
 
 
 async def _start_settling(
@@ -190,12 +197,18 @@ async def _start_settling(
     live = LiveCalls(counters, lease_ms, shards.begin)
     late = LateSettler(ledger, counters, writer, live.calls)
     trust = Trust(late, partial(counters.command, "PING"))
-    for part in (writer, late, live, trust, watermarks):
+    answers = AnswerWriter(ledger)
+    for part in (writer, late, live, trust, watermarks, answers):
         await stack.enter_async_context(_background(part.run()))
 
+    admission = Admission(counters, ledger, shards, lease_ms)
+    idempotency = Idempotency(counters, ledger, answers, admission, Recording())
+
     async def flush() -> None:
+        await idempotency.tell_again()
         await late.flush(FLUSH_DEADLINE_S)
         await writer.flush(FLUSH_DEADLINE_S)  # what was late may have come to it
+        await answers.flush(FLUSH_DEADLINE_S)
 
     worker_id = secrets.randbelow(WORKER_IDS)
     reporter = Reporter(worker_id, counters, ledger, live.of_shard, flush, lease_ms=lease_ms)
@@ -203,7 +216,7 @@ async def _start_settling(
     rebuilder.own = reporter
     stack.push_async_callback(reporter.close)
     settler = Settler(counters, writer, late, shards, live.calls)
-    return _Settling(settler, late, writer, live, trust, shards)
+    return _Settling(settler, late, writer, live, trust, admission, idempotency, answers)
 
 
 def _lease_ms(config: GatewayConfig) -> int:

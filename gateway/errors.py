@@ -165,6 +165,17 @@ def too_large(limit_bytes: int) -> Refusal:
     )
 
 
+def too_large_for_key(limit_bytes: int) -> Refusal:
+    """The request has an idempotency key, so its body has to be read whole, which is bounded."""
+    return Refusal(
+        413,
+        "request_too_large",
+        f"With an Idempotency-Key a body can have at most {limit_bytes} bytes.",
+        {"limit_bytes": limit_bytes},
+        close=True,
+    )
+
+
 def above_bound(needed: int, bound: int) -> Refusal:
     """The call costs more than its caller's own X-Max-Credits, both in microcredits."""
     facts = {

@@ -137,10 +137,8 @@ class Admission:
         principal, offer = quest.principal, quest.offer
         try:
             for _ in range(ADMIT_ATTEMPTS_MAX):
-                if isinstance(decision, NotLoaded):
-                    await self._shared(principal.account_id, self._load, principal.keys, decision)
-                elif isinstance(decision, ShardLost):
-                    if not await self._shards.ready(decision, principal.keys.shard):
+                if isinstance(decision, NotLoaded | ShardLost):
+                    if not await self.make_ready(principal, decision):
                         break
                 elif isinstance(decision, TermsChanged):
                     principal.discount = decision.discount
@@ -160,6 +158,16 @@ class Admission:
             log.warning("call %s: not admitted, %r", quest.call_id, decision)
             return errors.unavailable(_UNDECIDED[type(decision)])
         return terms, decision
+
+    async def make_ready(self, principal: Principal, asked: NotLoaded | ShardLost) -> bool:
+        """Load the account, or wait for its shard; False: it is of no use to ask again.
+
+        Raises: CountersUnavailable, and the ledger's errors when Postgres can't be asked.
+        """
+        if isinstance(asked, ShardLost):
+            return await self._shards.ready(asked, principal.keys.shard)
+        await self._shared(principal.account_id, self._load, principal.keys, asked)
+        return True
 
     async def _shared(
         self, name: Hashable, work: Callable[..., Awaitable[None]], *args: object

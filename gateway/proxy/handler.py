@@ -31,6 +31,7 @@ from gateway.proxy.jsonrpc import ids_of, listens, mistake_in_head
 from gateway.proxy.listening import Listeners, Listening
 from gateway.proxy.live import RENEWED
 from gateway.proxy.quote import QUOTE_PATH, Quotes
+from gateway.proxy.replays import Replay
 from gateway.proxy.roles import Tools
 from gateway.proxy.styles import style_of_client
 from gateway.proxy.trust import no_mark
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from gateway.proxy.allowance import Raises
     from gateway.proxy.authenticate import Authenticator, Principal
     from gateway.proxy.heads import RequestHead
+    from gateway.proxy.idempotency import Idempotency
+    from gateway.proxy.keyed import KeyedCall
     from gateway.proxy.live import LiveCall, LiveCalls
     from gateway.proxy.offers import Offer, PlatformOffers
     from gateway.proxy.server import Call
@@ -73,6 +76,7 @@ class Proxy:
         raises: Raises,
         live: LiveCalls,
         trust: Trust,
+        idempotency: Idempotency,
         client: UpstreamClient,
         call_ids: CallIds,
         body_timeout_s: float,
@@ -87,6 +91,7 @@ class Proxy:
         self._admission = admission
         self._calls: MutableMapping[str, LiveCall] = live.calls
         self._trust = trust
+        self._idempotency = idempotency
         self._tools = Tools(client, settler, live.mark, body_timeout_s, raises)
         self._tools_on_trust = Tools(client, trust, no_mark, body_timeout_s, None)
         self._call_ids = call_ids
@@ -154,9 +159,36 @@ class Proxy:
             refuse(call, body_refusal(failure), style, quest.call_id)
             return
         facts = offer.facts_of(head, body) if offer.needs_request else None
-        refusal = await self._sell(call, head, quest, facts, (body, start))
+        sell = self._sell_once if head.idempotency_key else self._sell
+        refusal = await sell(call, head, quest, facts, (body, start))
         if refusal is not None:
             refuse(call, refusal, style, quest.call_id, rpc_ids=ids_of(style, facts))
+
+    async def _sell_once(
+        self,
+        call: Call,
+        head: RequestHead,
+        quest: Quest,
+        facts: RequestFacts | None,
+        body: tuple[bytes | None, bytes],
+    ) -> Refusal | None:
+        """The same with an idempotency key: who comes again gets what the first one got."""
+        whole, _ = body
+        if whole is None:
+            return errors.too_large_for_key(REQUEST_READ_MAX_BYTES)
+        keyed = await self._idempotency.begin(head, quest.principal, quest.call_id, whole)
+        if isinstance(keyed, Refusal):
+            return keyed
+        if isinstance(keyed, Replay):
+            keyed.write(call)
+            return None
+        try:
+            refusal = await self._sell(call, head, quest, facts, body, keyed=keyed)
+            if refusal is not None:
+                await keyed.forget()
+        finally:
+            await keyed.close()
+        return refusal
 
     async def _sell(
         self,
@@ -165,6 +197,8 @@ class Proxy:
         quest: Quest,
         facts: RequestFacts | None,
         body: tuple[bytes | None, bytes],
+        *,
+        keyed: KeyedCall | None = None,
     ) -> Refusal | None:
         """Admit and forward, or say why not."""
         call_id, principal, _, offer, session, bound = quest
@@ -174,6 +208,8 @@ class Proxy:
         try:
             decision = await self._admission.admit(quest, terms)
         except CountersUnavailable as failure:
+            if keyed is not None:  # without a hold nobody could tell whether it runs
+                return NOT_RESERVED
             return await self._serve_on_trust(call, head, quest, (terms, facts, *body), failure)
         rounds = 0
         if type(decision) is not Admitted:
@@ -185,6 +221,11 @@ class Proxy:
         hold = Hold(call_id, principal, offer, decision, session.decode() if session else "", terms)
         exchange = self._calls[call_id] = self._exchange(call, head, hold, facts)
         exchange.rounds = rounds
+        if keyed is not None:
+            if not keyed.watch(exchange):
+                await self._tools.settler.void(hold)
+                return NOT_RESERVED
+            exchange.rounds = RENEWED  # so that its mark is confirmed before it is sent on
         await exchange.run(*body)
         return None
 
@@ -223,7 +264,8 @@ class Proxy:
             if call.payload.is_eof():
                 return call.payload.read_nowait(), b""
             return await small_body(call, self._body_timeout_s), b""
-        if not offer.reads_body or (head.content_length or 0) > REQUEST_READ_MAX_BYTES:
+        wanted = offer.reads_body or head.idempotency_key
+        if not wanted or (head.content_length or 0) > REQUEST_READ_MAX_BYTES:
             return None, b""
         if head.expects_continue:
             call.write(CONTINUE)

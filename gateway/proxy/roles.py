@@ -30,7 +30,7 @@ class Watcher(Protocol):
     """Sees the agent's answer as it goes to the client, and the call's end."""
 
     def begin(self, status: int, reason: bytes, lines: bytes, kind: AnswerKind) -> None:
-        """Take the head; `lines` are the header lines that pass."""
+        """Take the head; `lines` are the header lines that pass, and the one that frames it."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""

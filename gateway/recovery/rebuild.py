@@ -179,6 +179,7 @@ class Rebuilder:
             self._charge_late,
             self._seed_sessions,
             self._hear_latecomers,
+            self._note_loss,
             self._open,
             self._tell_changes,
         )
@@ -315,6 +316,10 @@ class Rebuilder:
                 return
             await self._load(work, {parse_hold(text).account_id for text in late})
             await self._seed_sessions(work)
+
+    async def _note_loss(self, work: _Work) -> None:
+        """From now on claims of idempotency keys are looked up in Postgres, too."""
+        await self._counters.note_loss(work.shard)
 
     async def _open(self, work: _Work) -> None:
         if not await self._counters.open_shard(work.shard, work.epoch):
