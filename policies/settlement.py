@@ -152,23 +152,19 @@ def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
 def units_text(price: Price | None, reading: Reading, steps: Sequence[Step] = ()) -> str:
     """The units that were read, as a settlement keeps them: "token=30;image=2".
 
-    Of a unit with tiers, "token.tiers=25" says how many move its account through them: those of
-    `steps`, which need not be what was read. Included units don't, missing ones do as they were
-    charged, and none do unless actual use is paid for. Accounts are loaded with the sum of these
-    (`account_tiers.sql`).
+    Then how far the account moves through tiers (`steps`): "token=30;token.tiers=25". That can be
+    less than what was read (included units), or more than nothing where nothing was (missing units
+    that are charged); and nothing moves but for actual use.
     """
-    if price is None or not (reading.units or steps):
-        return ""
-    units = reading.units or (None,) * len(price.meters)
-    parts = []
-    for meter, count in zip(price.meters, units, strict=True):
+    meters = price.meters if price is not None and reading.units else ()
+    text = ""
+    for meter, count in zip(meters, reading.units, strict=True):
         if count is not None:
-            parts.append(f"{meter.unit}={count}")
-        if meter.tiers:
-            moved = sum([step.units for step in steps if step.unit == meter.unit])
-            if moved:
-                parts.append(f"{meter.unit}{TIERS_SUFFIX}={moved}")
-    return ";".join(parts)
+            text = f"{text};{meter.unit}={count}" if text else f"{meter.unit}={count}"
+    for step in steps:
+        moved = f"{step.unit}{TIERS_SUFFIX}={step.units}"
+        text = f"{text};{moved}" if text else moved
+    return text
 
 
 def result_blob(ending: Ending, status: int, units: str, flags: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -195,7 +196,7 @@ def test_only_actual_use_moves_through_tiers() -> None:
         assert owing.steps == ((Step("call", 0, 970, 30),) if rule is Rule.ACTUAL else ())
 
 
-def test_a_settlement_says_how_far_it_moved_its_account() -> None:
+def test_a_settlement_says_how_far_it_moved() -> None:
     def text(reading: Reading, rule: Rule) -> str:
         owing = owed(terms(PRICE), rule, Ending.COMPLETED, reading)
         return units_text(PRICE, reading, owing.steps)
@@ -205,4 +206,7 @@ def test_a_settlement_says_how_far_it_moved_its_account() -> None:
     assert text(Reading((None,)), Rule.ACTUAL) == "call.tiers=10"
     assert text(Reading((None,)), Rule.NOTHING) == ""
     assert text(Reading((0,)), Rule.ACTUAL) == "call=0"
-    assert units_text(PRICE, Reading((30,))) == "call=30"
+    included = Price(meters=(PRICE.meters[0], replace(PRICE.meters[0], unit="b", included_units=5)))
+    both = Reading((30, 30))
+    steps = owed(terms(included), Rule.ACTUAL, Ending.COMPLETED, both).steps
+    assert units_text(included, both, steps) == "call=30;b=30;call.tiers=30;b.tiers=25"
