@@ -4,7 +4,7 @@ Every key of a shard carries its hash tag `{sNNN}`, so that a script touches one
 Cluster:
 
     tk:{s012}:meta       hash    epoch, seq, run (of the server that it was rebuilt on)
-    tk:{s012}:a:<id>     hash    one account: limits, keys, lots
+    tk:{s012}:a:<id>     hash    one account: limits, keys, lots, counters
     tk:{s012}:holds      hash    call id -> packed hold
     tk:{s012}:leases     zset    call id by 2 * deadline_ms + stage
     tk:{s012}:outbox     stream  settlements and other changes on their way to Postgres

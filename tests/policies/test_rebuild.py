@@ -56,6 +56,16 @@ def test_what_is_held_is_not_available() -> None:
     assert rewritten == {}
 
 
+def test_a_raised_hold_holds_all_of_its_parts_and_what_was_used_of_tiers_stays() -> None:
+    raised = hold("12:1000 15:200 99o:30", counted=f"A.cd@{DAY_END}", held=1_230)
+    used = {"u:2:token": f"{MONTH_END}:600"}
+    fields, rewritten = rebuild_account(state() | used, {"a1": raised})
+    assert [fields[f"h:{lot}"] for lot in (12, 15, 99)] == [1_000, 200, 30]
+    assert fields["A.cd"] == f"{DAY_END}:1230"
+    assert fields["u:2:token"] == f"{MONTH_END}:600"
+    assert rewritten == {}
+
+
 def test_a_hold_that_lives_with_a_task_holds_but_does_not_run() -> None:
     parked = hold("12:400", counted="P K5.ct@0")
     assert parse_hold(parked).parked
