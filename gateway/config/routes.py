@@ -11,10 +11,11 @@ from gateway.config.bounds import read_caps, read_limits
 from gateway.config.match import ANY_METHOD, parse_match, shape
 from gateway.config.prices import read_price
 from gateway.config.problems import did_you_mean
+from gateway.config.protocols import read_speech
 from gateway.config.references import parse_reference
 from gateway.config.selling import parse_slug
-from policies.catalog import DEFAULT_RULES, Caps, Ending, ErrorStyle, Route, Rule, Timeouts
-from policies.pricing import ceiling
+from policies.catalog import DEFAULT_RULES, Caps, Ending, Route, Rule, Timeouts
+from policies.pricing import least_ceiling
 from policies.units import format_credits
 
 if TYPE_CHECKING:
@@ -82,9 +83,10 @@ def _route(section: Section, folder: Path) -> Route:
     methods, pattern = section.parsed("match", parse_match, _NO_MATCH)
     upstream = section.parsed("upstream", _upstream, "")
     before = section.problems_so_far()
-    price = _price(section)
+    price = _price(section, pattern)
     priced = section.problems_so_far() == before
-    held = ceiling(price) if price is not None and priced else 0
+    held = least_ceiling(price) if price is not None and priced else 0
+    speech = read_speech(section, price)
     route = Route(
         name=section.parsed("name", parse_slug, ""),
         methods=methods,
@@ -99,7 +101,7 @@ def _route(section: Section, folder: Path) -> Route:
             idle_ms=section.milliseconds("idle_timeout_s", _DEFAULT_TIMEOUTS.idle_ms),
             total_ms=section.milliseconds("timeout_s", _DEFAULT_TIMEOUTS.total_ms),
         ),
-        errors=section.choice("errors", ErrorStyle, _DEFAULTS.errors),
+        errors=speech.errors,
         headers=_headers(section.table("headers"), folder),
         rules=_rules(section.table("on")),
         body_max_bytes=section.integer(
@@ -112,12 +114,16 @@ def _route(section: Section, folder: Path) -> Route:
         limits=_limits(section.table("limits")),
         caps=_caps(section, price, held),
         trust_microcredits=_trust(section, held),
+        protocol=speech.protocol,
+        ensure_usage=speech.ensure_usage,
+        task=speech.task,
+        websocket=speech.websocket,
     )
     section.close()
     return route
 
 
-def _price(section: Section) -> Price | None:
+def _price(section: Section, pattern: str) -> Price | None:
     free = section.flag("free")
     if "price" not in section:
         if not free:
@@ -125,7 +131,7 @@ def _price(section: Section) -> Price | None:
         return None
     if free:
         section.complain("free", "this route also has a price; keep one of the two")
-    return read_price(section.table("price"))
+    return read_price(section.table("price"), pattern)
 
 
 def _limits(section: Section) -> Limits:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config.bounds import read_caps, read_limits
 from policies.catalog import Plan, Platform, QuotaWindow, RefundExpired
-from policies.units import parse_credits
+from policies.units import parse_credits, parse_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,6 +74,7 @@ def _plan(section: Section) -> Plan:
         rollover_periods=rollover_periods,
         low_credits_microcredits=section.amount("low_credits"),
         refund_expired=section.choice("refund_expired", RefundExpired, RefundExpired.GRANT),
+        discount_basis_points=section.amount("discount", parse_percent),
     )
     if "quota_window" in section and not limits.requests_per_month:
         section.complain("quota_window", "is of no use without requests_per_month")
