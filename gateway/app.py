@@ -31,6 +31,7 @@ from gateway.proxy.live import LiveCalls
 from gateway.proxy.offers import build_offers
 from gateway.proxy.server import ProxyServer
 from gateway.proxy.settle import Settler
+from gateway.proxy.tasks import Tasks
 from gateway.proxy.trust import Trust
 from gateway.recovery.carry import Carrier
 from gateway.recovery.late import LateApplier
@@ -143,6 +144,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             raises=counters,
             live=settling.live,
             trust=settling.trust,
+            tasks=settling.tasks,
             idempotency=settling.idempotency,
             client=client,
             call_ids=CallIds(),
@@ -158,6 +160,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         stack.push_async_callback(settling.writer.drain, FLUSH_DEADLINE_S)
         stack.push_async_callback(settling.answers.drain, FLUSH_DEADLINE_S)
         stack.push_async_callback(settling.late.drain, FLUSH_DEADLINE_S)
+        stack.push_async_callback(settling.tasks.drain, FLUSH_DEADLINE_S)
         stack.push_async_callback(worker.finish_calls)
         yield worker
 
@@ -170,6 +173,7 @@ class _Settling(NamedTuple):
     writer: SettlementWriter
     live: LiveCalls
     trust: Trust
+    tasks: Tasks
     admission: Admission
     idempotency: Idempotency
     answers: AnswerWriter
@@ -216,7 +220,9 @@ async def _start_settling(
     rebuilder.own = reporter
     stack.push_async_callback(reporter.close)
     settler = Settler(counters, writer, late, shards, live.calls)
-    return _Settling(settler, late, writer, live, trust, admission, idempotency, answers)
+    tasks = Tasks(counters, ledger, settler, shards, live.calls)
+    await stack.enter_async_context(_background(tasks.run()))
+    return _Settling(settler, late, writer, live, trust, tasks, admission, idempotency, answers)
 
 
 def _lease_ms(config: GatewayConfig) -> int:

@@ -184,7 +184,7 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 class TaskAnswer:
     """Reads one answer, JSON or an event stream of it, as it passes; never changes or delays it."""
 
-    __slots__ = ("_error", "_loads", "_pending", "_stream", "_tasks", "_too_long", "read")
+    __slots__ = ("_error", "_loads", "_pending", "_tasks", "_too_long", "read", "stream")
 
     def __init__(
         self, loads: Callable[[bytes], object], content_type: str, content_encoding: str = ""
@@ -195,10 +195,10 @@ class TaskAnswer:
         """
         media_type = content_type.partition(";")[0].strip().lower()
         self._loads = loads
-        self._stream = media_type == "text/event-stream"
+        self.stream = media_type == "text/event-stream"
         # Whether this kind of answer can say anything.
         plain = content_encoding.lower() in {"", "identity"}
-        self.read = plain and (self._stream or media_type.endswith("json"))
+        self.read = plain and (self.stream or media_type.endswith("json"))
         self._pending = bytearray()  # of the event that has not ended yet, or of the whole answer
         self._too_long = False
         self._tasks: dict[str, Ending | None] = {}
@@ -209,7 +209,7 @@ class TaskAnswer:
         if not self.read:
             return
         self._pending += chunk
-        if self._stream and b"\n" in chunk:
+        if self.stream and b"\n" in chunk:
             self._read_lines()
         if len(self._pending) > ANSWER_READ_MAX_BYTES:
             self._too_long = True
@@ -218,7 +218,7 @@ class TaskAnswer:
     def told(self, *, ended: bool = True) -> Told:
         """What was told until now; `ended` says that nothing more comes."""
         if ended and self._pending and not self._too_long:
-            if self._stream:
+            if self.stream:
                 self._read_line(bytes(self._pending))
             else:
                 self._read_document(bytes(self._pending))

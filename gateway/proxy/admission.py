@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from gateway import errors
 from gateway.counters import CountersUnavailable
 from gateway.errors import Refusal
-from gateway.proxy.call_terms import call_terms
+from gateway.proxy.call_terms import call_terms, free_terms
 from policies.decision import NotLoaded, ShardLost, TermsChanged
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ class Quest(NamedTuple):
     offer: Offer
     session: bytes
     credits_max: int | None  # microcredits
+    free: bool = False  # it belongs to a task that is paid for, or asks for nothing that costs
+
+
+def quest_terms(quest: Quest, facts: RequestFacts | None) -> Terms | Refusal:
+    """The terms of a request, or why it can't be sold."""
+    if quest.free:
+        return free_terms(quest.principal.discount)
+    return call_terms(quest.offer, facts, quest.principal.discount, quest.credits_max)
 
 
 class AccountSource(Protocol):
@@ -84,7 +92,7 @@ class Admission:
 
         Raises: CountersUnavailable when Redis can't be asked in time.
         """
-        call_id, principal, _, offer, session, _ = quest
+        call_id, principal, _, offer, session, *_ = quest
         context = principal.contexts + offer.context_suffix
         return self._counters.admit(
             principal.keys,
@@ -134,7 +142,7 @@ class Admission:
 
         `asked` is `admit` or `ask`. The terms are new ones when the account's discount has changed.
         """
-        principal, offer = quest.principal, quest.offer
+        principal = quest.principal
         try:
             for _ in range(ADMIT_ATTEMPTS_MAX):
                 if isinstance(decision, NotLoaded | ShardLost):
@@ -142,7 +150,7 @@ class Admission:
                         break
                 elif isinstance(decision, TermsChanged):
                     principal.discount = decision.discount
-                    anew = call_terms(offer, facts, principal.discount, quest.credits_max)
+                    anew = quest_terms(quest, facts)
                     if isinstance(anew, Refusal):
                         return anew
                     terms = anew

@@ -102,8 +102,11 @@ def without(lines: bytes, names: frozenset[bytes]) -> bytes:
 
 def price_lines(call_id: str, receipt: Receipt) -> bytes:
     """Header lines of an answer whose price is known."""
-    charged = format_credits(receipt.charged_microcredits)
-    lines = f"X-Request-Id: {call_id}\r\nX-Credits-Charged: {charged}\r\n"
+    if receipt.reserved_microcredits is None:
+        price = f"X-Credits-Charged: {format_credits(receipt.charged_microcredits)}"
+    else:
+        price = f"X-Credits-Reserved: {format_credits(receipt.reserved_microcredits)}"
+    lines = f"X-Request-Id: {call_id}\r\n{price}\r\n"
     if receipt.remaining_microcredits is not None:
         lines += f"X-Credits-Remaining: {format_credits(receipt.remaining_microcredits)}\r\n"
     return lines.encode("ascii")
@@ -136,8 +139,10 @@ def sse_receipt(receipt: Receipt, sent: bytes) -> bytes:
     `sent` is the end of what was sent before. An event that the agent left unfinished must stay so:
     a blank line would make clients take it for a whole one.
     """
-    charged = format_credits(receipt.charged_microcredits)
-    line = f": credits-charged={charged}"
+    if receipt.reserved_microcredits is None:
+        line = f": credits-charged={format_credits(receipt.charged_microcredits)}"
+    else:
+        line = f": credits-reserved={format_credits(receipt.reserved_microcredits)}"
     if receipt.remaining_microcredits is not None:
         line += f" credits-remaining={format_credits(receipt.remaining_microcredits)}"
     if sent.endswith(BLANK_LINES):

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from policies.terms import RpcCall
 
 
+def free_terms(discount: int) -> Terms:
+    """Those of a call that holds and pays nothing, whatever its route asks for others."""
+    return Terms(None, (), 0, 0, discount)
+
+
 def call_terms(
     offer: Offer, facts: RequestFacts | None, discount: int, bound: int | None
 ) -> Terms | Refusal:

@@ -65,7 +65,9 @@ def request_head(
         names = offer.injected_names
         lines = [line for line in lines if line.partition(b":")[0].lower() not in names]
     encoding = head.accept_encoding
-    if encoding is None:
+    if offer.has_tasks:
+        encoding = b"Accept-Encoding: identity\r\n"  # its answers are read
+    elif encoding is None:
         encoding = b""
     else:
         if offer.metered:

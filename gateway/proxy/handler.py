@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, cast
 from gateway import errors
 from gateway.counters import CommandRefused, CountersUnavailable
 from gateway.errors import Refusal, refusal_of
-from gateway.proxy.admission import NOT_RESERVED, Quest
+from gateway.proxy.admission import NOT_RESERVED, Quest, quest_terms
 from gateway.proxy.answers import connection_line, refuse
 from gateway.proxy.authenticate import TooManyLookupsError
-from gateway.proxy.call_terms import call_terms
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.forward import (
     CONTINUE,
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from gateway.proxy.offers import Offer, PlatformOffers
     from gateway.proxy.server import Call
     from gateway.proxy.settle import Settler
+    from gateway.proxy.tasks import TaskCall, Tasks
     from gateway.proxy.trust import Trust
     from gateway.upstream import UpstreamClient
     from policies.decision import Admission as Decision
@@ -76,6 +76,7 @@ class Proxy:
         raises: Raises,
         live: LiveCalls,
         trust: Trust,
+        tasks: Tasks,
         idempotency: Idempotency,
         client: UpstreamClient,
         call_ids: CallIds,
@@ -91,6 +92,7 @@ class Proxy:
         self._admission = admission
         self._calls: MutableMapping[str, LiveCall] = live.calls
         self._trust = trust
+        self._tasks = tasks
         self._idempotency = idempotency
         self._tools = Tools(client, settler, live.mark, body_timeout_s, raises)
         self._tools_on_trust = Tools(client, trust, no_mark, body_timeout_s, None)
@@ -201,14 +203,20 @@ class Proxy:
         keyed: KeyedCall | None = None,
     ) -> Refusal | None:
         """Admit and forward, or say why not."""
-        call_id, principal, _, offer, session, bound = quest
-        terms = call_terms(offer, facts, principal.discount, bound)
+        task = await self._task_of(quest, head, body[0])
+        if isinstance(task, Refusal):
+            return task
+        if task is not None:
+            quest = quest._replace(free=not task.pays)
+        call_id, principal, _, offer, session, *_ = quest
+        terms = quest_terms(quest, facts)
         if type(terms) is not Terms:
             return cast("Refusal", terms)
         try:
             decision = await self._admission.admit(quest, terms)
         except CountersUnavailable as failure:
-            if keyed is not None:  # without a hold nobody could tell whether it runs
+            # Without a hold nobody could tell whether it runs, or what its task has paid.
+            if keyed is not None or task is not None:
                 return NOT_RESERVED
             return await self._serve_on_trust(call, head, quest, (terms, facts, *body), failure)
         rounds = 0
@@ -221,13 +229,33 @@ class Proxy:
         hold = Hold(call_id, principal, offer, decision, session.decode() if session else "", terms)
         exchange = self._calls[call_id] = self._exchange(call, head, hold, facts)
         exchange.rounds = rounds
+        return await self._run(exchange, body, keyed, task)
+
+    async def _run(
+        self,
+        exchange: Exchange,
+        body: tuple[bytes | None, bytes],
+        keyed: KeyedCall | None,
+        task: TaskCall | None,
+    ) -> Refusal | None:
+        """Let an admitted call be watched by who has to, and run it."""
         if keyed is not None:
             if not keyed.watch(exchange):
-                await self._tools.settler.void(hold)
+                await self._tools.settler.void(exchange.hold)
                 return NOT_RESERVED
             exchange.rounds = RENEWED  # so that its mark is confirmed before it is sent on
+        if task is not None:
+            task.watch(exchange)
         await exchange.run(*body)
         return None
+
+    async def _task_of(
+        self, quest: Quest, head: RequestHead, body: bytes | None
+    ) -> TaskCall | Refusal | None:
+        """What a request has to do with tasks, on a route that has them."""
+        if not quest.offer.has_tasks:
+            return None
+        return await self._tasks.begin(quest, head, body)
 
     def _exchange(
         self, call: Call, head: RequestHead, hold: Hold, facts: RequestFacts | None
@@ -281,7 +309,7 @@ class Proxy:
         failure: CountersUnavailable,
     ) -> Refusal | None:
         """Forward without a hold, where the route allows it and Redis is away."""
-        call_id, principal, _, offer, session, _ = quest
+        call_id, principal, _, offer, session, *_ = quest
         terms, facts, body, start = sold
         hold = None
         # A Redis that refuses, at maxmemory for instance, is not away. A WebSocket has no end in

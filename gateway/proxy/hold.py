@@ -82,11 +82,13 @@ class End(NamedTuple):
 class Receipt(NamedTuple):
     """What the client is told. `remaining` is None when Redis could not be asked.
 
-    `charged` is then what the call owes; what of it can be collected is decided later.
+    `charged` is then what the call owes; what of it can be collected is decided later. `reserved`
+    is what a task keeps that outlives its call: nothing is charged yet.
     """
 
     charged_microcredits: int
     remaining_microcredits: int | None
+    reserved_microcredits: int | None = None
 
 
 def bill(hold: Hold, ending: Ending, reading: Reading, positions: Sequence[int] = ()) -> Bill:

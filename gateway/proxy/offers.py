@@ -68,6 +68,7 @@ class Offer:
         "answer_kinds",
         "base_path",
         "context_suffix",
+        "has_tasks",
         "hidden_names",
         "injected",
         "injected_names",
@@ -102,8 +103,10 @@ class Offer:
             or self.rpc is not None
             or route.errors is ErrorStyle.JSONRPC  # whose refusals answer the request's ids
         )
+        # Whether calls belong to tasks, or pay by the message.
+        self.has_tasks = route.protocol is Protocol.A2A and price is not None
         # Whether the body is read before it is sent on.
-        self.reads_body = self.needs_request or bool(route.ensure_usage)
+        self.reads_body = self.needs_request or bool(route.ensure_usage) or self.has_tasks
         # Of a call whose request does not matter, for an account without a discount.
         terms = terms_of(price, self.rule_if_lost, None)
         # A price whose table has no case for such a call needs each call's request.
