@@ -215,6 +215,7 @@ async def running_gateway(
     routes: Sequence[Route],
     *,
     microcredits: int = 100 * CREDIT,
+    upgrade_url: str | None = None,
     **config: object,
 ) -> AsyncIterator[Gateway]:
     """On an empty Redis and a migrated, empty database."""
@@ -226,7 +227,7 @@ async def running_gateway(
         Ledger(postgres_url) as ledger,
         Counters(redis_url, shards=settings.gateway.shards, deadline_ms=10_000) as counters,
     ):
-        report = await ledger.apply_catalog(Platform("demo"), [], routes)
+        report = await ledger.apply_catalog(Platform("demo", upgrade_url=upgrade_url), [], routes)
         made = await create_account(ledger, report.platform_id, "demo", microcredits=microcredits)
         key = await create_key(ledger, counters, made.account, KeyMaker("dev", PEPPER))
         async with run_worker(settings) as worker:

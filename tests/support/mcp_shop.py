@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.support.gateway import Gateway
 
 MODERN = "2026-07-28"
+UPGRADE_URL = "https://shop.example/credits"
 PRICES = RpcPrices(
     tools={"search": 2 * CREDIT, "draw": 7 * CREDIT, "ping": 0},
     default_tool=3 * CREDIT,
@@ -183,7 +184,7 @@ async def mcp_gateway(
     """A gateway in front of an agent, `changes` being those of its route."""
     route = mcp_route(agent, **changes)
     async with running_gateway(
-        redis_url, postgres_url, [route], microcredits=microcredits
+        redis_url, postgres_url, [route], microcredits=microcredits, upgrade_url=UPGRADE_URL
     ) as gateway:
         yield gateway
 
