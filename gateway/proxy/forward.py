@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gateway import errors
-from policies.meters import READABLE_ENCODINGS
+from gateway.proxy.decoders import READABLE_ENCODINGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

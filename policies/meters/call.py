@@ -8,9 +8,9 @@ it at once; for one that streams it opens a `CallMeter`: `feed` once per chunk t
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
-from policies.meters.inflate import INFLATABLE_ENCODINGS, Inflater
+from policies.meters.decoding import ZLIB_DECODERS, Decoding
 from policies.meters.jsonrpc import JsonRpcAnswers
 from policies.meters.pointer import compile_pointer
 from policies.meters.reader import UNITS_MAX, Observed
@@ -22,22 +22,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from policies.catalog import Price, Source
+    from policies.meters.decoding import Decoder
     from policies.meters.facts import RequestFacts
-    from policies.meters.reader import BodyKind, Headers, Loads, LookUp, Reader
+    from policies.meters.reader import BodyKind, Headers, Loads, Reader
     from policies.terms import RpcCall
 
     # Where a source's units are: the indexes of a reader and of the source in it, or a look-up.
-    _Place = tuple[int, int] | tuple[type[LookUp], Source]
+    _Place = tuple[int, int] | Callable[[Observed], int | None]
 
-# The proxy narrows Accept-Encoding to these on metered routes; other encodings pass, but unread.
-READABLE_ENCODINGS = ("identity", *INFLATABLE_ENCODINGS)
+_BYTES = "response.bytes"
+_NOTHING: Observed = Observed()
 
 
 class Tools(NamedTuple):
     """What meters take from the world: a JSON decoder, and decoders by content encoding."""
 
     loads: Loads
-    decoders: Mapping[str, Callable[[], object]] = MappingProxyType({})
+    decoders: Mapping[str, Callable[[], Decoder]] = MappingProxyType({})
+
+
+class Layout(NamedTuple):
+    """Where the units of each meter are found."""
+
+    places: tuple[tuple[_Place, ...], ...]
+    # Per meter: what its estimate counts (None: nothing), and how much of that makes a unit.
+    estimates: tuple[tuple[_Place | None, int], ...]
+    per_unit: tuple[int, ...] | None  # where every meter is estimated from the bytes that passed
+    looks_up: bool  # whether any meter's units do not stand in the body
 
 
 class MeterPlan:
@@ -48,42 +59,28 @@ class MeterPlan:
     their units will be missing.
     """
 
-    __slots__ = (
-        "_encoding",
-        "_estimated",
-        "_media_type",
-        "_places",
-        "_readers",
-        "_single",
-        "timed",
-    )
+    __slots__ = ("_encoding", "_layout", "_media_type", "_readers", "_single", "timed")
 
     def __init__(self, price: Price, content_type: str, content_encoding: str = "") -> None:
+        """`timed` says whether it matters how long the call takes."""
         self._media_type = content_type.partition(";")[0].strip().lower()
         encoding = content_encoding.strip().lower()
         self._encoding = "" if encoding == "identity" else encoding
         families: dict[type[BodyKind], list[Source]] = {}
-        self._places = [
-            [place for source in meter.sources if (place := self._place(source, families))]
-            for meter in price.meters
-        ]
-        # Per meter: where its estimate is counted (None: nowhere), and how much makes a unit.
-        self._estimated = [
-            (self._place(meter.estimate_from, families), max(1, meter.estimate_per_unit))
-            for meter in price.meters
-        ]
+        self._layout = _layout(price, self._media_type, families)
         self._readers = [family.prepare(sources) for family, sources in families.items()]
         # The common case is read without a reader: one pointer into a plain JSON answer.
         only = families.get(ResponseJson, []) if len(families) == 1 else []
         self._single = (
             compile_pointer(only[0].argument)
-            if len(only) == 1 and self._places == [[(0, 0)]] and not self._encoding
+            if self._layout.places == (((0, 0),),) and len(only) == 1 and not self._encoding
             else None
         )
-        named = [
-            source for meter in price.meters for source in (*meter.sources, meter.estimate_from)
-        ]
-        self.timed = any(source.kind == "duration" for source in named)
+        self.timed = any(
+            source.kind == "duration"
+            for meter in price.meters
+            for source in (*meter.sources, meter.estimate_from)
+        )
 
     def read_whole(  # noqa: PLR0917 - for every call: all of it is at hand
         self,
@@ -96,7 +93,8 @@ class MeterPlan:
     ) -> Reading:
         """What an answer says that is there as a whole; the same as feeding it.
 
-        `facts` may be None where the price asks for nothing of the request.
+        `headers` are the answer's; `facts` may be None where the price asks for nothing of the
+        request.
         """
         if self._single is not None and not calls:
             units = self._single.units_in(decoded(body, tools.loads))
@@ -113,27 +111,14 @@ class MeterPlan:
         facts: RequestFacts | None,
         calls: Sequence[RpcCall] = (),
     ) -> CallMeter:
-        """The meter of one call."""
+        """The meter of one call; see `read_whole`."""
         readers = [reader(tools.loads) for reader in self._readers]
         answers = JsonRpcAnswers(calls, tools.loads, self._media_type) if calls else None
-        inflater = None
+        decoding = None
         if self._encoding and (readers or answers is not None):
-            inflater = Inflater()
-            inflater.failed = self._encoding not in INFLATABLE_ENCODINGS
-        return CallMeter(self._places, self._estimated, readers, answers, inflater, headers, facts)
-
-    def _place(self, source: Source, families: dict[type[BodyKind], list[Source]]) -> _Place | None:
-        """Where a source is read, entered in `families` if that is in the body."""
-        look_up = LOOK_UPS.get(source.kind)
-        if look_up is not None:
-            return look_up, source
-        family = BODY_KINDS.get(source.kind)
-        if family is None or not family.applies(self._media_type):
-            return None
-        sources = families.setdefault(family, [])
-        if source not in sources:
-            sources.append(source)
-        return list(families).index(family), sources.index(source)
+            decoder = ZLIB_DECODERS.get(self._encoding) or tools.decoders.get(self._encoding)
+            decoding = Decoding(decoder() if decoder is not None else None)
+        return CallMeter(self._layout, readers, answers, decoding, headers, facts)
 
 
 class CallMeter:
@@ -142,14 +127,14 @@ class CallMeter:
     __slots__ = (
         "_answers",
         "_counted",
-        "_estimated",
+        "_decoding",
         "_facts",
         "_fed",
         "_headers",
         "_inbound",
-        "_inflater",
+        "_layout",
+        "_only",
         "_outbound",
-        "_places",
         "_readers",
         "feed",
     )
@@ -159,34 +144,32 @@ class CallMeter:
 
     def __init__(  # noqa: PLR0917 - made by a plan only
         self,
-        places: Sequence[Sequence[_Place]],
-        estimated: Sequence[tuple[_Place | None, int]],
+        layout: Layout,
         readers: Sequence[Reader],
         answers: JsonRpcAnswers | None,
-        inflater: Inflater | None,
+        decoding: Decoding | None,
         headers: Headers,
         facts: RequestFacts | None,
     ) -> None:
-        self._places = places
-        self._estimated = estimated
+        self._layout = layout
         self._readers = readers
         self._answers = answers
-        self._inflater = inflater
+        self._decoding = decoding
         self._headers = headers
         self._facts = facts
         self._counted = 0  # bytes fed, unless the only reader counts them
         self._inbound: int | None = None
         self._outbound: int | None = None
+        self._only: Reader | None = None
+        if len(readers) == 1 and answers is None and decoding is None:
+            # The common case pays for no layer in between.
+            self._only = readers[0]
+            self.feed = self._only.feed
+            return
         self._fed = [reader.feed for reader in readers]
         if answers is not None:
             self._fed.append(answers.feed)
-        if inflater is not None:
-            self.feed = self._feed_inflated
-        elif len(readers) == 1 and answers is None:
-            # The common case pays for no layer in between.
-            self.feed = readers[0].feed
-        else:
-            self.feed = self._feed_all
+        self.feed = self._feed_all if decoding is None else self._feed_decoded
 
     def note_messages(self, inbound: int, outbound: int) -> None:
         """Counts so many more messages of a WebSocket, from and to its client.
@@ -202,45 +185,56 @@ class CallMeter:
         Of a meter's sources the first with a value counts. May be asked more than once, but not for
         every chunk: what is unfinished is decoded each time.
         """
-        failed: tuple[int, ...] = ()
-        unanswered: tuple[int, ...] = ()
-        if self._answers is not None:
-            failed, unanswered = self._answers.finish()
-        broken = self._inflater is not None and self._inflater.failed
-        found = [] if broken else [reader.finish() for reader in self._readers]
-        observed = self._observed(elapsed_ms)
-        units = tuple([_first(places, found, observed) for places in self._places])
-        if None not in units:
-            return Reading(units, (), failed, unanswered)
-        return Reading(units, self.estimates(elapsed_ms), failed, unanswered)
+        broken = self._decoding is not None and self._decoding.failed
+        found = None if broken else [reader.finish() for reader in self._readers]
+        units = self._placed(found, elapsed_ms)
+        estimates = self.estimates(elapsed_ms) if None in units else ()
+        if self._answers is None:
+            return Reading(units, estimates)
+        return Reading(units, estimates, *self._answers.finish())
 
     def so_far(self, elapsed_ms: int = 0) -> Reading:
-        """The units in what is finished, cheap enough for every chunk; estimates for all meters."""
+        """The units in what is finished, cheap enough for every chunk; with every estimate."""
         found = [reader.so_far() for reader in self._readers]
-        observed = self._observed(elapsed_ms)
-        units = tuple([_first(places, found, observed) for places in self._places])
-        return Reading(units, self.estimates(elapsed_ms))
+        return Reading(self._placed(found, elapsed_ms), self.estimates(elapsed_ms))
 
     def estimates(self, elapsed_ms: int = 0) -> tuple[int, ...]:
-        """For each meter the units that what passed suggests: 0 where its source counts nothing."""
+        """For each meter the units that what passed suggests: 0 where its source counts nothing.
+
+        Cheap enough for every chunk.
+        """
+        layout = self._layout
+        if layout.per_unit is not None:
+            passed = self._counted if self._only is None else self._only.size
+            return tuple([-(-passed // per_unit) for per_unit in layout.per_unit])
+        found = [reader.so_far() for reader in self._readers]
         observed = self._observed(elapsed_ms)
-        found: list[Sequence[int | None]] = []
-        estimates = []
-        for place, per_unit in self._estimated:
-            count = 0
-            if place is not None:
-                if type(place[0]) is int and not found:
-                    found = [reader.so_far() for reader in self._readers]
-                count = _first((place,), found, observed) or 0
-            estimates.append(min(-(-count // per_unit), UNITS_MAX))
-        return tuple(estimates)
+        counts = [
+            (_value_at(place, found, observed) or 0) if place is not None else 0
+            for place, _ in layout.estimates
+        ]
+        return tuple(
+            [
+                min(-(-count // per_unit), UNITS_MAX)
+                for count, (_, per_unit) in zip(counts, layout.estimates, strict=True)
+            ]
+        )
+
+    def _placed(
+        self, found: Sequence[Sequence[int | None]] | None, elapsed_ms: int
+    ) -> tuple[int | None, ...]:
+        """For each meter its units, from what the readers found; None: what they did is void."""
+        observed = self._observed(elapsed_ms) if self._layout.looks_up else _NOTHING
+        return tuple([_first(places, found, observed) for places in self._layout.places])
 
     def _observed(self, elapsed_ms: int) -> Observed:
-        passed = self._counted
-        if self._inflater is None and len(self._fed) == 1 and self._readers:
-            passed = self._readers[0].size
         return Observed(
-            self._headers, self._facts, elapsed_ms, passed, self._inbound, self._outbound
+            self._headers,
+            self._facts,
+            elapsed_ms,
+            self._counted if self._only is None else self._only.size,
+            self._inbound,
+            self._outbound,
         )
 
     def _feed_all(self, chunk: bytes) -> None:
@@ -248,23 +242,58 @@ class CallMeter:
         for feed in self._fed:
             feed(chunk)
 
-    def _feed_inflated(self, chunk: bytes) -> None:
+    def _feed_decoded(self, chunk: bytes) -> None:
         self._counted += len(chunk)
-        if self._inflater is not None:
-            for piece in self._inflater.feed(chunk):
+        if self._decoding is not None:
+            for piece in self._decoding.feed(chunk):
                 for feed in self._fed:
                     feed(piece)
 
 
+def _layout(price: Price, media_type: str, families: dict[type[BodyKind], list[Source]]) -> Layout:
+    """Where each source is read; those in the body are entered in `families`."""
+
+    def place_of(source: Source) -> _Place | None:
+        look_up = LOOK_UPS.get(source.kind)
+        if look_up is not None:
+            return look_up.prepare(source)
+        family = BODY_KINDS.get(source.kind)
+        if family is None or not family.applies(media_type):
+            return None
+        sources = families.setdefault(family, [])
+        if source not in sources:
+            sources.append(source)
+        return list(families).index(family), sources.index(source)
+
+    places = []
+    for meter in price.meters:
+        found = [place_of(source) for source in meter.sources]
+        places.append(tuple(place for place in found if place is not None))
+    estimates = tuple(
+        (place_of(meter.estimate_from), max(1, meter.estimate_per_unit)) for meter in price.meters
+    )
+    from_bytes = all(meter.estimate_from.kind == _BYTES for meter in price.meters)
+    return Layout(
+        tuple(places),
+        estimates,
+        tuple(per_unit for _, per_unit in estimates) if from_bytes else None,
+        any(source.kind in LOOK_UPS for meter in price.meters for source in meter.sources),
+    )
+
+
 def _first(
-    places: Sequence[_Place], found: Sequence[Sequence[int | None]], observed: Observed
+    places: Sequence[_Place], found: Sequence[Sequence[int | None]] | None, observed: Observed
 ) -> int | None:
-    """The value of the first source that has one; `found` by the readers, empty if in vain."""
-    for where, which in places:
-        if isinstance(where, int):
-            units = found[where][cast("int", which)] if found else None
-        else:
-            units = where.units(cast("Source", which), observed)
+    for place in places:
+        units = _value_at(place, found, observed)
         if units is not None:
             return units
     return None
+
+
+def _value_at(
+    place: _Place, found: Sequence[Sequence[int | None]] | None, observed: Observed
+) -> int | None:
+    if isinstance(place, tuple):
+        return found[place[0]][place[1]] if found is not None else None
+    return place(observed)

@@ -112,15 +112,12 @@ class RequestFacts:
         return None
 
     def _query_value(self, name: str) -> str | None:
-        found = None
-        for pair in self._query.split("&"):
+        values = set()
+        for pair in self._query.replace("+", " ").split("&"):
             key, _, value = pair.partition("=")
-            if _unescaped(key.replace("+", " ")) == name:
-                text = _unescaped(value.replace("+", " "))
-                if found is not None and text != found:
-                    return None
-                found = text
-        return found
+            if _unescaped(key) == name:
+                values.add(_unescaped(value))
+        return values.pop() if len(values) == 1 else None
 
     def _of_all_calls(self, of_call: Callable[[object], str | None]) -> str | None:
         document = self.document()

@@ -43,8 +43,8 @@ class LookUp(Kind, Protocol):
     """A kind whose units are known without the answer's body."""
 
     @staticmethod
-    def units(source: Source, observed: Observed) -> int | None:
-        """The units; None where there are none to be known."""
+    def prepare(source: Source) -> Callable[[Observed], int | None]:
+        """What tells the units of a call; None where there are none to be known."""
 
 
 class Reader(Protocol):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from policies.catalog import Source
     from policies.meters.reader import Observed
 
@@ -18,6 +21,6 @@ class ResponseBytes:
         return "takes no argument" if source.argument else None
 
     @staticmethod
-    def units(_source: Source, observed: Observed) -> int | None:
-        """Bytes that have passed."""
-        return observed.passed_bytes
+    def prepare(_source: Source) -> Callable[[Observed], int | None]:
+        """What tells the bytes that have passed."""
+        return attrgetter("passed_bytes")

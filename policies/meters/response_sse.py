@@ -1,12 +1,13 @@
 """`response.sse:/pointer`: units in a stream of server-sent events whose data is JSON.
 
 Agents report usage in one of the last events, or a running total in many: the last value counts.
+Of those that report what each event adds, `response.sse.sum` takes the sum; `response.sse.count`
+counts the events, or those that have a value.
 
 Theory of operation: line ends (CR LF, LF, CR) become LF, so an event is what stands between two
-blank lines, and only the bytes after the last blank line have to be kept. An event is decoded only
-if it contains a pointer's needle, which nearly none does. What the stream's end leaves without a
-blank line still counts if it is whole JSON: the agent did that work, whatever the client's parser
-makes of it.
+blank lines, and only the bytes after the last blank line have to be kept. What the stream's end
+leaves without a blank line still counts if it is whole JSON: the agent did that work, whatever the
+client's parser makes of it.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
@@ -16,49 +17,42 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from policies.meters.pointer import BYTE_ORDER_MARK, compile_pointer, mistake_in_pointer
+from policies.meters.pointer import BYTE_ORDER_MARK
+from policies.meters.tally import Tally, mistake_in_tally, plan_tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from policies.catalog import Source
-    from policies.meters.pointer import Pointer
     from policies.meters.reader import Loads
+    from policies.meters.tally import TallyPlan
 
 # A longer event passes untouched but unread. Values before it are forgotten: it may have raised
 # them, so until a later event reports again, the units are missing.
 SSE_EVENT_MAX_BYTES = 1024 * 1024
+# How streams of OpenAI's shape end; no piece of work.
+_DONE = b"[DONE]"
 _BLANK_LINE = b"\n\n"
 
 
 class ResponseSse:
-    """Follows a stream and remembers the last units that each pointer found."""
+    """Follows a stream and remembers what its events add up to."""
 
-    __slots__ = (
-        "_after_cr",
-        "_loads",
-        "_needles",
-        "_oversize",
-        "_pending",
-        "_pointers",
-        "_units",
-        "size",
-    )
+    __slots__ = ("_after_cr", "_needle", "_oversize", "_pending", "_tally", "size")
 
-    def __init__(self, pointers: Sequence[Pointer], loads: Loads) -> None:
-        self._pointers = pointers
-        self._needles = [needle for pointer in pointers for needle in pointer.needles]
-        self._loads = loads
-        self.size = 0
+    def __init__(self, plan: TallyPlan, loads: Loads) -> None:
+        self._tally = Tally(plan, loads)
+        # Without it in a chunk, whole events need no more than this search. None: they do.
+        self._needle = plan.needles[0] if len(plan.needles) == 1 and not plan.counts else None
         self._pending = bytearray()  # of the event that has not ended yet; LF line ends only
         self._oversize = False  # the event that has not ended yet is already too long
         self._after_cr = False  # an LF that comes next belongs to the CR before it
-        self._units: list[int | None] = [None] * len(self._pointers)
+        self.size = 0
 
     @staticmethod
     def mistake_in(source: Source) -> str | None:
         """What is wrong with a JSON pointer."""
-        return mistake_in_pointer(source.argument)
+        return mistake_in_tally(source)
 
     @staticmethod
     def applies(media_type: str) -> bool:
@@ -68,18 +62,20 @@ class ResponseSse:
     @staticmethod
     def prepare(sources: Sequence[Source]) -> Callable[[Loads], ResponseSse]:
         """What opens a reader of these sources."""
-        return partial(ResponseSse, [compile_pointer(source.argument) for source in sources])
+        return partial(ResponseSse, plan_tally(sources))
 
     def feed(self, chunk: bytes) -> None:
         """Reads the events that end in these bytes and keeps the start of the next one."""
         self.size += len(chunk)
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_lf_only(chunk)
-        if not self._pending and chunk.endswith(_BLANK_LINE):
-            # One or more whole events, as most servers write them.
-            self._read_whole(chunk)
-            return
         pending = self._pending
+        if not pending and chunk.endswith(_BLANK_LINE):
+            # One or more whole events, as most servers write them.
+            needle = self._needle
+            if needle is None or needle in chunk or len(chunk) > SSE_EVENT_MAX_BYTES:
+                self._read_whole(chunk)
+            return
         # The blank line may have begun in the chunk before.
         search_from = max(0, len(pending) - 1)
         pending += chunk
@@ -88,23 +84,25 @@ class ResponseSse:
             self._end_pending(bytes(pending[: end + 2]))
             del pending[: end + 2]
         if len(pending) > SSE_EVENT_MAX_BYTES and _is_oversize(pending):
-            self._oversize = True
-            self._units = [None] * len(self._pointers)
+            if not self._oversize:
+                self._oversize = True
+                self._tally.skip()
             # The last byte stays: it may be the first half of the blank line, and it keeps the rest
             # of this event from being taken for the start of one.
             del pending[:-1]
 
     def finish(self) -> list[int | None]:
-        """The last units per pointer, counting an event that the bytes so far have not ended."""
-        if self._oversize:
-            return self._units
-        units = list(self._units)
-        self._read_event(bytes(self._pending), units)
-        return units
+        """The units per source, counting an event that the bytes so far have not ended."""
+        tally = self._tally
+        if self._oversize or not self._pending:
+            return tally.units(tally.values)
+        values = tally.values.copy()
+        self._read_event(bytes(self._pending), values)
+        return tally.units(values)
 
     def so_far(self) -> list[int | None]:
-        """The last units of the events that have ended."""
-        return self._units
+        """The units per source in the events that have ended."""
+        return self._tally.units(self._tally.values)
 
     def _with_lf_only(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk:
@@ -122,42 +120,42 @@ class ResponseSse:
         self._read_whole(events)
 
     def _read_whole(self, events: bytes) -> None:
-        if len(events) <= SSE_EVENT_MAX_BYTES and not self._may_hold_units(events):
+        tally = self._tally
+        if (
+            len(events) <= SSE_EVENT_MAX_BYTES
+            and not tally.plan.counts
+            and not tally.may_hold(events)
+        ):
             return
         for event in events.split(_BLANK_LINE):
             if len(event) > SSE_EVENT_MAX_BYTES and _is_oversize(event):
-                self._units = [None] * len(self._pointers)
+                tally.skip()
             else:
-                self._read_event(event, self._units)
+                self._read_event(event, tally.values)
 
-    def _may_hold_units(self, text: bytes) -> bool:
-        for needle in self._needles:  # noqa: SIM110 - any() takes twice as long, for each chunk
-            if needle in text:
-                return True
-        return False
-
-    def _read_event(self, event: bytes, units: list[int | None]) -> None:
-        if not self._may_hold_units(event):
-            return
-        try:
-            document = self._loads(_data_of(event))
-        except (ValueError, RecursionError):
-            return
-        for index, pointer in enumerate(self._pointers):
-            found = pointer.units_in(document)
-            if found is not None:
-                units[index] = found
+    def _read_event(self, event: bytes, values: list[int | None]) -> None:
+        tally = self._tally
+        if tally.plan.counts and _is_work(event):
+            tally.count(values)
+        if tally.may_hold(event):
+            tally.read(b"\n".join(data_of(event)), values)
 
 
-def _data_of(event: bytes) -> bytes:
-    """The values of an event's `data` fields, joined by line ends."""
+def data_of(event: bytes) -> list[bytes]:
+    """The values of an event's `data` fields."""
     values = []
     # The byte order mark belongs at the stream's start; joined streams have it at an event's.
     for line in event.lstrip(b"\n").removeprefix(BYTE_ORDER_MARK).split(b"\n"):
         field, _, value = line.partition(b":")
         if field == b"data":
             values.append(value.removeprefix(b" "))
-    return b"\n".join(values)
+    return values
+
+
+def _is_work(event: bytes) -> bool:
+    """Whether an event has data: comments keep a connection alive, and `_DONE` ends a stream."""
+    data = data_of(event)
+    return bool(data) and data != [_DONE]
 
 
 def _is_oversize(event: bytes | bytearray) -> bool:

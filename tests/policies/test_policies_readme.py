@@ -8,9 +8,10 @@ from pathlib import Path
 from policies import pricing
 from policies.catalog import MeterSpec, Price, Rule
 from policies.meters import parse_source
-from policies.meters.inflate import INFLATED_BODY_MAX_BYTES
+from policies.meters.decoding import DECODED_BODY_MAX_BYTES, DECODED_CHUNK_MAX_BYTES
 from policies.meters.reading import Reading
 from policies.meters.response_json import JSON_BODY_MAX_BYTES
+from policies.meters.response_ndjson import NDJSON_LINE_MAX_BYTES
 from policies.meters.response_sse import SSE_EVENT_MAX_BYTES
 from policies.terms import Terms
 from policies.units import parse_credits, parse_unit_price
@@ -45,7 +46,13 @@ def test_every_path_it_names_exists() -> None:
 
 def test_its_bounds_are_those_of_the_code() -> None:
     mebibyte = 1024 * 1024
-    bounds = (INFLATED_BODY_MAX_BYTES, JSON_BODY_MAX_BYTES, SSE_EVENT_MAX_BYTES)
+    bounds = (
+        DECODED_BODY_MAX_BYTES,
+        DECODED_CHUNK_MAX_BYTES,
+        JSON_BODY_MAX_BYTES,
+        SSE_EVENT_MAX_BYTES,
+        NDJSON_LINE_MAX_BYTES,
+    )
     assert [int(number) for number in re.findall(r"(\d+) MiB", README)] == [
         bound // mebibyte for bound in bounds
     ]
