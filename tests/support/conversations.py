@@ -41,6 +41,7 @@ TALK_PRICE = Price(per_request_microcredits=CREDIT // 2, meters=(counted("websoc
 def talk_route(upstream: str, **changes: object) -> Route:
     """GET /talk to an agent, a credit for each message; checked every minute."""
     fields = {
+        "name": "talk",
         "methods": ("GET",),
         "pattern": "/talk",
         "price": TALK_PRICE,
@@ -48,7 +49,7 @@ def talk_route(upstream: str, **changes: object) -> Route:
         "websocket": WebSocketRule(check_ms=60_000),
         **changes,
     }
-    return Route(name="talk", upstream=upstream, **fields)  # type: ignore[arg-type]
+    return Route(upstream=upstream, **fields)  # type: ignore[arg-type]
 
 
 class TalkingAgent:
@@ -99,6 +100,7 @@ class RawClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.head: dict[str, str] = {}  # of the agreement, names in lower case
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -149,7 +151,11 @@ async def raw_client(gateway: Gateway, *lines: str) -> AsyncIterator[RawClient]:
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n"), head
     assert f"Sec-WebSocket-Accept: {ACCEPT}\r\n".encode() in head
+    client = RawClient(reader, writer)
+    for line in head.decode().split("\r\n")[1:]:
+        name, _, value = line.partition(": ")
+        client.head[name.lower()] = value
     try:
-        yield RawClient(reader, writer)
+        yield client
     finally:
         writer.transport.abort()
