@@ -3,7 +3,8 @@
 openai      chat completions, completions, embeddings, images, transcriptions, and the Responses
             API. A chat's stream says it only when asked to (`ensure_usage`).
 anthropic   messages. A stream begins with the input, and its running total of the output stands
-            in every `message_delta`. What is read from or written to the cache is no input.
+            in every `message_delta`; the 1 that it begins with counts nothing, or a stream that is
+            cut would cost no more. What is read from or written to the cache is no input.
 google      generateContent. Streams repeat it in every part, as events or as one long list.
             What a model thinks is output; what a tool gives it is input.
 """
@@ -53,7 +54,7 @@ PRESETS: Mapping[str, tuple[Source, ...]] = MappingProxyType(
         "openai.output_tokens": _openai("completion_tokens", "output_tokens"),
         "openai.total_tokens": _openai("total_tokens"),
         "anthropic.input_tokens": _anthropic("input_tokens"),
-        "anthropic.output_tokens": _anthropic("output_tokens"),
+        "anthropic.output_tokens": _anthropic("output_tokens")[:2],
         "anthropic.cache_read_tokens": _anthropic("cache_read_input_tokens"),
         "anthropic.cache_write_tokens": _anthropic("cache_creation_input_tokens"),
         "google.input_tokens": _google("promptTokenCount", "toolUsePromptTokenCount"),
