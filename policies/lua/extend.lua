@@ -12,7 +12,8 @@
 --       4 ... for each call: id; stage (0 held, 1 dispatched); due, microcredits ('': as it was);
 --         units seen, as in a settlement's units
 -- Result, always starting with {status, epoch, seq}:
---   OK         the ids of calls that have no hold (any more)
+--   OK         the ids of calls that have no hold (any more). Of more due than is held, the latter is
+--              kept
 --   STALE, REGRESSED, CLOSED   as in admit
 -- Repeating it does no harm. A stage never goes back. Works at maxmemory.
 --
@@ -42,12 +43,13 @@ for n, id in ipairs(ids) do
     leases[#leases + 1] = format('%d', 2 * deadline_ms + stage)
     leases[#leases + 1] = id
     if ARGV[i + 2] ~= '' then
-      local account_id, admitted_ms, held, _, _, counted, allocation, context =
+      local account_id, admitted_ms, held, due, _, counted, allocation, context =
         string.match(text, HOLD)
-      assert(tonumber(ARGV[i + 2]) <= tonumber(held), 'more is due than is held')
+      -- Its worker may know of a raise that was lost with the shard: the others must be renewed.
+      due = math.min(ARGV[i + 2], held)
       holds[#holds + 1] = id
-      holds[#holds + 1] = format('h|%s|%s|%s|%s|%s|%s|%s|%s', account_id, admitted_ms, held,
-        ARGV[i + 2], ARGV[i + 3], counted, allocation, context)
+      holds[#holds + 1] = format('h|%s|%s|%s|%d|%s|%s|%s|%s', account_id, admitted_ms, held,
+        due, ARGV[i + 3], counted, allocation, context)
     end
   else
     missing[#missing + 1] = id

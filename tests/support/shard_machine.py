@@ -182,7 +182,7 @@ class ShardMachine(AccountsMachine):
             call_id, _, _ = self.a_call()
             hold = self.model.holds.get(call_id)
             held = hold.held if isinstance(hold, Hold) else 6
-            due = self.random.choice(["", "", held, held // 2])
+            due = self.random.choice(["", "", held, held // 2, held + 5])
             calls += [call_id, self.random.choice([0, 1]), due, "" if due == "" else "token=7"]
         lease_ms = self.random.choice([1, 1000, 30_000])
         self.check("extend", 0, *self.seen(), lease_ms, *calls)

@@ -227,7 +227,7 @@ class ShardModel(AccountsModel):
             stage = max(int(stage), hold.score % 2)
             hold.score = max(hold.score, 2 * (self.now_ms + lease_ms) + stage)
             if due != "":
-                hold.due, hold.units = int(due), str(units)
+                hold.due, hold.units = min(int(due), hold.held), str(units)
         if renewed:
             self._wrote("OK")
         return self._reply("OK", *missing)

@@ -23,6 +23,7 @@ from tests.support.lua_calls import (
 from tests.support.lua_shard import LuaShard, key
 
 CHANGE = "c" * 32
+OTHER = "2" * 32
 
 
 @pytest.fixture
@@ -102,6 +103,17 @@ def test_a_renewal_without_a_checkpoint_keeps_what_is_due(running: LuaShard) -> 
     extend(running, CALL, 1, "", "")
     running.set_clock(NOW_US + 1_000_000)
     assert expire(running)[3] == 5
+
+
+def test_more_due_than_is_held_is_cut_and_keeps_no_other_call_from_being_renewed(
+    running: LuaShard,
+) -> None:
+    """Its worker knows of a raise that the shard has lost."""
+    admit(running, OTHER)
+    assert extend(running, CALL, 1, 7, "token=9", OTHER, 1, 3, "")[3:] == []
+    running.set_clock(NOW_US + 1_000_000)
+    assert expire(running)[3] == 6
+    assert expire(running, OTHER)[3] == 3
 
 
 def test_a_stage_never_goes_back(running: LuaShard) -> None:
