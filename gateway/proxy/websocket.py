@@ -138,12 +138,12 @@ class WebSocketCall(Exchange):
         self._ended_ms: int | None = None  # how long it has lasted
 
     def elapsed_ms(self) -> int:
-        """How long the conversation has lasted; 0 before it begins."""
+        """How long the conversation has lasted, in milliseconds begun; 0 before it begins."""
         if self._ended_ms is not None:
             return self._ended_ms
         if self._opened is None:
             return 0
-        return int((asyncio.get_running_loop().time() - self._opened) * 1000)
+        return int((asyncio.get_running_loop().time() - self._opened) * 1000) + 1
 
     def _send(self, _body: bytes | None, _start: bytes) -> Awaitable[Answer]:
         head, offer = self.head, self.hold.offer

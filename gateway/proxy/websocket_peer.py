@@ -51,6 +51,7 @@ class Peer:
         "_ready",
         "_room",
         "_waiter",
+        "closed",
         "gone",
         "heard",
         "wire",
@@ -59,6 +60,7 @@ class Peer:
     def __init__(self, wire: Wire, *, client: bool, message_max_bytes: int) -> None:
         """Make the client's end, or the agent's; messages from it are bounded."""
         self.wire = wire
+        self.closed = False  # its close frame was taken
         self.gone = False  # its connection is closed
         self._loop = asyncio.get_running_loop()
         self.heard = self._loop.time()  # when its last bytes came
@@ -87,6 +89,8 @@ class Peer:
             finally:
                 self._waiter = None
         frame, self._ready = self._ready, None
+        if frame.opcode is Opcode.CLOSE:
+            self.closed = self._discarding = True
         self._advance()
         return frame
 
@@ -112,16 +116,17 @@ class Peer:
                     self._room = None
 
     async def parted(self) -> None:
-        """Wait for its close frame, or the end of its connection; throw away what else comes."""
-        while not self.gone:
+        """Wait for its part of the end, and throw away what else comes.
+
+        A client answers with a close frame, and then it is on us to close the connection; an agent
+        closes it (RFC 6455 section 7.1.1).
+        """
+        while not self.gone and (self._masks or not self.closed):
             try:
-                frame = await self.next()
+                await self.next()
             except BrokenFramesError:
                 self._broken, self._discarding = None, True
                 self._resume()
-            else:
-                if frame is not None and frame.opcode is Opcode.CLOSE:
-                    return
 
     # What its connection tells. The first two are as aiohttp's server calls a parser.
 
