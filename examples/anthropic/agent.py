@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -61,10 +62,11 @@ async def messages(request: web.Request) -> web.StreamResponse:
         headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
     )
     await head.prepare(request)
-    async for event in paced(events(message), request.app[PACE_S]):
-        data = json.dumps(event)
-        await head.write(f"event: {event['type']}\ndata: {data}\n\n".encode())
-    await head.write_eof()
+    with contextlib.suppress(ConnectionResetError):  # the caller left
+        async for event in paced(events(message), request.app[PACE_S]):
+            data = json.dumps(event)
+            await head.write(f"event: {event['type']}\ndata: {data}\n\n".encode())
+        await head.write_eof()
     return head
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -76,10 +77,11 @@ async def stream(
         headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
     )
     await head.prepare(request)
-    async for chunk in paced(chunks(asked, common), request.app[PACE_S]):
-        await head.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-    await head.write(b"data: [DONE]\n\n")
-    await head.write_eof()
+    with contextlib.suppress(ConnectionResetError):  # the caller left
+        async for chunk in paced(chunks(asked, common), request.app[PACE_S]):
+            await head.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        await head.write(b"data: [DONE]\n\n")
+        await head.write_eof()
     return head
 
 

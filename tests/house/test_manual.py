@@ -6,9 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from gateway.config import load_config
 
 ROOT = Path(__file__).parents[2]
 # What a browser fetches by itself, unlike a link that somebody clicks.
@@ -57,3 +60,25 @@ def test_every_page_can_be_found_by_its_words(site: Path) -> None:
     assert {page.stem for page in (ROOT / "docs").rglob("*.md")} == set(
         re.findall(r'"location":"([a-z0-9_-]+)\.html"', index)
     )
+
+
+@pytest.mark.parametrize("page", ["index", "openai", "anthropic"])
+def test_every_config_of_a_page_starts(page: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "config.toml").write_text(block)
+        load_config(tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_a_page_shows_the_config_of_its_example(name: str) -> None:
+    config = (ROOT / "examples" / name / "config.toml").read_text()
+    shown = re.search(
+        r"^```toml\n(.*?)^```",
+        (ROOT / "docs" / f"{name}.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert shown is not None
+    assert tomllib.loads(shown[1])["routes"] == tomllib.loads(config)["routes"]

@@ -33,6 +33,7 @@ CLIENT_DEADLINE_S = 60
 AGENT_URL = re.compile(r'^upstream = "http://127\.0\.0\.1:(\d+)', re.MULTILINE)
 # What differs from run to run in what a client prints.
 CALL_ID = re.compile(r"\b[0-9a-f]{32}\b")
+NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 CHARGES = """
 SELECT settlements.call_id, routes.name, ending, status, units, flags, charged_microcredits
 FROM settlements JOIN routes ON routes.id = route_id
@@ -117,9 +118,10 @@ def shown(text: str, command: str) -> str:
     raise AssertionError(f"the page shows no {command}")
 
 
-def same(printed: str) -> str:
-    """What was printed, without what differs from run to run."""
-    return CALL_ID.sub("<id>", printed)
+def same(printed: str, *, numbers: bool = True) -> str:
+    """What was printed, without what differs from run to run: ids, and `numbers` if it says so."""
+    printed = CALL_ID.sub("<id>", printed)
+    return printed if numbers else NUMBER.sub("<number>", printed)
 
 
 @asynccontextmanager
