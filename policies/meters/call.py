@@ -77,9 +77,7 @@ class MeterPlan:
             else None
         )
         self.timed = any(
-            source.kind == "duration"
-            for meter in price.meters
-            for source in (*meter.sources, meter.estimate_from)
+            source.kind == "duration" for meter in price.meters for source in named_sources(meter)
         )
 
     def read_whole(  # noqa: PLR0917 - for every call: all of it is at hand
@@ -269,16 +267,28 @@ def _layout(price: Price, media_type: str, families: dict[type[BodyKind], list[S
     for meter in price.meters:
         found = [place_of(source) for source in meter.sources]
         places.append(tuple(place for place in found if place is not None))
-    estimates = tuple(
-        (place_of(meter.estimate_from), max(1, meter.estimate_per_unit)) for meter in price.meters
-    )
-    from_bytes = all(meter.estimate_from.kind == _BYTES for meter in price.meters)
+    estimators = [_estimator(meter, media_type) for meter in price.meters]
+    estimates = tuple((place_of(source), max(1, per_unit)) for source, per_unit in estimators)
+    from_bytes = all(source.kind == _BYTES for source, _ in estimators)
     return Layout(
         tuple(places),
         estimates,
         tuple(per_unit for _, per_unit in estimates) if from_bytes else None,
         any(source.kind in LOOK_UPS for meter in price.meters for source in meter.sources),
     )
+
+
+def _estimator(meter: MeterSpec, media_type: str) -> tuple[Source, int]:
+    """What suggests how much has passed, and how much of that makes a unit.
+
+    Streams of a language model send about a token with each event; elsewhere one has four bytes.
+    """
+    if meter.estimate_from is not None:
+        return meter.estimate_from, meter.estimate_per_unit
+    for source in _COUNTS:
+        if BODY_KINDS[source.kind].applies(media_type):
+            return source, 1
+    return Source(_BYTES, ""), BYTES_PER_UNIT
 
 
 def _first(

@@ -69,57 +69,67 @@ class UsageRemover:
     yet, and of that no more than `HELD_EVENT_MAX_BYTES`.
     """
 
-    __slots__ = ("_after_cr", "_held", "_loads", "_passing")
+    __slots__ = ("_held", "_line_feed", "_loads", "_passing")
 
     def __init__(self, loads: Loads) -> None:
         self._loads = loads
         self._held = b""  # of an incomplete event
         # The last bytes of an event that is too long to be held; None where there is none.
         self._passing: bytes | None = None
-        self._after_cr = False  # an LF that comes next belongs to an event that was taken out
+        # Of an event that CR has ended: what becomes of an LF if that comes next. None: ended else.
+        self._line_feed: bytes | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """What passes on of these bytes and of those held back before."""
-        if self._after_cr and chunk:
-            self._after_cr = False
-            chunk = chunk.removeprefix(b"\n")
-        passed = b""
+        passed = []
+        if self._line_feed is not None and chunk:
+            if chunk.startswith(b"\n"):
+                passed.append(self._line_feed)
+                chunk = chunk[1:]
+            self._line_feed = None
         if self._passing is not None:
-            passed, chunk = self._pass_to_end(self._passing, chunk)
+            end = self._end_of_passing(self._passing, chunk)
+            passed.append(chunk[:end])
+            chunk = chunk[end:]
         if not self._held and chunk.endswith(_WHOLE) and not _NO_CHOICES.search(chunk):
-            return passed + chunk
-        text = self._held + chunk
-        end = 0
-        kept = []
-        for found in _EVENT_END.finditer(text, max(0, len(self._held) - _END_BYTES_MAX)):
-            event = text[end : found.end()]
-            end = found.end()
-            if self._is_usage(event):
-                # Where CR ends it all, its LF may be still to come.
-                self._after_cr = end == len(text) and event.endswith(b"\r")
-            else:
-                kept.append(event)
-        self._held = text[end:]
-        if len(self._held) > HELD_EVENT_MAX_BYTES:
-            kept.append(self._held)
-            self._passing = self._held[-_END_BYTES_MAX:]
-            self._held = b""
-        return passed + b"".join(kept)
+            passed.append(chunk)
+        else:
+            self._sift(self._held + chunk, passed)
+        return b"".join(passed)
 
     def end(self) -> bytes:
         """What is left when the stream has ended."""
         rest, self._held = self._held, b""
         return b"" if self._is_usage(rest) else rest
 
-    def _pass_to_end(self, before: bytes, chunk: bytes) -> tuple[bytes, bytes]:
-        """Splits a chunk where the event that is too long ends."""
+    def _sift(self, text: bytes, passed: list[bytes]) -> None:
+        """Adds to `passed` the events that may pass, and holds back what is incomplete."""
+        end = 0
+        for found in _EVENT_END.finditer(text, max(0, len(self._held) - _END_BYTES_MAX)):
+            event = text[end : found.end()]
+            end = found.end()
+            is_usage = self._is_usage(event)
+            if not is_usage:
+                passed.append(event)
+            if end == len(text) and event.endswith(b"\r"):
+                self._line_feed = b"" if is_usage else b"\n"
+        self._held = text[end:]
+        if len(self._held) > HELD_EVENT_MAX_BYTES:
+            passed.append(self._held)
+            self._passing = self._held[-_END_BYTES_MAX:]
+            self._held = b""
+
+    def _end_of_passing(self, before: bytes, chunk: bytes) -> int:
+        """Where in a chunk the event ends that is too long."""
         text = before + chunk
         found = _EVENT_END.search(text)
         if found is None:
             self._passing = text[-_END_BYTES_MAX:]
-            return chunk, b""
+            return len(chunk)
         self._passing = None
-        return chunk[: found.end() - len(before)], chunk[found.end() - len(before) :]
+        if found.end() == len(text) and text.endswith(b"\r"):
+            self._line_feed = b"\n"
+        return found.end() - len(before)
 
     def _is_usage(self, event: bytes) -> bool:
         """Whether an event is what asking for the usage has added: no choices, but a usage."""

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies.catalog import Source
-from policies.meters import response_sse
+from policies.meters import UNITS_MAX, parse_source, response_sse
 from policies.meters.response_sse import SSE_EVENT_MAX_BYTES, ResponseSse
 
 if TYPE_CHECKING:
@@ -185,6 +185,86 @@ def test_asking_does_not_keep_what_the_rest_of_an_event_takes_back() -> None:
     assert reader.finish() == [1]
 
 
+ALL = (
+    "response.sse:/usage/total_tokens",
+    "response.sse.sum:/usage/total_tokens",
+    "response.sse.count:/usage/total_tokens",
+    "response.sse.count",
+)
+
+
+def read_all(chunks: Iterable[bytes], sources: Sequence[str] = ALL) -> list[int | None]:
+    reader = ResponseSse.prepare([parse_source(source) for source in sources])(json.loads)
+    for chunk in chunks:
+        reader.feed(chunk)
+    return reader.finish()
+
+
+@LINE_ENDS
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (b"", [None, None, 0, 0]),
+        (CHAT, [30, 30, 1, 4]),
+        (event(3) + event(4) + event(None) + CONTENT, [4, 7, 2, 4]),
+        (event(3) + event("4") + event(-1) + event([1]), [3, 3, 4, 4]),
+        (event(3) + event(4).rstrip(b"\n"), [4, 7, 2, 2]),
+        (event(3) + event(4)[:-8], [3, 3, 1, 2]),
+        (event(UNITS_MAX), [UNITS_MAX, UNITS_MAX, 1, 1]),
+        (event(UNITS_MAX) + event(1), [1, None, 2, 2]),
+        (event(0) + event(0), [0, 0, 2, 2]),
+        (b": ping\n\n" * 3 + b"event: ping\n\nid: 1\n\n\n\n", [None, None, 0, 0]),
+        (b"data\n\ndata:\n\ndata: x\n\ndatum: x\n\n", [None, None, 0, 3]),
+        (b"data: [DONE]\n\ndata:[DONE]\n\nevent: x\ndata: [DONE]\n\n", [None, None, 0, 0]),
+        (b"data: [DONE]\ndata: more\n\n", [None, None, 0, 1]),
+        (b'data: {"usage": {"total_tokens": 1, "total_tokens": 2}}\n\n', [2, 2, 1, 1]),
+        (b'data: [{"usage": {"total_tokens": 1}}]\n\n', [None, None, 0, 1]),
+    ],
+)
+def test_the_sum_and_the_count_are_what_the_events_say(
+    stream: bytes, expected: list[int | None], end: bytes
+) -> None:
+    stream = stream.replace(b"\n", end)
+    assert read_all([stream]) == read_all(one_by_one(stream)) == expected
+    assert read_all([b"\xef\xbb\xbf" + stream]) == expected
+    for cut in range(len(stream)):
+        assert read_all([stream[:cut], stream[cut:]]) == expected, cut
+
+
+def test_a_comparison_is_counted_and_its_last_value_kept() -> None:
+    sources = [
+        "response.sse.count:/type=image.done",
+        "response.sse:/type=image.done",
+        "response.sse:/type=none",
+        "response.sse:/missing=x",
+    ]
+    stream = b'data: {"type": "image.done"}\n\ndata: {"type": "image.part"}\n\n' * 3
+    assert read_all([stream], sources) == [3, 0, 0, None]
+
+
+def test_what_has_ended_is_known_without_the_rest() -> None:
+    reader = ResponseSse.prepare([parse_source(source) for source in ALL])(json.loads)
+    reader.feed(event(1) + event(2).rstrip(b"\n"))
+    assert reader.so_far() == [1, 1, 1, 1]
+    assert reader.finish() == [2, 3, 2, 2]
+    reader.feed(b"\n")
+    assert reader.so_far() == [1, 1, 1, 1]
+    reader.feed(b"\n")
+    assert reader.so_far() == reader.finish() == [2, 3, 2, 2]
+
+
+def test_after_an_unread_event_sums_are_unknown_but_events_still_count(small_bound: int) -> None:
+    unread = event(7) + sized_event(small_bound * 3, 30) + b"\n\n"
+    for stream, expected in (
+        (unread, [None, None, None, 2]),
+        (unread + event(8), [8, None, None, 3]),
+        (unread + b"\n\n" + b"x" * small_bound * 3, [None, None, None, 3]),
+    ):
+        assert read_all([stream]) == read_all(one_by_one(stream)) == expected
+        for cut in range(len(stream)):
+            assert read_all([stream[:cut], stream[cut:]]) == expected, cut
+
+
 PIECES = st.sampled_from(
     [
         CONTENT,
@@ -222,6 +302,11 @@ def test_it_does_not_matter_how_a_stream_is_cut(
         assert read(chunks) == whole
         assert read(pieces) == whole
         assert read(one_by_one(stream)) == whole
+        whole_of_all = read_all([stream])
+        assert whole_of_all[:1] == list(whole)
+        assert read_all(chunks) == read_all(pieces) == read_all(one_by_one(stream)) == whole_of_all
+        # Without a count of everything, a needle decides what is decoded.
+        assert read_all(chunks, ALL[:3]) == whole_of_all[:3]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5))
