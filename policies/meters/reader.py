@@ -5,7 +5,7 @@ A *reader* is fed the answer's body; a *look-up* knows its units without it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,10 +86,14 @@ class BodyKind(Kind, Protocol):
 
 
 def as_units(value: object) -> int | None:
-    """A JSON value as units: an integer from 0 to `UNITS_MAX`, anything else is None.
+    """A JSON value as units: a whole number from 0 to `UNITS_MAX`, anything else is None.
 
-    A number with a fraction is nobody's count of anything, and a bool is an int only in Python.
+    30.0 is whole: JSON knows one kind of number, and encoders such as protobuf's write all so. A
+    number with a fraction is nobody's count of anything, and a bool is an int only in Python.
     """
-    if type(value) is int and 0 <= value <= UNITS_MAX:
-        return value
-    return None
+    if type(value) is int:
+        return value if 0 <= value <= UNITS_MAX else None
+    whole = getattr(value, "is_integer", None)
+    if whole is None or isinstance(value, bool) or not whole():
+        return None
+    return as_units(int(cast("int", value)))

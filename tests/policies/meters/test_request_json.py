@@ -57,7 +57,7 @@ def test_a_request_that_is_not_json_has_no_units(body: bytes | None) -> None:
     assert units(body, "/n") is None
 
 
-@pytest.mark.parametrize("value", ["-1", "1.0", "1e2", '"3"', "true", "null", "[3]", "9" * 30])
+@pytest.mark.parametrize("value", ["-1", "1.5", "1e300", '"3"', "true", "null", "[3]", "9" * 30])
 def test_what_is_no_count_is_missing(value: str) -> None:
     assert units(b'{"n": %b}' % value.encode(), "/n") is None
 

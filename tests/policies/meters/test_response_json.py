@@ -48,7 +48,17 @@ def test_units_are_read_where_the_pointer_points(units: int, loads: Loads) -> No
 
 @DECODERS
 @pytest.mark.parametrize(
-    "value", [None, True, 1.0, 1.5, "30", -1, UNITS_MAX + 1, 10**30, [30], {"total_tokens": 30}]
+    ("value", "units"), [(30.0, 30), (0.0, 0), (-0.0, 0), (float(2**53), None)]
+)
+def test_a_whole_number_may_be_written_with_a_point(
+    value: float, units: int | None, loads: Loads
+) -> None:
+    assert read([usage(value)], loads=loads) == (units,)
+
+
+@DECODERS
+@pytest.mark.parametrize(
+    "value", [None, True, 1.5, 1e300, "30", -1, UNITS_MAX + 1, 10**30, [30], {"total_tokens": 30}]
 )
 def test_what_is_no_count_of_units_is_missing(value: object, loads: Loads) -> None:
     assert read([usage(value)], loads=loads) == (None,)
