@@ -94,6 +94,11 @@ async def post(gateway: Gateway, document: object, headers: dict[str, str] | Non
     return await gateway.call("/mcp", data=body, headers={**JSON, **(headers or {})})
 
 
+async def nothing_ran(gateway: Gateway, agent: McpAgent) -> None:
+    assert agent.began == []
+    assert await gateway.ledger.settlements(gateway.account.account_id, limit=1) == []
+
+
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 async def test_a_batch_costs_the_sum_of_what_did_not_fail(gateway: Gateway, accept: str) -> None:
     batch = [
@@ -189,8 +194,7 @@ async def test_a_body_with_two_readings_reaches_nobody(
     writer.write(head + lines.encode() + b"\r\n" + data)
     assert b" 4" in await reader.readline()
     writer.close()
-    assert agent.began == []
-    await charged(gateway, "0")
+    await nothing_ran(gateway, agent)
 
 
 async def test_a_call_in_the_body_of_a_get_costs_its_price(
@@ -219,8 +223,7 @@ async def test_a_body_too_long_to_be_read_reaches_nobody(
     reply = await gateway.call("/mcp", data=parts() if chunked else body, headers=JSON)
     assert reply.status == 413
     assert json.loads(reply.body)["code"] == "request_too_large"
-    assert agent.began == []
-    await charged(gateway, "0")
+    await nothing_ran(gateway, agent)
 
 
 async def test_a_long_body_that_can_be_read_is_priced_and_passes_unchanged(
