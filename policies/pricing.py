@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from policies.catalog import OnMissing, Rule
+from policies.catalog import OnMissing, Rule, named_sources
 from policies.meters.reading import NOTHING_READ, Reading
 from policies.terms import ESTIMATED, UNITS_MISSING, Step, Terms
 from policies.units import (
@@ -74,8 +74,7 @@ def needs_request(price: Price) -> bool:
         return True
     return any(
         meter.reserve_from
-        or meter.estimate_from.kind.startswith(_REQUEST)
-        or any(source.kind.startswith(_REQUEST) for source in meter.sources)
+        or any(source.kind.startswith(_REQUEST) for source in named_sources(meter))
         for meter in price.meters
     )
 
@@ -147,23 +146,12 @@ def final(
     price = terms.price
     if price is None:
         return Final(0, (), ())
-    flags = [UNITS_MISSING] if reading.unanswered else []
-    counts = []
-    for index, units in enumerate(_units_of(price, reading)):
-        count = units
-        if count is None:
-            meter = price.meters[index]
-            word = meter.on_missing
-            if word is None:
-                word = OnMissing.RESERVED if whole else OnMissing.ESTIMATE
-            count = _stand_in(word, terms, reading, index)
-            _note(flags, UNITS_MISSING)
-            if word is OnMissing.ESTIMATE:
-                _note(flags, ESTIMATED)
-        counts.append(count)
+    counts: Sequence[int | None] = reading.units
+    flags: tuple[str, ...] = ()
+    if None in counts or len(counts) != len(price.meters) or reading.unanswered:
+        counts, flags = _filled(price, terms, reading, whole=whole)
     picocredits, steps = _work(price, counts, positions)
-    cost = _amount(price, terms, picocredits, reading.failed)
-    return Final(cost, tuple(flags), tuple(steps))
+    return Final(_amount(price, terms, picocredits, reading.failed), flags, steps)
 
 
 def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
@@ -177,8 +165,7 @@ def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
         return 0
     if rule is Rule.RESERVED:
         return terms.ceiling
-    counts = [units or 0 for units in _units_of(price, reading)]
-    picocredits, _ = _work(price, counts, _NO_UNITS)
+    picocredits, _ = _work(price, _units_of(price, reading), _NO_UNITS)
     return min(terms.ceiling, _amount(price, terms, picocredits, reading.failed))
 
 
@@ -277,6 +264,22 @@ def _units_of(price: Price, reading: Reading) -> Sequence[int | None]:
     return (None,) * len(price.meters)
 
 
+def _filled(
+    price: Price, terms: Terms, reading: Reading, *, whole: bool
+) -> tuple[list[int | None], tuple[str, ...]]:
+    """The units of a reading with what stands in for missing ones, and words about that."""
+    flags = [UNITS_MISSING] if reading.unanswered else []
+    counts = list(_units_of(price, reading))
+    for index, meter in enumerate(price.meters):
+        if counts[index] is None:
+            word = meter.on_missing
+            if word is None:
+                word = OnMissing.RESERVED if whole else OnMissing.ESTIMATE
+            counts[index] = _stand_in(word, terms, reading, index)
+            flags += [UNITS_MISSING, ESTIMATED] if word is OnMissing.ESTIMATE else [UNITS_MISSING]
+    return counts, tuple(dict.fromkeys(flags))
+
+
 def _stand_in(word: OnMissing, terms: Terms, reading: Reading, index: int) -> int:
     """How many units are taken where none could be read."""
     if word is OnMissing.MINIMUM:
@@ -287,23 +290,20 @@ def _stand_in(word: OnMissing, terms: Terms, reading: Reading, index: int) -> in
     return min(reading.estimates[index], reserve) if reading.estimates else 0
 
 
-def _note(flags: list[str], word: str) -> None:
-    if word not in flags:
-        flags.append(word)
-
-
-def _work(price: Price, counts: Sequence[int], positions: Sequence[int]) -> tuple[int, list[Step]]:
+def _work(
+    price: Price, counts: Sequence[int | None], positions: Sequence[int]
+) -> tuple[int, tuple[Step, ...]]:
     """Picocredits of metered work, and how it moves the account through tiers."""
     picocredits = 0
-    steps: list[Step] = []
+    steps: tuple[Step, ...] = ()
     for index, meter in enumerate(price.meters):
-        count = counts[index] - meter.included_units
+        count = (counts[index] or 0) - meter.included_units
         if count <= 0:
             continue
         if meter.tiers:
             cost, step = _graduated(meter, positions[index] if positions else 0, count)
             picocredits += cost
-            steps.append(step)
+            steps += (step,)
         else:
             picocredits += count * meter.picocredits_per_unit
     return picocredits, steps
@@ -354,17 +354,15 @@ def _at_dearest(price: Price, units: Sequence[int]) -> int:
 
 def _amount(price: Price, terms: Terms, picocredits: int, failed: Sequence[int] = ()) -> int:
     """Microcredits of metered work at the terms of a call, and of all that comes on top of it."""
+    _, _, _, _, discount, bound, calls = terms
     fixed = price.per_request_microcredits
-    if terms.calls:
-        fixed += _of_calls(price, terms.calls, failed)
-    cost = round_up_to_microcredits(
-        fixed * PICOCREDITS_PER_MICROCREDIT + picocredits, terms.discount
-    )
+    if calls:
+        fixed += _of_calls(price, calls, failed)
+    cost = round_up_to_microcredits(fixed * PICOCREDITS_PER_MICROCREDIT + picocredits, discount)
+    cost = max(cost, price.minimum_microcredits)
     maximum = price.maximum_microcredits
-    if maximum is None:
-        maximum = AMOUNT_MICROCREDITS_MAX
-    cost = min(max(cost, price.minimum_microcredits), maximum)
-    return cost if terms.bound is None or cost <= terms.bound else terms.bound
+    cost = min(cost, AMOUNT_MICROCREDITS_MAX if maximum is None else maximum)
+    return cost if bound is None or cost <= bound else bound
 
 
 def _of_calls(price: Price, calls: Sequence[RpcCall], failed: Sequence[int]) -> int:

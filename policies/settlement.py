@@ -140,7 +140,7 @@ def owed(
         microcredits, words, steps = pricing.final(
             terms, reading, whole=ending is Ending.COMPLETED, positions=positions
         )
-        return Owed(microcredits, ",".join(words), steps)
+        return Owed(microcredits, ",".join(words) if words else "", steps)
     return Owed(terms.ceiling if rule is Rule.RESERVED else pricing.floor(terms), "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -156,6 +157,27 @@ def test_units_within_their_reserves_never_cost_more_than_is_held(
     assert maximum is None or terms.ceiling <= maximum
     assert 0 <= terms.due <= terms.ceiling
     assert (UNITS_MISSING in found.flags) is (None in units)
+
+
+@given(calls_sold())
+def test_what_is_held_is_the_cost_of_the_reserves_at_the_dearest_tier(sold: Sold) -> None:
+    terms = sell(sold)
+    if not isinstance(terms, Terms):
+        return
+    dearest = tuple(
+        replace(
+            meter,
+            tiers=(),
+            picocredits_per_unit=max(
+                [tier.picocredits_per_unit for tier in meter.tiers] or [meter.picocredits_per_unit]
+            ),
+        )
+        for meter in sold.price.meters
+    )
+    flat = replace(sold.price, meters=dearest)
+    assert terms.ceiling == model_cost(
+        sold._replace(price=flat, units=terms.reserves, failed=(), positions=(0,) * len(dearest))
+    )
 
 
 @given(calls_sold())
