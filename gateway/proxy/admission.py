@@ -63,7 +63,7 @@ class Quest(NamedTuple):
 def quest_terms(quest: Quest, facts: RequestFacts | None) -> Terms | Refusal:
     """The terms of a request, or why it can't be sold."""
     if quest.free:
-        return free_terms(quest.principal.discount)
+        return free_terms(quest.offer, quest.principal.discount)
     return call_terms(quest.offer, facts, quest.principal.discount, quest.credits_max)
 
 

@@ -6,12 +6,13 @@ bound, has the same terms for every call: they are computed once per offer.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway import errors
 from gateway.errors import Refusal
 from gateway.proxy.jsonrpc import read_calls
-from policies.catalog import Protocol
+from policies.catalog import Price, Protocol
 from policies.pricing import NotListed, TooDear, terms_of
 from policies.terms import Terms
 
@@ -21,9 +22,17 @@ if TYPE_CHECKING:
     from policies.terms import RpcCall
 
 
-def free_terms(discount: int) -> Terms:
-    """Those of a call that holds and pays nothing, whatever its route asks for others."""
-    return Terms(None, (), 0, 0, discount)
+def free_terms(offer: Offer, discount: int) -> Terms:
+    """Those of a call that holds and pays nothing, whatever its route asks for others.
+
+    Its answer is metered all the same: it may be the one that says what its task has used.
+    """
+    price = offer.route.price
+    if price is None:
+        return offer.terms
+    meters = tuple([replace(meter, picocredits_per_unit=0, tiers=()) for meter in price.meters])
+    free = Price(version=price.version, meters=meters)
+    return Terms(free, (0,) * len(meters), 0, 0, discount)
 
 
 def call_terms(

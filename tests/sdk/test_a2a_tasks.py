@@ -18,6 +18,7 @@ from a2a.types import (
 )
 
 from tests.support.a2a import (
+    BEGAN,
     CANCELED,
     COMPLETED,
     FAILED,
@@ -25,11 +26,13 @@ from tests.support.a2a import (
     WAYS,
     WORKING,
     a2a_client,
+    a2a_scene,
+    charged,
     message,
     say,
     task_of,
 )
-from tests.support.gateway import CREDIT, Gateway
+from tests.support.gateway import CREDIT
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from a2a.types import Task, TaskState
 
     from tests.support.a2a import A2AAgent
+    from tests.support.gateway import Gateway
 
 
 @pytest.fixture(params=list(WAYS))
