@@ -112,6 +112,19 @@ def _server(agent: McpAgent) -> MCPServer:  # noqa: C901 - one tool after the ot
         with noted("frame"):
             return f"{size.width} wide"
 
+    @server.tool()
+    async def restock(ctx: Context) -> str:
+        with noted("restock"):
+            await ctx.session.send_tool_list_changed()  # on the session's own stream
+            await ctx.notify_tools_changed()  # to who has subscribed
+            return "restocked"
+
+    @server.tool()
+    async def poll(ctx: Context) -> str:
+        with noted("poll"):
+            await ctx.close_sse_stream()
+            return "resumed"
+
     @server.resource("text://price-list")
     def price_list() -> str:
         with noted("price-list"):
