@@ -141,6 +141,7 @@ async def _stream(url: str, key: str, events: int, interval_ms: float) -> Seen:
                 ways_ms.append((now_ns - int(sent[1])) / 1_000_000)
             elif found := re.match(rb": credits-charged=([\d.]+)", line):
                 charged = found[1].decode()
+                break  # a short answer comes whole, without chunks
             elif line == b"0\r\n":
                 break
     finally:

@@ -133,8 +133,16 @@ class MeterSpec:
     reserve_from: tuple[Source, ...] = ()
     # None: RESERVED for an answer that was complete, ESTIMATE for one that was cut.
     on_missing: OnMissing | None = None
-    estimate_from: Source = Source("response.bytes", "")
-    estimate_per_unit: int = 4  # how many of what `estimate_from` counts make one unit
+    # What suggests how many units have passed; None: what the kind of answer does (see meters).
+    estimate_from: Source | None = None
+    estimate_per_unit: int = 1  # how many of what `estimate_from` counts make one unit
+
+
+def named_sources(meter: MeterSpec) -> tuple[Source, ...]:
+    """All sources that a meter reads of an answer, those of its estimate included."""
+    if meter.estimate_from is None:
+        return meter.sources
+    return (*meter.sources, meter.estimate_from)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from policies.catalog import MeterSpec, OnMissing, Tier
+from policies.catalog import MeterSpec, OnMissing, Source, Tier
 from policies.meters import UNITS_MAX, parse_source
 from policies.meters.registry import (
     mistake_in_request_source,
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.config.section import Section
-    from policies.catalog import Source
+
 
 TIERS_MAX = 100
 ESTIMATE_PER_UNIT_MAX = 1_000_000_000
@@ -133,7 +133,7 @@ def _check_order(sections: list[Section], bounds: list[int | None]) -> None:
         sections[-1].complain("up_to", "must be left out: the last tier is for all units beyond")
 
 
-def _estimate(section: Section, on_missing: OnMissing | None) -> tuple[Source, int]:
+def _estimate(section: Section, on_missing: OnMissing | None) -> tuple[Source | None, int]:
     source, per_unit = _NO_ESTIMATE
     if "estimate_from" in section:
         before = section.problems_so_far()
@@ -143,6 +143,7 @@ def _estimate(section: Section, on_missing: OnMissing | None) -> tuple[Source, i
             section.complain("estimate_from", mistake)
     if "estimate_per_unit" in section:
         per_unit = section.integer("estimate_per_unit", least=1, most=ESTIMATE_PER_UNIT_MAX)
+        source = source or Source("response.bytes", "")
     if on_missing not in {None, OnMissing.ESTIMATE}:
         for key in ("estimate_from", "estimate_per_unit"):
             if key in section:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Spec = dict[str, Any]
 # The defaults of a slotted class are on an instance of it only.
 _METER = MeterSpec("", (), 0, 0)
-_ESTIMATE_FROM, _ESTIMATE_PER_UNIT = _METER.estimate_from, _METER.estimate_per_unit
+_ESTIMATE_PER_UNIT = _METER.estimate_per_unit
 
 
 def route_to_spec(route: Route) -> Spec:
@@ -190,7 +190,7 @@ def _meter_to_spec(meter: MeterSpec) -> Spec:
         "included_units": meter.included_units,
         "reserve_from": [_source_to_spec(source) for source in meter.reserve_from],
         "on_missing": meter.on_missing and meter.on_missing.value,
-        "estimate_from": _source_to_spec(meter.estimate_from),
+        "estimate_from": meter.estimate_from and _source_to_spec(meter.estimate_from),
         "estimate_per_unit": meter.estimate_per_unit,
     }
 
@@ -207,7 +207,7 @@ def _meter_from_spec(spec: Mapping[str, Any]) -> MeterSpec:
         included_units=spec.get("included_units", 0),
         reserve_from=_sources_from_spec(spec.get("reserve_from", ())),
         on_missing=None if on_missing is None else OnMissing(on_missing),
-        estimate_from=_ESTIMATE_FROM if estimate_from is None else Source(**estimate_from),
+        estimate_from=None if estimate_from is None else Source(**estimate_from),
         estimate_per_unit=spec.get("estimate_per_unit", _ESTIMATE_PER_UNIT),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from policies.catalog import Source, named_sources
 from policies.meters.decoding import ZLIB_DECODERS, Decoding
 from policies.meters.jsonrpc import JsonRpcAnswers
 from policies.meters.pointer import compile_pointer
@@ -21,7 +22,7 @@ from policies.meters.response_json import ResponseJson, decoded
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from policies.catalog import Price, Source
+    from policies.catalog import MeterSpec, Price
     from policies.meters.decoding import Decoder
     from policies.meters.facts import RequestFacts
     from policies.meters.reader import BodyKind, Headers, Loads, Reader
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     _Place = tuple[int, int] | Callable[[Observed], int | None]
 
 _BYTES = "response.bytes"
+# What a meter without `estimate_from` counts in streams, and how many bytes make a unit elsewhere.
+_COUNTS = (Source("response.sse.count", ""), Source("response.ndjson.count", ""))
+BYTES_PER_UNIT = 4
 _NOTHING: Observed = Observed()
 
 

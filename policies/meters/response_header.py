@@ -10,6 +10,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
+from policies.catalog import named_sources
 from policies.meters.reader import UNITS_MAX
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def metered_headers(price: Price) -> frozenset[bytes]:
         source.argument.lower().encode("ascii")
         for case in (price, *cases)
         for meter in case.meters
-        for source in (*meter.sources, meter.estimate_from)
+        for source in named_sources(meter)
         if source.kind == KIND
     )
 

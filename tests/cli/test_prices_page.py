@@ -14,6 +14,7 @@ from gateway.cli.app import app
 from gateway.config import load_config
 from policies import pricing
 from policies.catalog import MeterSpec, Price, Rule, Source
+from policies.meters.call import BYTES_PER_UNIT
 from policies.meters.reading import Reading
 from policies.pricing import terms_of
 from policies.terms import RpcCall, Terms
@@ -57,7 +58,8 @@ class Call(NamedTuple):
         return tuple(RpcCall("1", "", amount) for amount in amounts)
 
     def estimate(self, meter: MeterSpec) -> int:
-        return -(-int(self.words.get("passed", "0")) // meter.estimate_per_unit)
+        per_unit = meter.estimate_per_unit if meter.estimate_from else BYTES_PER_UNIT
+        return -(-int(self.words.get("passed", "0")) // per_unit)
 
 
 def call_of(text: str | None) -> Call:

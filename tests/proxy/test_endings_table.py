@@ -1,8 +1,8 @@
 """Every ending of a call, with every rule that a route can give it: one test per cell.
 
 A call of the route holds 1.1 credits (0.1 and 1 000 tokens), costs 0.13 for the 30 tokens that its
-agent reports, and 0.1 at least. What a cut answer has not reported is estimated: a token for every
-four bytes.
+agent reports, and 0.1 at least. What a cut answer has not reported is estimated:
+a token for every event.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from tests.support.waiting import eventually
 USAGE = b'{"usage":{"total_tokens":30}}'
 JSON = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(USAGE), USAGE)
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-EVENT = b'data: {"t": "0123456789012345678901"}\n\n' + b"\n"  # 40 bytes: 10 tokens
-assert len(EVENT) == 40
-CHUNK = b"28\r\n" + EVENT + b"\r\n"
+EVENT = b'data: {"t": "word"}\n\n'
+CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
 COSTS = {Rule.NOTHING: 0, Rule.MINIMUM: 100_000, Rule.RESERVED: 1_100_000}
 REPORTED = 130_000
 NOT_BEGUN = 100_000  # nothing of the answer has passed
-PASSED = 110_000  # one event has
+PASSED = 101_000  # one event has
 
 
 async def completed(talk: Conversation) -> None:

@@ -89,8 +89,15 @@ def guessed(unit: str, source: str, estimate_from: str, per_unit: int) -> MeterS
     )
 
 
-def test_without_a_word_about_it_four_bytes_are_estimated_to_be_a_unit() -> None:
+def test_without_a_word_about_it_an_event_is_estimated_to_be_a_unit() -> None:
     meter = MeterPlan(CHAT, "text/event-stream").open(TOOLS, (), None)
+    for part, estimate in ((b"", 0), (b"data: 1\n", 0), (b"\ndata: 2\n\n", 2), (b": ping\n\n", 2)):
+        meter.feed(part)
+        assert meter.estimates() == meter.so_far().estimates == (estimate,)
+
+
+def test_without_a_word_about_it_four_bytes_are_estimated_to_be_a_unit_of_no_stream() -> None:
+    meter = MeterPlan(CHAT, "application/json").open(TOOLS, (), None)
     for size, estimate in ((0, 0), (1, 1), (3, 1), (1, 2), (3, 2)):
         meter.feed(b"x" * size)
         assert meter.estimates() == meter.so_far().estimates == (estimate,)
