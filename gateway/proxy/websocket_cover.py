@@ -188,6 +188,12 @@ class Cover:
         if isinstance(decision, CountersUnavailable | ShardLost) and self._cost(units) <= hold.held:
             log.warning("call %s: its hold can't be raised: %r", hold.call_id, decision)
             return None  # what is held is there to be used, and no more
+        if isinstance(decision, InsufficientCredits):
+            # What is held and not used yet would have paid for a part of it.
+            unused = hold.held - self._cost(self._units(self.paid_ms(elapsed_ms)))
+            needs = format_credits(decision.needed + unused)
+            has = format_credits(decision.available + unused)
+            return Denied(f"insufficient_credits: needs {needs}, has {has}")
         return _denied(decision)
 
     def _after_an_interval(self, elapsed_ms: int, units: tuple[int, ...]) -> tuple[int, ...]:
@@ -289,9 +295,6 @@ class Cover:
 def _denied(decision: Raising | CountersUnavailable) -> Denied:
     """Why a hold was not raised."""
     match decision:
-        case InsufficientCredits(needed=lacking, available=available):
-            has = format_credits(available)
-            return Denied(f"insufficient_credits: needs {format_credits(lacking)}, has {has}")
         case SpendCapReached(limit=limit, source=source, window=window):
             cap = f"{format_credits(limit)} ({source}, {window})"
             return Denied(f"spend_cap_reached: the cap is {cap}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close, Frame, Opcode
 
+from gateway.upstream.websocket import accept_of
 from policies.catalog import MeterSpec, Price, Protocol, Route, Source, WebSocketRule
 from tests.support.gateway import CREDIT
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
     from tests.support.gateway import Gateway
+    from tests.support.nasty_upstream import Conversation
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -159,3 +163,33 @@ async def raw_client(gateway: Gateway, *lines: str) -> AsyncIterator[RawClient]:
         yield client
     finally:
         writer.transport.abort()
+
+
+async def closed(client: Any) -> Close | None:
+    """What a client of the library is closed with; it takes what comes before."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await client.recv()
+    close: Close | None = client.protocol.close_rcvd
+    return close
+
+
+async def silent(connection: ServerConnection) -> None:
+    """An agent that says nothing, and leaves when its client does."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await connection.recv()
+
+
+def agreeing(*parts: bytes, then: Callable[[Conversation], Awaitable[None]]) -> Any:
+    """A raw agent: agrees, sends, and then does something else."""
+
+    async def script(talk: Conversation) -> None:
+        key = (await talk.request()).header(b"Sec-WebSocket-Key")
+        assert key is not None
+        head = b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        await talk.send(head + b"Sec-WebSocket-Accept: " + accept_of(key) + b"\r\n\r\n")
+        await talk.send(*parts)
+        await then(talk)
+
+    return script
