@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 HEAD_SWEEP_INTERVAL_S = 0.5
 HEADERS_MAX = 128
+# Calls of clients that have left; they do not count as connections.
+DETACHED_MAX = 1_000
 LINGER_S = 2.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -50,6 +52,7 @@ class Call:
     __slots__ = (
         "answered",
         "connection",
+        "detached",
         "gone",
         "idle",
         "interruptible",
@@ -72,6 +75,7 @@ class Call:
         self.answered = False
         self.gone = False
         self.interruptible = False
+        self.detached = False  # it runs on when its client leaves: a retry will ask for its end
         self.idle = False  # nothing is lost when it ends: it need not be waited for
 
     def write(self, data: bytes) -> None:
@@ -102,6 +106,16 @@ class Call:
         if task is not None:
             task.uncancel()
 
+    def attach(self) -> None:
+        """End with its client from now on, and soon if that has left already."""
+        self.detached = False
+        if self.gone:
+            asyncio.get_running_loop().call_soon(self._stop)
+
+    def _stop(self) -> None:
+        if self.interruptible:  # else it has ended meanwhile, or is about to
+            self.connection.interrupt()
+
     def _cancel(self, exc: BaseException) -> None:
         """Hear from aiohttp that the client has left, or from `cut` that time is over.
 
@@ -111,7 +125,9 @@ class Call:
         self.gone = self.gone or client_left or not self.interruptible
         if not self.payload.is_eof():
             self.payload.set_exception(exc)
-        if self.interruptible:
+        if self.interruptible and not (
+            client_left and self.detached and self.connection.outlived_by_its_call()
+        ):
             self.connection.interrupt()
 
 
@@ -141,10 +157,19 @@ class Connection(RequestHandler):
     a task, a writer and a response object for each request, a tenth of a call's cost here.
     """
 
-    __slots__ = ("body_timeout_s", "closing", "forwarded_for", "head_since", "task", "upgraded")
+    __slots__ = (
+        "body_timeout_s",
+        "closing",
+        "forwarded_for",
+        "head_since",
+        "server",
+        "task",
+        "upgraded",
+    )
 
     def __init__(self, manager: ProxyServer, body_timeout_s: float, **options: Any) -> None:
         super().__init__(manager, **options)
+        self.server = manager  # aiohttp forgets it with the connection
         self.body_timeout_s = body_timeout_s
         self.closing = False  # no request is awaited any more
         self.head_since = 0.0  # loop time at which a head began to be awaited; 0: none is
@@ -248,13 +273,18 @@ class Connection(RequestHandler):
                 self.transport.abort()
 
     def close(self) -> None:
-        """Take no further request. The one that is here ends first, unless it is idle."""
+        """Take no further request. The one that is here ends first, unless it is idle.
+
+        One that has left HTTP may have no end in sight: it is asked to end.
+        """
         self.closing = True
         call = cast("Call | None", self._current_request)
         if call is not None:
             call.keep_alive = False
             if call.idle:
                 self.cut()
+        if self.upgraded is not None:
+            self.upgraded.stop()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -291,8 +321,17 @@ class Connection(RequestHandler):
 
     def interrupt(self) -> None:
         """Cancel what the running call waits for."""
-        if self._task_handler is not None:
-            self._task_handler.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+    def outlived_by_its_call(self) -> bool:
+        """Keep the call of a client that has left, if there is room for one more."""
+        detached, task = self.server.detached, self.task
+        if task is None or len(detached) >= DETACHED_MAX:
+            return False
+        detached.add(self)
+        task.add_done_callback(lambda _: detached.discard(self))
+        return True
 
     async def _has_next(self) -> bool:
         """Wait for the next request; False when the connection is to end instead."""
@@ -410,6 +449,7 @@ class ProxyServer(Server):
         self.connections_max = connections_max
         self.leaving = False  # every answer is the last of its connection
         self.stopping = False
+        self.detached: set[Connection] = set()  # whose calls run on without a client
         self._body_timeout_s = body_timeout_s
         self._head_timeout_s = head_timeout_s
 
@@ -424,7 +464,7 @@ class ProxyServer(Server):
         made meanwhile are closed.
         """
         self.stopping = True
-        connections = cast("list[Connection]", self.connections)
+        connections = [*cast("list[Connection]", self.connections), *self.detached]
         for connection in connections:
             connection.close()
         running = {connection.task for connection in connections if connection.task is not None}

@@ -304,7 +304,7 @@ async def test_a_worker_that_stops_says_so_at_once_and_settles(
         asyncio.timeout(DEADLINE_S),
         talking_agent() as agent,
         running_gateway(
-            clean_redis_url, postgres_url, [talk_route(agent.url)], shutdown_deadline_s=15
+            clean_redis_url, postgres_url, [talk_route(agent.url)], shutdown_deadline_s=60
         ) as gateway,
         talk(gateway) as client,
     ):
