@@ -36,7 +36,7 @@ from gateway.proxy.forward import (
 from gateway.proxy.hold import beyond_bound
 from gateway.proxy.jsonrpc import ending_of_calls, last_event, refuse_admitted
 from gateway.proxy.live import HELD
-from gateway.proxy.stream_end import event_rest
+from gateway.proxy.stream_end import ExhaustedError, event_rest
 from gateway.upstream import (
     CancelledUnsentError,
     UpstreamError,
@@ -68,16 +68,6 @@ _NO_ANSWER = (b"", b"")
 UPLOAD_ERRORS = (ClientGoneError, BodyTooLargeError, BodyTimeoutError)
 
 log = logging.getLogger("tollkeeper.proxy")
-
-
-class _ExhaustedError(Exception):
-    """A stream's hold can't be raised for its next part, `chunk`; `reading` is without it."""
-
-    def __init__(self, refusal: Refusal, chunk: bytes, reading: Reading) -> None:
-        super().__init__(refusal.detail)
-        self.refusal = refusal
-        self.chunk = chunk
-        self.reading = reading
 
 
 class Exchange:
@@ -287,7 +277,7 @@ class Exchange:
             self.watcher.begin(answer.status, answer.reason, lines + framing, kind)
         try:
             chunk = await self._pass_on(answer, chunked=chunked)
-        except _ExhaustedError as exhausted:
+        except ExhaustedError as exhausted:
             await self._exhaust(answer, kind, exhausted, chunked=chunked)
             return
         except UpstreamTimeout as exc:
@@ -335,7 +325,7 @@ class Exchange:
     async def _pass_on(self, answer: Answer, *, chunked: bool) -> bytes:  # noqa: C901 - per chunk
         """Meter and pass every part of a stream but the last, which is returned.
 
-        Raises: _ExhaustedError with a part that the hold does not pay for.
+        Raises: ExhaustedError with a part that the hold does not pay for.
         """
         call, meter, watcher, rewriter = self.call, self.meter, self.watcher, self.rewriter
         allowance = None
@@ -351,7 +341,7 @@ class Exchange:
             if allowance is not None and not ended and not allowance.covered():
                 hold = await allowance.cover(self.hold)
                 if isinstance(hold, Refusal):
-                    raise _ExhaustedError(hold, chunk, allowance.reading(self.elapsed_ms()))
+                    raise ExhaustedError(hold, chunk, allowance.reading(self.elapsed_ms()))
                 self.hold = hold
             if watcher is not None and chunk:
                 watcher.feed(chunk)
@@ -365,7 +355,7 @@ class Exchange:
                 await call.drained(self.tools.body_timeout_s)
 
     async def _exhaust(
-        self, answer: Answer, kind: AnswerKind, exhausted: _ExhaustedError, *, chunked: bool
+        self, answer: Answer, kind: AnswerKind, exhausted: ExhaustedError, *, chunked: bool
     ) -> None:
         """End a stream that nobody can pay further: after the event under way, with one of ours.
 
@@ -397,7 +387,10 @@ class Exchange:
         offer = self.hold.offer
         if offer.hidden_names:
             lines = answers.without(lines, offer.hidden_names)
-        return lines, offer.answer_kind(kind_name)
+        kind = offer.answer_kind(kind_name)
+        if not kind.event_stream:
+            self.rewriter = None  # such as a refusal
+        return lines, kind
 
     def _begin_stream(self, answer: Answer, lines: bytes) -> bool:
         """Write a stream's head; whether its body is to be chunked."""

@@ -34,6 +34,7 @@ from gateway.proxy.replays import Replay
 from gateway.proxy.roles import Tools
 from gateway.proxy.styles import style_of_client
 from gateway.proxy.trust import no_mark
+from gateway.proxy.usage import ensure_usage
 from gateway.proxy.websocket import WebSocketCall, mistake_in_protocol
 from policies.catalog import ErrorStyle
 from policies.decision import AccountSuspended, Admitted, KeyRefused
@@ -246,6 +247,8 @@ class Proxy:
             exchange.rounds = RENEWED  # so that its mark is confirmed before it is sent on
         if task is not None:
             task.watch(exchange)
+        if exchange.hold.offer.route.ensure_usage:
+            body = ensure_usage(exchange, body)
         await exchange.run(*body)
         return None
 

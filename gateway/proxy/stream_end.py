@@ -13,12 +13,24 @@ from gateway.proxy.answers import BLANK_LINES, SSE_END_BYTES
 from gateway.upstream import UpstreamError
 
 if TYPE_CHECKING:
+    from gateway.errors import Refusal
     from gateway.upstream import Answer
+    from policies.meters.reading import Reading
 
 # How long, and for how much more, an event is waited for.
 EVENT_REST_S = 1.0
 EVENT_REST_MAX_BYTES = 65_536
 _LINE_ENDS = (b"\n",)
+
+
+class ExhaustedError(Exception):
+    """A stream's hold can't be raised for its next part, `chunk`; `reading` is without it."""
+
+    def __init__(self, refusal: Refusal, chunk: bytes, reading: Reading) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+        self.chunk = chunk
+        self.reading = reading
 
 
 async def event_rest(
