@@ -144,11 +144,6 @@ def owed(
     return Owed(terms.ceiling if rule is Rule.RESERVED else pricing.floor(terms), "")
 
 
-def due_if_lost(terms: Terms, rule: Rule, reading: Reading) -> int:
-    """Microcredits of a call that was sent on and whose end nobody saw: at most its ceiling."""
-    return pricing.due_if_lost(terms, rule, reading)
-
-
 def units_text(price: Price | None, reading: Reading, steps: Sequence[Step] = ()) -> str:
     """The units that were read, as a settlement keeps them: "token=30;image=2".
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from policies.catalog import Ending, Rule
 from policies.meters import UNITS_MAX
+from policies.pricing import due_if_lost
 from policies.settlement import (
     LateSettlement,
     Settlement,
-    due_if_lost,
     owed,
     parse_postings,
     units_text,

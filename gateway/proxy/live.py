@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.counters import CountersUnavailable
 from policies.catalog import Ending
 from policies.decision import ShardLost
+from policies.pricing import due_if_lost
 from policies.rebuild import HoldText
-from policies.settlement import due_if_lost, units_text
+from policies.settlement import units_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

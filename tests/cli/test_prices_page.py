@@ -25,7 +25,7 @@ SNIPPETS = re.findall(
     r"^```toml\n(.*?)^```(.*?)(?=^```toml|^## |\Z)", PAGE, re.MULTILINE | re.DOTALL
 )
 ROW = re.compile(
-    r"^\| (?:`([^`|]+)`|any) \| ([\d.]+|refused) \| ([\d.]*) ?\|(?: ?`?([\w,]*)`? ?\|)?$"
+    r"^\| (?:`([^`|]+)`[^|]*|any) \| ([\d.]+|refused) \| ([\d.]*) ?\|(?: ?`?([\w,]*)`? ?\|)?$"
 )
 ROWS = [
     (config, *row.groups())

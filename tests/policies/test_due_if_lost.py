@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from policies.catalog import MeterSpec, Price, Rule
 from policies.meters.reading import NOTHING_READ, Reading
-from policies.pricing import floor, terms_of
-from policies.settlement import due_if_lost
+from policies.pricing import due_if_lost, floor, terms_of
 from policies.terms import Terms
 
 TOKENS = MeterSpec("token", (), picocredits_per_unit=2_000_000, reserve_units=100)
