@@ -13,7 +13,15 @@ from gateway.proxy.admission import Quest
 from gateway.proxy.hold import Hold
 from gateway.proxy.live import HELD
 from policies.catalog import Ending
-from policies.decision import AccountSuspended, Admitted, InsufficientCredits, KeyRefused
+from policies.decision import (
+    AccountSuspended,
+    Admitted,
+    HoldGone,
+    InsufficientCredits,
+    KeyRefused,
+    Raised,
+    ShardLost,
+)
 from policies.meters.reading import NOTHING_READ, Reading
 from tests.simulation.model import Account, Call, Tariff, Violation
 
@@ -29,6 +37,15 @@ TARIFFS = (
     Tariff("stream", per_request=5_000, per_unit=900, reserve_units=1_000, streams=True),
     Tariff(
         "greedy", per_request=0, per_unit=1_100, reserve_units=100, streams=False, overshoots=True
+    ),
+    Tariff("raised", 2_000, per_unit=800, reserve_units=200, streams=True, raises=True),
+    Tariff(
+        "tiered",
+        per_request=1_000,
+        per_unit=900,
+        reserve_units=300,
+        streams=False,
+        tiers=((2_000, 900), (5_000, 500), (None, 700)),
     ),
     Tariff("trusted", 40_000, per_unit=0, reserve_units=0, streams=False, trust=200_000),
 )
@@ -136,7 +153,7 @@ class Caller:
             if isinstance(decision, KeyRefused | AccountSuspended):
                 principal.usable_until_ms = 0
             return
-        call.admitted_ms = decision.admitted_ms
+        call.admitted_ms, call.held = decision.admitted_ms, tariff.ceiling
         running = Running(Hold(call.call_id, principal, offer, decision, session, offer.terms))
         self.worker.calls[call.call_id] = running
         await self.serve(call, running)
@@ -158,31 +175,37 @@ class Caller:
     async def serve(self, call: Call, running: Running) -> None:
         """Mark it, send it on, read what comes, and end it."""
         random, tariff, worker = self.random, call.tariff, self.worker
-        hold = running.hold
         if random.random() < 0.1:
             await asyncio.sleep(random.choice(WORK_S))
             call.voided = True
-            await worker.settler.void(hold)
+            await worker.settler.void(running.hold)
             call.told = True
             return
         try:
             await worker.mark(running)
         except CountersUnavailable:
-            await worker.settler.void(hold)
+            await worker.settler.void(running.hold)
             call.voided = call.told = True
             return
         call.dispatched = True
         units = random.randint(0, tariff.reserve_units)
         if tariff.overshoots and random.random() < 0.3:
             units *= 3
+        ending, status = random.choice(ENDINGS)
+        if tariff.raises:
+            units *= random.choice((1, 3, 9))
         if tariff.streams:
-            await self.stream(call, running, units)
+            passed = await self.stream(call, running, units)
+            if passed < units:
+                units, ending = passed, Ending.EXHAUSTED
         else:
             await asyncio.sleep(random.choice(WORK_S))
-        ending, status = random.choice(ENDINGS)
-        call.owed = tariff.cost(units) if ending in PAID else 0
+        if ending in PAID:
+            call.owes(units)
+        else:
+            call.owed = 0
         reading = Reading((units,)) if tariff.per_unit else NOTHING_READ
-        receipt = await worker.settler.settle(hold, ending, status, reading)
+        receipt = await worker.settler.settle(running.hold, ending, status, reading)
         call.told = True
         call.told_charged = receipt.charged_microcredits
         call.uncertain = receipt.remaining_microcredits is None
@@ -198,18 +221,46 @@ class Caller:
         call.admitted_ms = hold.admitted.admitted_ms
         call.trusted = call.dispatched = call.uncertain = True
         await asyncio.sleep(self.random.choice(WORK_S))
-        call.owed = tariff.cost(0)
+        call.owes(0)
         receipt = await trust.settle(hold, Ending.COMPLETED, 200, NOTHING_READ)
         call.told = True
         call.told_charged = receipt.charged_microcredits
         return True
 
-    async def stream(self, call: Call, running: Running, units: int) -> None:
-        """Units come bit by bit; renewals write down how many there are."""
+    async def stream(self, call: Call, running: Running, units: int) -> int:
+        """Units come bit by bit; renewals write down how many there are. How many have passed."""
         meter = running.meter = Meter(call)
         for part in range(1, CHUNKS + 1):
             await asyncio.sleep(self.random.choice(WORK_S) / 2)
-            meter.read = units * part // CHUNKS
+            by_now = units * part // CHUNKS
+            if call.tariff.raises and not await self.covered(call, running, by_now):
+                break
+            meter.read = by_now
+        return meter.read
+
+    async def covered(self, call: Call, running: Running, units: int) -> bool:
+        """Whether a stream may go on to so many units; its hold is raised for them if need be."""
+        hold, cost = running.hold, call.tariff.cost(units)
+        if cost <= hold.held:
+            return True
+        keys, key_id = hold.principal.keys, hold.principal.key_id
+        target = cost + self.random.choice((0, 50_000, 400_000))
+        try:
+            decision = await self.worker.counters.raise_hold(
+                keys, call.call_id, key_id, cost, target, call.session, hold.offer.rules
+            )
+        except CountersUnavailable:
+            return True
+        self.world.model.note(f"raise {type(decision).__name__}")
+        if isinstance(decision, Raised):
+            call.held = max(call.held, decision.held)
+            running.hold = hold.raised(decision.held, decision.allocation, decision.counted)
+        if (
+            isinstance(decision, InsufficientCredits)
+            and self.world.model.accounts[call.account_id].rich
+        ):
+            raise Violation(f"a rich account can't go on: {decision} {call}")
+        return isinstance(decision, Raised | HoldGone | ShardLost)
 
 
 ENDINGS = (
@@ -219,7 +270,7 @@ ENDINGS = (
     (Ending.CLIENT_DISCONNECT, 200),
     (Ending.UPSTREAM_ERROR, 502),
 )
-PAID = frozenset({Ending.COMPLETED, Ending.CLIENT_DISCONNECT})
+PAID = frozenset({Ending.COMPLETED, Ending.CLIENT_DISCONNECT, Ending.EXHAUSTED})
 
 
 def new_call_id(world: World, offset_ms: int) -> str:

@@ -92,6 +92,11 @@ class Worker:
         return admission
 
     @property
+    def counters(self) -> Counters:
+        """Redis, as this worker sees it."""
+        return self.admission._counters
+
+    @property
     def calls(self) -> dict[str, Any]:
         """The registry of live calls."""
         calls: dict[str, Any] = self._proxy._calls
@@ -121,7 +126,7 @@ class Worker:
 
     def seen(self, shard: int) -> tuple[int, int]:
         """The newest epoch and seq of a shard that this worker knows."""
-        return self.admission._counters.seen(shard)
+        return self.counters.seen(shard)
 
     def offer(self, platform_id: int, name: str) -> Offer:
         """A route as this worker offers it."""

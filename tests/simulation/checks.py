@@ -108,7 +108,7 @@ class Checks:
         for account_id, fields in accounts.items():
             if fields and int(fields.get("epoch", 0)) == shard.epoch:
                 self._account(account_id, fields, shard)
-        if script == "admit" and OK in reply:
+        if script in {"admit", "raise"} and OK in reply:
             self._caps(command[3 + int(command[2])].decode(), shard)
 
     def _checkpoints(self, calls: list[bytes], reply: bytes) -> None:
@@ -222,7 +222,7 @@ def _least(call: Call, shard: Shard) -> int:
     if hold is not None:
         return hold.held if call.admitted_ms else 0
     certain = call.told and not call.voided and not call.lost_data and not call.uncertain
-    return min(call.told_charged, call.tariff.ceiling) if certain else 0
+    return min(call.told_charged, max(call.held, call.tariff.ceiling)) if certain else 0
 
 
 def _widest(caps: list[int]) -> int:

@@ -27,7 +27,10 @@ class Violation(AssertionError):  # noqa: N818 -- named for what is the case
 
 
 class Tariff(NamedTuple):
-    """A route as the model prices it, in microcredits; `streams` sends checkpoints."""
+    """A route as the model prices it, in microcredits; `streams` sends checkpoints.
+
+    With `tiers` units are cheaper once so many were used, and `per_unit` is what the first cost.
+    """
 
     name: str
     per_request: int
@@ -36,6 +39,8 @@ class Tariff(NamedTuple):
     streams: bool
     overshoots: bool = False  # uses more units than were reserved
     trust: int = 0  # microcredits that an account may use of it while Redis is away
+    raises: bool = False  # its hold is raised while it streams
+    tiers: tuple[tuple[int | None, int], ...] = ()  # up to, per unit
 
     @property
     def ceiling(self) -> int:
@@ -43,8 +48,13 @@ class Tariff(NamedTuple):
         return self.per_request + self.per_unit * self.reserve_units
 
     def cost(self, units: int) -> int:
-        """What so many units cost."""
+        """What so many units cost, at most."""
         return self.per_request + self.per_unit * units
+
+    def cost_min(self, units: int) -> int:
+        """What so many units cost at least."""
+        cheapest = min((price for _, price in self.tiers), default=self.per_unit)
+        return self.per_request + cheapest * units
 
 
 @dataclass(slots=True)
@@ -66,7 +76,9 @@ class Call:
     trusted: bool = False
     checkpoint: int = 0  # the last `due` that Redis has executed
     due_max: int = 0  # the greatest that was ever made
-    owed: int | None = None  # once it ended
+    held: int = 0  # the most that it was told to hold
+    owed: int | None = None  # once it ended; in tiers, the most that it can owe
+    owed_min: int = 0
     told: bool = False
     told_charged: int = 0
     uncertain: bool = False  # told what it owes, while Redis could not be asked to charge it
@@ -75,6 +87,10 @@ class Call:
     mark_lost: bool = False  # the mark of its dispatch was never executed
     refunds: int = 0  # that were asked for
     refunded: bool = False
+
+    def owes(self, units: int) -> None:
+        """It has ended, and its price counts so many units."""
+        self.owed, self.owed_min = self.tariff.cost(units), self.tariff.cost_min(units)
 
     @property
     def over(self) -> bool:
@@ -86,16 +102,16 @@ class Call:
         if not self.dispatched:
             return 0, 0, True
         if self.trusted and not self.process.alive:
-            return self.owed or 0, self.owed or 0, self.unsafe or not self.told
+            return self.owed_min, self.owed or 0, self.unsafe or not self.told
         certain = self.process.alive or (self.told and not self.unsafe and not self.lost_data)
         if self.owed is not None and certain:
-            return self.owed, self.owed, False
-        held = self.tariff.ceiling
+            return self.owed_min, self.owed, False
+        held = max(self.held, self.tariff.ceiling)
         least = min(self.tariff.cost(0), held)
         low = least if self.lost_data else max(self.checkpoint, least)
         high = min(held, max(self.due_max, least))
         if self.owed is not None:
-            low, high = min(low, self.owed), max(high, self.owed)
+            low, high = min(low, self.owed_min), max(high, self.owed)
         return low, high, self.forgotten_allowed
 
     @property

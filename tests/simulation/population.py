@@ -8,7 +8,7 @@ from gateway.counters import Counters
 from gateway.ledger import Ledger
 from gateway.operations.accounts import create_account
 from gateway.operations.keys import KeyMaker, add_key
-from policies.catalog import Caps, MeterSpec, Plan, Platform, Price, Route, Source
+from policies.catalog import Caps, MeterSpec, Plan, Platform, Price, Route, Source, Tier
 from tests.simulation.callers import TARIFFS, Client
 from tests.simulation.cast import PEPPER
 from tests.simulation.model import Account, Lot
@@ -91,7 +91,8 @@ def routes() -> list[Route]:
         if tariff.per_unit:
             source = Source("response.json", "/usage/total_tokens")
             picocredits = tariff.per_unit * 1_000_000
-            meters = (MeterSpec("token", (source,), picocredits, tariff.reserve_units),)
+            tiers = tuple(Tier(up_to, price * 1_000_000) for up_to, price in tariff.tiers)
+            meters = (MeterSpec("token", (source,), picocredits, tariff.reserve_units, tiers),)
         price = Price(per_request_microcredits=tariff.per_request, meters=meters)
         found.append(
             Route(

@@ -37,6 +37,14 @@ SELECT replace(settlements.call_id::text, '-', '') AS call_id, account_id, endin
     ), 0))::bigint AS refunded
 FROM settlements
 """
+# How far accounts have moved through tiers in windows that end in $1; a month or a period is no
+# longer than so many days.
+MOVED = """
+SELECT coalesce(sum(substring(units FROM 'token\\.tiers=([0-9]+)')::bigint), 0)::bigint AS units
+FROM settlements
+WHERE account_id = $1 AND route_id = $2 AND settled_at < to_timestamp($3 / 1000.0)
+    AND settled_at >= to_timestamp($3 / 1000.0) - interval '31 days'
+"""
 LOTS = """
 SELECT id, account_id, amount_microcredits + credited_microcredits AS total,
     settled_microcredits AS settled, expired_microcredits + revoked_microcredits AS withdrawn
@@ -155,6 +163,7 @@ class Rest:
             return
         if fields["running"] != "0":
             raise Violation(f"at rest account {account_id} runs {fields['running']} calls")
+        self._tiers(account_id, fields)
         for lot in lots:
             name = lot["id"]
             if f"a:{name}" not in fields:
@@ -166,6 +175,17 @@ class Rest:
                     f"I1: grant {name} of account {account_id}: Redis has {a=} {h=} {s=} {w=}, "
                     f"Postgres {dict(lot)}"
                 )
+
+    def _tiers(self, account_id: int, fields: dict[str, str]) -> None:
+        """No settlement has moved an account twice; late ones do once it is loaded again."""
+        for name, text in fields.items():
+            if name.startswith("u:"):
+                end_ms, used = map(int, text.split(":"))
+                route_id = int(name.split(":")[1])
+                moved = self._world.postgres.fetch(MOVED, account_id, route_id, end_ms)[0]["units"]
+                self._world.model.note("tiers compared")
+                if used > moved:
+                    raise Violation(f"account {account_id} used {used} of {name}, not {moved}")
 
 
 def _cost(row: Any) -> int:

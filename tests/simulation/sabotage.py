@@ -41,6 +41,8 @@ SCRIPTS: dict[str, Edit] = {
     ),
     "restarts-are-not-noticed": Edit("if epoch == 0 or meta[3] == ARGV[1] then", "if true then"),
     "void-keeps-the-lease": Edit("call('ZREM', KEYS[4], call_id) -- first: see end_hold", ""),
+    "raised-parts-are-not-held": Edit("format('%d', lot.held + part)", "format('%d', lot.held)"),
+    "tiers-move-twice": Edit("position + step[3]", "position + 2 * step[3]"),
     "late-charges-again": Edit(
         "if text and string.sub(text, 1, 2) ~= 'h|' then "
         "return settled_reply(text, epoch, seq, now_ms) end",
