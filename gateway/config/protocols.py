@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 ENSURE_USAGE = ("openai",)
 TASK_LEASE_S_MAX = 30 * 86_400
-MESSAGE_BYTES_MAX = 2**30
+# Each frame is in memory as a whole: at most one of each end of each WebSocket.
+MESSAGE_BYTES_MAX = 2**26
 _TASK = TaskRule()
 _WEBSOCKET = WebSocketRule()
 _JSON_RPC = frozenset({Protocol.MCP, Protocol.A2A})

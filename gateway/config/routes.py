@@ -14,6 +14,7 @@ from gateway.config.problems import did_you_mean
 from gateway.config.protocols import read_speech
 from gateway.config.references import parse_reference
 from gateway.config.selling import parse_slug
+from gateway.config.websockets import check_websocket, default_timeouts
 from policies.catalog import DEFAULT_RULES, Caps, Ending, Route, Rule, Timeouts
 from policies.pricing import least_ceiling
 from policies.units import format_credits
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 BODY_MAX_BYTES_MAX = 2**40
 CONNECTIONS_MAX_MAX = 65_535
 HEADER_VALUE_BYTES_MAX = 8_190
-_DEFAULT_TIMEOUTS = Timeouts()
 _DEFAULTS = Route("", (), "/", "", None)
 _NO_MATCH: tuple[tuple[str, ...], str] = ((), "")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
@@ -87,6 +87,8 @@ def _route(section: Section, folder: Path) -> Route:
     priced = section.problems_so_far() == before
     held = least_ceiling(price) if price is not None and priced else 0
     speech = read_speech(section, price)
+    check_websocket(section, speech.protocol, methods, price)
+    timeouts = default_timeouts(speech.protocol)
     route = Route(
         name=section.parsed("name", parse_slug, ""),
         methods=methods,
@@ -94,12 +96,10 @@ def _route(section: Section, folder: Path) -> Route:
         upstream=upstream,
         price=price,
         timeouts=Timeouts(
-            connect_ms=section.milliseconds("connect_timeout_s", _DEFAULT_TIMEOUTS.connect_ms),
-            first_byte_ms=section.milliseconds(
-                "first_byte_timeout_s", _DEFAULT_TIMEOUTS.first_byte_ms
-            ),
-            idle_ms=section.milliseconds("idle_timeout_s", _DEFAULT_TIMEOUTS.idle_ms),
-            total_ms=section.milliseconds("timeout_s", _DEFAULT_TIMEOUTS.total_ms),
+            connect_ms=section.milliseconds("connect_timeout_s", timeouts.connect_ms),
+            first_byte_ms=section.milliseconds("first_byte_timeout_s", timeouts.first_byte_ms),
+            idle_ms=section.milliseconds("idle_timeout_s", timeouts.idle_ms),
+            total_ms=section.milliseconds("timeout_s", timeouts.total_ms),
         ),
         errors=speech.errors,
         headers=_headers(section.table("headers"), folder),

@@ -19,7 +19,11 @@ TOO = {
     "rollover_periods": [("# rollover = ", "rollover = ")],
     "tiers": [('credits_per_unit = "0.001"', "")],
     "[routes.a2a]": [('# protocol = "http"', 'protocol = "a2a"')],
-    "[routes.websocket]": [('# protocol = "http"', 'protocol = "websocket"')],
+    "[routes.websocket]": [
+        ('# protocol = "http"', 'protocol = "websocket"'),
+        ('"POST /v1/chat/completions"', '"GET /v1/chat"'),
+        ('"response.json:/usage/total_tokens", "response.sse:/usage/total_tokens"', '"duration:s"'),
+    ],
 }
 # Names a file that is not there.
 NOT_HERE = {"tls_ca_file"}
