@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.offers import Offer, PlatformOffers
     from gateway.proxy.server import Call
+    from policies.decision import Admission as Decision
     from policies.terms import Terms
 
 QUOTE_PATH = "/-/quote"
@@ -92,16 +93,18 @@ class Quotes:
         quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max)
         facts = _facts(wanted, offer) if offer.needs_request else None
         terms = call_terms(offer, facts, principal.discount, head.credits_max)
+        too_dear = None
+        if isinstance(terms, Refusal) and head.credits_max is not None:
+            # What it costs is told all the same.
+            too_dear = terms
+            quest = quest._replace(credits_max=None)
+            terms = call_terms(offer, facts, principal.discount, None)
         if isinstance(terms, Refusal):
             return _told(quest, None, terms, None)
         asked = await self._admission.quote(quest, facts, terms)
         if isinstance(asked, Refusal):
             return asked
-        terms, decision = asked
-        if isinstance(decision, Admitted):
-            return _told(quest, terms, None, decision.remaining + terms.ceiling)
-        available = decision.available if isinstance(decision, InsufficientCredits) else None
-        return _told(quest, terms, refusal_of(decision, platform.upgrade_url), available)
+        return _quoted(quest, *asked, too_dear)
 
     async def _wanted(self, call: Call, head: RequestHead) -> _Wanted | Refusal:
         if head.method != "POST":
@@ -123,6 +126,16 @@ def _facts(wanted: _Wanted, offer: Offer) -> RequestFacts:
         wanted.body,
         len(wanted.body),
     )
+
+
+def _quoted(
+    quest: Quest, terms: Terms, decision: Decision, too_dear: Refusal | None
+) -> dict[str, Any]:
+    if isinstance(decision, Admitted):
+        return _told(quest, terms, too_dear, decision.remaining + terms.ceiling)
+    available = decision.available if isinstance(decision, InsufficientCredits) else None
+    refusal = too_dear or refusal_of(decision, quest.platform.upgrade_url)
+    return _told(quest, terms, refusal, available)
 
 
 def _told(

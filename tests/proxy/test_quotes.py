@@ -82,6 +82,7 @@ async def test_a_quote_takes_the_callers_bound_into_account(
         told = await quote(gateway, headers={"X-Max-Credits": "0.05"})
         assert told["admitted"] is False
         assert told["reason"]["limit_source"] == "caller"
+        assert (told["floor"], told["ceiling"], told["available"]) == ("0.1", "1.1", "100")
 
 
 async def test_a_quote_prices_by_what_the_request_says(
