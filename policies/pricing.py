@@ -132,6 +132,14 @@ def floor(terms: Terms) -> int:
     return 0 if terms.price is None else _amount(terms.price, terms, 0)
 
 
+def at_most(terms: Terms, units: Sequence[int]) -> int:
+    """Microcredits of so many units, one entry per meter: tiers at their dearest, no bound."""
+    if terms.price is None:
+        return 0
+    free = terms._replace(bound=None)
+    return _amount(terms.price, free, _at_dearest(terms.price, units))
+
+
 def final(
     terms: Terms, reading: Reading, *, whole: bool, positions: Sequence[int] = _NO_UNITS
 ) -> Final:
@@ -230,7 +238,7 @@ def _costs_nothing(price: Price) -> bool:
     return (
         price.per_request_microcredits == 0
         and price.minimum_microcredits == 0
-        and all(_dearest(meter) == 0 for meter in price.meters)
+        and all(dearest(meter) == 0 for meter in price.meters)
     )
 
 
@@ -335,7 +343,7 @@ def _last_unit(tier: Tier, end: int) -> int:
     return max(end, POSITION_MAX) if tier.up_to is None else tier.up_to
 
 
-def _dearest(meter: MeterSpec) -> int:
+def dearest(meter: MeterSpec) -> int:
     """Picocredits of the dearest unit there can be."""
     if not meter.tiers:
         return meter.picocredits_per_unit
@@ -346,7 +354,7 @@ def _at_dearest(price: Price, units: Sequence[int]) -> int:
     """Picocredits of these units, one entry per meter, whatever was used before."""
     return sum(
         [
-            max(0, count - meter.included_units) * _dearest(meter)
+            max(0, count - meter.included_units) * dearest(meter)
             for meter, count in zip(price.meters, units, strict=True)
         ]
     )

@@ -21,8 +21,7 @@ from gateway.errors import Refusal, refusal_of
 from policies.catalog import OnMissing
 from policies.decision import HoldGone, Raised, ShardLost
 from policies.meters import UNITS_MAX
-from policies.meters.reading import Reading
-from policies.pricing import final
+from policies.pricing import at_most, dearest
 from policies.units import PICOCREDITS_PER_MICROCREDIT
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.proxy.hold import Hold
     from policies.decision import Raising
     from policies.meters import CallMeter
+    from policies.meters.reading import Reading
     from policies.terms import Terms
 
 # What meters have read is looked at once per so many chunks; what they estimate, with every one.
@@ -78,10 +78,7 @@ class Allowance:
         self._meter = meter
         self._counters = counters
         self._estimated = [spec.on_missing in {None, OnMissing.ESTIMATE} for spec in meters]
-        self._prices = [
-            max([tier.picocredits_per_unit for tier in spec.tiers] or [spec.picocredits_per_unit])
-            for spec in meters
-        ]
+        self._prices = [dearest(spec) for spec in meters]
         self._step = max(hold.held // STEPS_PER_CEILING, 1)
         self._chunks = 0
         self.passed = (0,) * len(meters)  # units that what was passed on suggests
@@ -103,7 +100,7 @@ class Allowance:
         """Raise the hold for what has passed and a step more; or why the stream has to end."""
         terms = hold.terms
         used = self._used()
-        cost = _cost(terms, used)
+        cost = at_most(terms, used)
         if cost <= hold.held and not self._over(used):
             self.passed = self._meter.estimates()
             return hold
@@ -175,15 +172,9 @@ class Allowance:
         maximum = price.maximum_microcredits if price is not None else None
         if maximum is not None and terms.ceiling >= maximum:
             return [UNITS_MAX] * len(used)  # nothing costs more than that
-        left = (terms.ceiling - _cost(terms, used)) * PICOCREDITS_PER_MICROCREDIT
+        left = (terms.ceiling - at_most(terms, used)) * PICOCREDITS_PER_MICROCREDIT
         priced = sum(1 for pico in self._prices if pico)
         return [
             count + max(left, 0) // (pico * priced) if pico else UNITS_MAX
             for count, pico in zip(used, self._prices, strict=True)
         ]
-
-
-def _cost(terms: Terms, used: Sequence[int]) -> int:
-    """Microcredits of so many units, whatever the caller's bound."""
-    free = terms._replace(bound=None)
-    return final(free, Reading(units=tuple(used)), whole=False).microcredits
