@@ -100,10 +100,13 @@ class KeyedCall:
         """
         self._exchange = exchange
         exchange.watcher = self
+        exchange.call.detached = True
         return exchange.hold.admitted.admitted_ms < self._deadline_ms
 
     def begin(self, status: int, reason: bytes, lines: bytes, kind: AnswerKind) -> None:
-        """Take the head of the answer."""
+        """Take the head of the answer. Whoever leaves a stream that he has seen, ends it."""
+        if self._exchange is not None and not self._exchange.call.gone:
+            self._exchange.call.attach()
         head, framing = _without_framing(lines)
         self._head = Head(status, reason, head, framing, kind.event_stream)
 
@@ -115,6 +118,8 @@ class KeyedCall:
         size = len(chunk)
         if self._size + size > self._recording.answer_max_bytes or not self._recording.take(size):
             self._drop()
+            if self._exchange is not None:  # nobody would ever get the rest
+                self._exchange.call.attach()
             return
         self._size += size
         parts.append(chunk)
