@@ -259,7 +259,9 @@ class Rebuilder:
         """
         told = await self._counters.live_holds(work.shard)
         found = await self._counters.old_holds(work.shard)
-        parked = await self._ledger.parked_holds(work.shard)
+        rows = await self._ledger.parked_holds(work.shard)
+        settled = await self._settled([row.call_id for row in rows])
+        parked = [row for row in rows if row.call_id not in settled]
         work.leases = {row.call_id: row.lease_ms for row in parked}
         kept = {call_id: hold for call_id, hold in found.items() if call_id not in told}
         kept |= {row.call_id: (row.hold, DISPATCHED) for row in parked}
@@ -272,12 +274,17 @@ class Rebuilder:
     async def _drop_settled(self, work: _Work) -> None:
         """A hold is over if Postgres has its settlement: an older Redis, or a lost answer."""
         holds = await self._counters.live_holds(work.shard)
-        settled: set[str] = set()
-        for page in _pages(list(holds), PAGE_CALLS_MAX):
-            settled |= await self._ledger.settled_of(page)
+        settled = await self._settled(list(holds))
         await self._counters.drop_holds(work.shard, sorted(settled))
         await self._counters.drop_stray_leases(work.shard)
         work.holds = {call: text for call, (text, _) in holds.items() if call not in settled}
+
+    async def _settled(self, call_ids: Sequence[str]) -> set[str]:
+        """Which of these calls Postgres has settlements of."""
+        settled: set[str] = set()
+        for page in _pages(call_ids, PAGE_CALLS_MAX):
+            settled |= await self._ledger.settled_of(page)
+        return settled
 
     async def _load_accounts(self, work: _Work) -> None:
         """Those that something is due of; the others are read by their next call."""
