@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from gateway.counters import AccountKeys, Counters
     from gateway.ledger import Ledger
 
-# An account's status and limits; its keys ("k:5"); and counters, such as "K5.cd", which Redis takes
-# only where it has none: that of a cap that is new begins with what was spent before.
-FACTS = re.compile(r"status|rpm|rpmonth|conc|rules|k:\d+|[AKR]\d*\.[a-z]{2}")
+# An account's status and limits; its keys ("k:5"); and counters, such as "K5.cd" or "u:7:token",
+# which Redis takes only where it has none: that of a cap that is new begins with what was spent
+# before, and a route with tiers that comes back in service with what was used of them.
+FACTS = re.compile(r"status|rpm|rpmonth|conc|rules|k:\d+|[AKR]\d*\.[a-z]{2}|u:\d+:[a-z0-9_]+")
 
 
 async def publish_account(

@@ -134,6 +134,7 @@ def test_limits_that_cannot_be_meant_are_refused(changes: dict[str, int], messag
 
 def test_what_is_told_of_an_account_moves_no_credits() -> None:
     counters = {f"{scope}.{kind}": "0:1" for scope in ("A", "K5", "R7") for kind in (*CAPS, "qm")}
+    counters["u:7:image_4k"] = "1790812800000:25"
     facts = {"status": "active", "rpm": 1, "rpmonth": 2, "conc": 3, "rules": "", "k:5": "0 cc:1"}
     credits_ = {"a:1": 5, "s:1": 0, "w:1": 0, "e:1": 0, "f:1": 0, "lots": "1", "count": 4, "h:1": 1}
     assert facts_of(facts | credits_ | counters) == facts | counters
