@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.support.gateway import Gateway, Reply
 
 BOTH = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+DEADLINE_S = 30
 SHORT_MS = 400
 SHORT = Timeouts(first_byte_ms=SHORT_MS, idle_ms=SHORT_MS, total_ms=SHORT_MS)
 
@@ -71,6 +72,7 @@ async def test_a_session_lasts_from_its_first_answer_to_its_delete(
     clean_redis_url: str, postgres_url: str
 ) -> None:
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent) as gateway,
     ):
@@ -89,6 +91,7 @@ async def test_the_long_stream_takes_no_place_among_running_calls(
     clean_redis_url: str, postgres_url: str
 ) -> None:
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent) as gateway,
     ):
@@ -115,6 +118,7 @@ async def test_what_a_server_says_by_itself_passes_however_long_it_was_silent(
             heard.set()
 
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent, timeouts=SHORT) as gateway,
         mcp_client(gateway, message_handler=hear) as client,
@@ -128,6 +132,7 @@ async def test_what_a_server_says_by_itself_passes_however_long_it_was_silent(
 
 async def test_subscriptions_are_such_a_stream_too(clean_redis_url: str, postgres_url: str) -> None:
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent, timeouts=SHORT) as gateway,
         mcp_client(gateway, MODERN) as client,
@@ -148,6 +153,7 @@ async def test_an_account_listens_to_so_many_streams_and_no_more(
 ) -> None:
     monkeypatch.setattr(listening, "LISTENERS_PER_ACCOUNT_MAX", 1)
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent) as gateway,
     ):
@@ -172,6 +178,7 @@ async def test_a_worker_that_stops_ends_such_a_stream_at_once_and_in_order(
     clean_redis_url: str, postgres_url: str
 ) -> None:
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent) as gateway,
     ):
@@ -187,6 +194,7 @@ async def test_a_cancelled_tool_in_a_session_costs_what_a_failed_one_does(
 ) -> None:
     """Its client tells the agent, and the agent answers with an error."""
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent) as gateway,
         mcp_client(gateway) as client,
@@ -205,6 +213,7 @@ async def test_a_cancelled_tool_without_a_session_costs_as_its_ending_says(
     """Its client closes the stream, which is how that protocol cancels."""
     rules = {**DEFAULT_RULES, Ending.CLIENT_DISCONNECT: rule}
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent, rules=rules) as gateway,
         mcp_client(gateway, MODERN) as client,
@@ -231,6 +240,7 @@ async def test_a_client_that_vanishes_in_mid_call_pays_for_it_once(
     clean_redis_url: str, postgres_url: str
 ) -> None:
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent() as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent) as gateway,
     ):
@@ -252,6 +262,7 @@ async def test_a_tool_that_is_answered_on_a_resumed_stream_is_paid_once(
 ) -> None:
     store = _Store()
     async with (
+        asyncio.timeout(DEADLINE_S),
         mcp_agent(event_store=store, retry_interval=50) as agent,
         mcp_gateway(clean_redis_url, postgres_url, agent) as gateway,
         mcp_client(gateway) as client,
