@@ -432,7 +432,8 @@ class Exchange:
 
     async def _end(self, ending: Ending, reading: Reading, *, whole: bool) -> Receipt:
         """Settle, and tell who watches; `whole`: the client gets all of the agent's answer."""
-        ending = ending_of_calls(ending, self.hold.terms, reading)
+        if self.hold.terms.calls:
+            ending = ending_of_calls(ending, self.hold.terms, reading)
         receipt = await self.tools.settler.settle(self.hold, ending, self.status, reading)
         if self.watcher is not None:
             await self.watcher.end(ending, receipt, whole=whole)

@@ -147,6 +147,8 @@ class Proxy:
         why_not = self._unready()
         if why_not is not None:
             return errors.unavailable(why_not)
+        if offer.plain and not head.websocket:
+            return None
         mistake = mistake_in_protocol(head, offer.route)
         if mistake is None and offer.rpc is not None:
             mistake = mistake_in_head(head)
@@ -156,11 +158,15 @@ class Proxy:
         """Admit and forward, or refuse."""
         offer = quest.offer
         style = offer.route.errors
-        try:
-            body, start = await self._body(call, head, offer)
-        except BodyError as failure:
-            refuse(call, body_refusal(failure), style, quest.call_id)
-            return
+        if call.payload.is_eof() and _is_small(head):
+            body: bytes | None = call.payload.read_nowait()
+            start = b""
+        else:
+            try:
+                body, start = await self._body(call, head, offer)
+            except BodyError as failure:
+                refuse(call, body_refusal(failure), style, quest.call_id)
+                return
         facts = offer.facts_of(head, body) if offer.needs_request else None
         sell = self._sell_once if head.idempotency_key else self._sell
         refusal = await sell(call, head, quest, facts, (body, start))
@@ -204,11 +210,13 @@ class Proxy:
         keyed: KeyedCall | None = None,
     ) -> Refusal | None:
         """Admit and forward, or say why not."""
-        task = await self._task_of(quest, head, body[0])
-        if isinstance(task, Refusal):
-            return task
-        if task is not None:
-            quest = quest._replace(free=not task.pays)
+        task = None
+        if quest.offer.has_tasks:
+            found = await self._tasks.begin(quest, head, body[0])
+            if isinstance(found, Refusal):
+                return found
+            if found is not None:
+                task, quest = found, quest._replace(free=not found.pays)
         call_id, principal, _, offer, session, *_ = quest
         terms = quest_terms(quest, facts)
         if type(terms) is not Terms:
@@ -230,6 +238,9 @@ class Proxy:
         hold = Hold(call_id, principal, offer, decision, session.decode() if session else "", terms)
         exchange = self._calls[call_id] = self._exchange(call, head, hold, facts)
         exchange.rounds = rounds
+        if offer.plain and keyed is None:
+            await exchange.run(*body)
+            return None
         return await self._run(exchange, body, keyed, task)
 
     async def _run(
@@ -251,14 +262,6 @@ class Proxy:
             body = ensure_usage(exchange, body)
         await exchange.run(*body)
         return None
-
-    async def _task_of(
-        self, quest: Quest, head: RequestHead, body: bytes | None
-    ) -> TaskCall | Refusal | None:
-        """What a request has to do with tasks, on a route that has them."""
-        if not quest.offer.has_tasks:
-            return None
-        return await self._tasks.begin(quest, head, body)
 
     def _exchange(
         self, call: Call, head: RequestHead, hold: Hold, facts: RequestFacts | None
@@ -292,8 +295,6 @@ class Proxy:
         Raises: BodyTimeoutError, ClientGoneError, TooMuchReadError.
         """
         if _is_small(head):
-            if call.payload.is_eof():
-                return call.payload.read_nowait(), b""
             return await small_body(call, self._body_timeout_s), b""
         wanted = offer.reads_body or head.idempotency_key
         if not wanted or (head.content_length or 0) > REQUEST_READ_MAX_BYTES:

@@ -75,6 +75,7 @@ class Offer:
         "metered",
         "needs_request",
         "origin",
+        "plain",
         "patient",
         "reads_body",
         "route",
@@ -107,6 +108,8 @@ class Offer:
         self.has_tasks = route.protocol is Protocol.A2A and price is not None
         # Whether the body is read before it is sent on.
         self.reads_body = self.needs_request or bool(route.ensure_usage) or self.has_tasks
+        # Whether nothing but the price and the agent's answer matters: most routes.
+        self.plain = route.protocol is Protocol.HTTP and not self.reads_body
         # Of a call whose request does not matter, for an account without a discount.
         terms = terms_of(price, self.rule_if_lost, None)
         # A price whose table has no case for such a call needs each call's request.
