@@ -12,8 +12,8 @@
 --       4 ... for each call: id; stage (0 held, 1 dispatched); due, microcredits ('': as it was);
 --         units seen, as in a settlement's units
 -- Result, always starting with {status, epoch, seq}:
---   OK         the ids of calls that have no hold (any more). Of more due than is held, the latter is
---              kept
+--   OK         the ids of calls that have no hold (any more). Where more is due than is held, what
+--              is held is kept as due
 --   STALE, REGRESSED, CLOSED   as in admit
 -- Repeating it does no harm. A stage never goes back. Works at maxmemory.
 --

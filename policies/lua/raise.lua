@@ -18,7 +18,7 @@
 --       7 the route's limits and caps of each account, as admit; may be left out
 -- Result, always starting with {status, epoch, seq}:
 --   OK         held (in all, now), remaining, allocation, counted ('': none), as admit. Held is the
---              target, or as much above the least as credits and caps let be; never less than before
+--              target, or as much above the least as credits and caps allow; no less than before
 --   KEY        the key is revoked or expired
 --   SUSPENDED  the account is
 --   CAP        as admit; spent counts what this call holds

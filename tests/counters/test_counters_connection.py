@@ -14,11 +14,15 @@ from gateway.counters.connection import FLUSH_COMMANDS, Link
 from gateway.counters.errors import NotReady, Overloaded
 from gateway.counters.resp import pack
 from policies.decision import Admitted
+from policies.scripts import SCRIPTS
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from gateway.counters.connection import Wire
     from tests.support.faulty_redis import FaultyWire, OwnRedis
+
+# Calls in flight at most: no fewer than a new connection is taught scripts at once.
+FEW = len(SCRIPTS) + 10
 
 
 def wire_of(counters: Counters) -> Wire:
@@ -153,27 +157,29 @@ async def test_a_server_that_stays_silent_is_dialled_again(
 
 
 async def test_calls_beyond_the_bound_are_refused_at_once_and_not_sent(own_redis: OwnRedis) -> None:
-    async with Counters(own_redis.url, shards=64, in_flight_max=20, deadline_ms=10_000) as counters:
+    async with Counters(
+        own_redis.url, shards=64, in_flight_max=FEW, deadline_ms=10_000
+    ) as counters:
         before = await commands_run(own_redis, "echo")
         outcomes = await asyncio.gather(
-            *(counters.command("ECHO", "x") for _ in range(30)), return_exceptions=True
+            *(counters.command("ECHO", "x") for _ in range(FEW + 10)), return_exceptions=True
         )
-        assert outcomes.count(b"x") == 20
+        assert outcomes.count(b"x") == FEW
         assert sum(isinstance(outcome, Overloaded) for outcome in outcomes) == 10
-        assert await commands_run(own_redis, "echo") == before + 20
+        assert await commands_run(own_redis, "echo") == before + FEW
 
 
 async def test_calls_that_wait_for_the_connection_are_bounded_too(
     own_redis: OwnRedis, call_id: str
 ) -> None:
-    async with Counters(own_redis.url, shards=64, in_flight_max=20) as counters:
+    async with Counters(own_redis.url, shards=64, in_flight_max=FEW) as counters:
         keys = counters.keys(7)
         own_redis.kill()
         await eventually(lambda: counters._link._wire is None)
-        admits = (counters.admit(keys, call_id, b"5", 1, 1, 0, b"") for _ in range(30))
+        admits = (counters.admit(keys, call_id, b"5", 1, 1, 0, b"") for _ in range(FEW + 10))
         outcomes = await asyncio.gather(*admits, return_exceptions=True)
         assert sum(isinstance(outcome, Overloaded) for outcome in outcomes) == 10
-        assert sum(isinstance(outcome, NotReady) for outcome in outcomes) == 20
+        assert sum(isinstance(outcome, NotReady) for outcome in outcomes) == FEW
 
 
 async def test_a_call_waits_out_a_short_loss_of_the_connection(account: Any, call_id: str) -> None:

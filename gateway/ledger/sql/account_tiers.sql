@@ -1,6 +1,7 @@
 -- How far accounts have moved through graduated tiers, by route and unit, since the moments in $2:
--- the sum of what each settlement says of it, as in "token=30;token.tiers=25". The moments are exact
--- to the millisecond, as the windows in Redis are. Such settlements have an index of their own.
+-- the sum of what each settlement says of it, as in "token=30;token.tiers=25". The moments are
+-- exact to the millisecond, as the windows in Redis are. Such settlements have an index of their
+-- own.
 SELECT
     settlements.account_id,
     settlements.route_id,
