@@ -199,7 +199,7 @@ class Proxy:
             await keyed.close()
         return refusal
 
-    async def _sell(
+    async def _sell(  # noqa: PLR0911 - one for each way to be refused
         self,
         call: Call,
         head: RequestHead,

@@ -20,7 +20,7 @@ from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
 from policies.catalog import Ending, ErrorStyle, Protocol
 from policies.limits import route_rules_text
-from policies.meters import MeterPlan
+from policies.meters import MeterPlan, metered_headers
 from policies.meters.facts import RequestFacts
 from policies.pricing import needs_request, terms_of
 from policies.terms import Terms
@@ -75,8 +75,8 @@ class Offer:
         "metered",
         "needs_request",
         "origin",
-        "plain",
         "patient",
+        "plain",
         "reads_body",
         "route",
         "rpc",
@@ -117,7 +117,7 @@ class Offer:
         self.rules = route_rules_text(route.id, route.limits, route.caps).encode()
         self.metered = price is not None and (bool(price.meters) or price.rpc is not None)
         # Headers that meters read: they are between the agent and the gateway.
-        self.hidden_names = _hidden_names(price)
+        self.hidden_names = metered_headers(price) if price is not None else frozenset()
         self.answer_kinds: dict[tuple[bytes, bytes], AnswerKind] = {}
         # Behind it comes the call's session.
         self.context_suffix = b",%d,%d," % (route.id, price.version if price else 0)
@@ -164,15 +164,6 @@ class Offer:
         if self.tail_segments is None:
             return self.base_path
         return self.base_path + b"/" + path.split("/", self.tail_segments)[-1].encode()
-
-
-def _hidden_names(price: Price | None) -> frozenset[bytes]:
-    if price is None:
-        return frozenset()
-    sources = [source for meter in price.meters for source in meter.sources]
-    return frozenset(
-        source.argument.lower().encode() for source in sources if source.kind == "response.header"
-    )
 
 
 class PlatformOffers:
