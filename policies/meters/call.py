@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     # Where a source's units are: the indexes of a reader and of the source in it, or a look-up.
     _Place = tuple[int, int] | Callable[[Observed], int | None]
 
-_BYTES = "response.bytes"
 # What a meter without `estimate_from` counts in streams, and how many bytes make a unit elsewhere.
-_COUNTS = (Source("response.sse.count", ""), Source("response.ndjson.count", ""))
+_COUNTS = frozenset({Source("response.sse.count", ""), Source("response.ndjson.count", "")})
+_BYTES = Source("response.bytes", "")
 BYTES_PER_UNIT = 4
 _NOTHING: Observed = Observed()
 
@@ -49,10 +49,19 @@ class Layout(NamedTuple):
     """Where the units of each meter are found."""
 
     places: tuple[tuple[_Place, ...], ...]
-    # Per meter: what its estimate counts (None: nothing), and how much of that makes a unit.
-    estimates: tuple[tuple[_Place | None, int], ...]
-    per_unit: tuple[int, ...] | None  # where every meter is estimated from the bytes that passed
     looks_up: bool  # whether any meter's units do not stand in the body
+    estimators: tuple[Estimator, ...]
+    # Where all count the same, the bytes or the documents that passed: how many make a unit.
+    per_byte: tuple[int, ...] | None
+    per_document: tuple[int, ...] | None
+
+
+class Estimator(NamedTuple):
+    """What suggests how many units of a meter have passed."""
+
+    place: _Place | None  # of a count; None: nothing in this answer can be counted
+    per_unit: int  # so much of that makes a unit
+    by_default: bool
 
 
 class MeterPlan:
@@ -206,21 +215,23 @@ class CallMeter:
         Cheap enough for every chunk.
         """
         layout = self._layout
-        if layout.per_unit is not None:
-            passed = self._counted if self._only is None else self._only.size
-            return tuple([-(-passed // per_unit) for per_unit in layout.per_unit])
+        if layout.per_byte is not None:
+            passed = self._passed()
+            return tuple([-(-passed // per_unit) for per_unit in layout.per_byte])
+        broken = self._decoding is not None and self._decoding.failed
+        if layout.per_document is not None and not broken:
+            passed = self._readers[0].documents
+            return tuple([-(-passed // per_unit) for per_unit in layout.per_document])
         found = [reader.so_far() for reader in self._readers]
         observed = self._observed(elapsed_ms)
-        counts = [
-            (_value_at(place, found, observed) or 0) if place is not None else 0
-            for place, _ in layout.estimates
-        ]
-        return tuple(
-            [
-                min(-(-count // per_unit), UNITS_MAX)
-                for count, (_, per_unit) in zip(counts, layout.estimates, strict=True)
-            ]
-        )
+        estimates = []
+        for place, per_unit, by_default in layout.estimators:
+            if by_default and broken:
+                estimates.append(-(-observed.passed_bytes // BYTES_PER_UNIT))
+                continue
+            count = _value_at(place, found, observed) if place is not None else None
+            estimates.append(min(-(-(count or 0) // per_unit), UNITS_MAX))
+        return tuple(estimates)
 
     def _placed(
         self, found: Sequence[Sequence[int | None]] | None, elapsed_ms: int
@@ -234,10 +245,13 @@ class CallMeter:
             self._headers,
             self._facts,
             elapsed_ms,
-            self._counted if self._only is None else self._only.size,
+            self._passed(),
             self._inbound,
             self._outbound,
         )
+
+    def _passed(self) -> int:
+        return self._counted if self._only is None else self._only.size
 
     def _feed_all(self, chunk: bytes) -> None:
         self._counted += len(chunk)
@@ -271,14 +285,26 @@ def _layout(price: Price, media_type: str, families: dict[type[BodyKind], list[S
     for meter in price.meters:
         found = [place_of(source) for source in meter.sources]
         places.append(tuple(place for place in found if place is not None))
-    estimators = [_estimator(meter, media_type) for meter in price.meters]
-    estimates = tuple((place_of(source), max(1, per_unit)) for source, per_unit in estimators)
-    from_bytes = all(source.kind == _BYTES for source, _ in estimators)
+    estimators = []
+    counted = set()
+    for meter in price.meters:
+        source, per_unit = _estimator(meter, media_type)
+        counted.add(source)
+        by_default = meter.estimate_from is None
+        estimators.append(Estimator(place_of(source), max(1, per_unit), by_default))
+    per_unit_of_each = tuple(estimator.per_unit for estimator in estimators)
+    by_document = (
+        len(families) == 1
+        and len(counted) == 1
+        and counted <= _COUNTS
+        and all(estimator.place is not None for estimator in estimators)
+    )
     return Layout(
         tuple(places),
-        estimates,
-        tuple(per_unit for _, per_unit in estimates) if from_bytes else None,
         any(source.kind in LOOK_UPS for meter in price.meters for source in meter.sources),
+        tuple(estimators),
+        per_unit_of_each if counted == {_BYTES} else None,
+        per_unit_of_each if by_document else None,
     )
 
 
@@ -292,7 +318,7 @@ def _estimator(meter: MeterSpec, media_type: str) -> tuple[Source, int]:
     for source in _COUNTS:
         if BODY_KINDS[source.kind].applies(media_type):
             return source, 1
-    return Source(_BYTES, ""), BYTES_PER_UNIT
+    return _BYTES, BYTES_PER_UNIT
 
 
 def _first(

@@ -62,7 +62,7 @@ def mistake_in_request(body: bytes, document: object) -> str | None:
         if mistake:
             return mistake
         if "method" in message and message.get("id") is not None:
-            rpc_id = _loose_id(message["id"])
+            rpc_id = str(message["id"])  # to some 1 is "1"
             if rpc_id in ids:
                 return "has two requests with one id"
             ids.add(rpc_id)
@@ -223,13 +223,6 @@ def _id_text(rpc_id: object) -> str:
     return json.dumps(rpc_id)
 
 
-def _loose_id(rpc_id: object) -> str:
-    """1, 1.0 and "1" are one id to some."""
-    if type(rpc_id) is float and rpc_id.is_integer():
-        rpc_id = int(rpc_id)
-    return str(rpc_id)
-
-
 def _messages(document: object) -> list[Any]:
     return document if type(document) is list else [document]
 
@@ -247,8 +240,8 @@ def _mistake_in_message(message: dict[str, Any]) -> str | None:
         return None
     if type(message["method"]) is not str or "\0" in message["method"]:
         return "has a method that is not a plain string"
-    if type(message.get("id")) not in {int, float, str, type(None)}:
-        return "has an id that is neither a string nor a number"
+    if type(message.get("id")) not in {int, str, type(None)}:
+        return "has an id that is neither a string nor a whole number"
     if message["method"] == TOOL_METHOD and type(message.get("params")) is dict:
         return _mistake_in_tool(message["params"])
     return None

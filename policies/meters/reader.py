@@ -56,6 +56,7 @@ class Reader(Protocol):
     """
 
     size: int  # bytes it was fed
+    documents: int  # events or lines that have ended; kept only where a source counts all of them
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next bytes of the body; in time proportional to their number."""

@@ -21,12 +21,13 @@ JSON_BODY_MAX_BYTES = 8 * 1024 * 1024
 class ResponseJson:
     """Keeps the answer until it is complete, then looks up each pointer."""
 
-    __slots__ = ("_chunks", "_loads", "_pointers", "size")
+    __slots__ = ("_chunks", "_loads", "_pointers", "documents", "size")
 
     def __init__(self, pointers: Sequence[Pointer], loads: Loads) -> None:
         self._pointers = pointers
         self._loads = loads
         self._chunks: list[bytes] = []
+        self.documents = 0
         self.size = 0
 
     @staticmethod

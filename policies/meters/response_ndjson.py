@@ -43,12 +43,14 @@ _MEDIA_TYPES = frozenset(
 class ResponseNdjson:
     """Follows the lines and remembers what they add up to."""
 
-    __slots__ = ("_oversize", "_pending", "_tally", "size")
+    __slots__ = ("_counts", "_oversize", "_pending", "_tally", "documents", "size")
 
     def __init__(self, plan: TallyPlan, loads: Loads) -> None:
         self._tally = Tally(plan, loads)
         self._pending = bytearray()  # of the line that has not ended yet
         self._oversize = False  # that line is already too long; nothing of it is kept
+        self._counts = bool(plan.counts)  # whether anybody asks for `documents`
+        self.documents = 0
         self.size = 0
 
     @staticmethod
@@ -87,42 +89,43 @@ class ResponseNdjson:
             del pending[:end_at]
         if len(pending) > NDJSON_LINE_MAX_BYTES:
             self._oversize = True
-            self._tally.skip()
+            self._skip()
             pending.clear()
 
     def finish(self) -> list[int | None]:
         """The units per source, counting a line that the bytes so far have not ended."""
         tally = self._tally
-        if not self._pending:
-            return tally.units(tally.values)
+        rest = _document(bytes(self._pending))
+        if not rest:
+            return self.so_far()
         values = tally.values.copy()
-        self._read_line(bytes(self._pending), values)
-        return tally.units(values)
+        if tally.may_hold(rest):
+            tally.read(rest, values)
+        return tally.units(values, self.documents + 1)
 
     def so_far(self) -> list[int | None]:
         """The units per source in the lines that have ended."""
-        return self._tally.units(self._tally.values)
+        return self._tally.units(self._tally.values, self.documents)
 
     def _read_lines(self, lines: bytes) -> None:
         tally = self._tally
-        if (
-            len(lines) <= NDJSON_LINE_MAX_BYTES
-            and not tally.plan.counts
-            and not tally.may_hold(lines)
-        ):
+        if len(lines) <= NDJSON_LINE_MAX_BYTES and not self._counts and not tally.may_hold(lines):
             return
         for line in lines.split(b"\n"):
             if len(line) > NDJSON_LINE_MAX_BYTES:
-                tally.skip()
-            else:
-                self._read_line(line, tally.values)
+                self._skip()
+                continue
+            document = _document(line)
+            if document:
+                self.documents += 1
+                if tally.may_hold(document):
+                    tally.read(document, tally.values)
 
-    def _read_line(self, line: bytes, values: list[int | None]) -> None:
-        tally = self._tally
-        line = line.removeprefix(BYTE_ORDER_MARK).strip()
-        if not line:
-            return
-        if tally.plan.counts:
-            tally.count(values)
-        if tally.may_hold(line):
-            tally.read(line, values)
+    def _skip(self) -> None:
+        """A line that is too long to be read is one all the same."""
+        self.documents += 1
+        self._tally.skip()
+
+
+def _document(line: bytes) -> bytes:
+    return line.removeprefix(BYTE_ORDER_MARK).strip()

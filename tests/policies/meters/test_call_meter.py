@@ -190,6 +190,34 @@ def test_what_nobody_could_decode_is_estimated_from_what_passed() -> None:
         assert reading == Reading((None, None), (10, 0))
 
 
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/x-ndjson"])
+@pytest.mark.parametrize("encoding", ["compress", "gzip"])
+def test_a_stream_that_nobody_could_decode_is_estimated_from_its_bytes(
+    content_type: str, encoding: str
+) -> None:
+    plan = MeterPlan(CHAT, content_type, encoding)
+    assert plan.read_whole(TOOLS, b"x" * 41, (), None, 0) == Reading((None,), (11,))
+
+
+def test_a_count_that_does_not_read_this_answer_suggests_nothing() -> None:
+    offer = Price(meters=(guessed("t", "response.sse:/n", "response.ndjson.count", 1),))
+    meter = MeterPlan(offer, "text/event-stream").open(TOOLS, (), None)
+    meter.feed(EVENTS)
+    assert meter.estimates() == meter.reading().estimates == (0,)
+
+
+@pytest.mark.parametrize("per_unit", [1, 4])
+def test_several_units_are_estimated_from_one_count(per_unit: int) -> None:
+    meters = [
+        guessed(unit, "response.sse:/n", "response.sse.count", per_unit) for unit in ("a", "b")
+    ]
+    plan = MeterPlan(Price(meters=(*meters, *CHAT.meters)), "text/event-stream")
+    meter = plan.open(TOOLS, (), None)
+    meter.feed(EVENTS)
+    suggested = -(-6 // per_unit)
+    assert meter.estimates() == meter.reading().estimates == (suggested, suggested, 6)
+
+
 def test_so_far_waits_for_what_is_unfinished_and_a_reading_does_not() -> None:
     meter = MeterPlan(CHAT, "text/event-stream").open(TOOLS, (), None)
     meter.feed(STREAM[: STREAM.index(b"\n\n")])
