@@ -62,7 +62,7 @@ def test_every_page_can_be_found_by_its_words(site: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("page", ["index", "openai", "anthropic"])
+@pytest.mark.parametrize("page", ["index", "openai", "anthropic", "mcp"])
 def test_every_config_of_a_page_starts(page: str, tmp_path: Path) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text()
     blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -72,7 +72,7 @@ def test_every_config_of_a_page_starts(page: str, tmp_path: Path) -> None:
         load_config(tmp_path / "config.toml")
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "mcp"])
 def test_a_page_shows_the_config_of_its_example(name: str) -> None:
     config = (ROOT / "examples" / name / "config.toml").read_text()
     shown = re.search(

@@ -54,19 +54,21 @@ class McpAgent:
     ended: list[str] = field(default_factory=list)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
-
-def _server(agent: McpAgent) -> MCPServer:  # noqa: C901 - one tool after the other
-    server = MCPServer("shop")
-
     @contextmanager
-    def noted(name: str) -> Iterator[None]:
-        agent.began.append(name)
+    def noted(self, name: str) -> Iterator[None]:
+        """Note that a tool runs."""
+        self.began.append(name)
         try:
             yield
         except BaseException as error:
-            agent.ended.append(f"{name}: {type(error).__name__}")
+            self.ended.append(f"{name}: {type(error).__name__}")
             raise
-        agent.ended.append(name)
+        self.ended.append(name)
+
+
+def _server(agent: McpAgent) -> MCPServer:
+    server = MCPServer("shop")
+    noted = agent.noted
 
     @server.tool()
     def search(words: str) -> str:
@@ -92,6 +94,18 @@ def _server(agent: McpAgent) -> MCPServer:  # noqa: C901 - one tool after the ot
     def fail() -> str:
         with noted("fail"):
             raise ValueError("the printer is on fire")
+
+    @server.resource("text://price-list")
+    def price_list() -> str:
+        with noted("price-list"):
+            return "cheap"
+
+    _add_patient_tools(server, agent)
+    return server
+
+
+def _add_patient_tools(server: MCPServer, agent: McpAgent) -> None:
+    noted = agent.noted
 
     @server.tool()
     async def steps(count: int, ctx: Context) -> str:
@@ -124,13 +138,6 @@ def _server(agent: McpAgent) -> MCPServer:  # noqa: C901 - one tool after the ot
         with noted("poll"):
             await ctx.close_sse_stream()
             return "resumed"
-
-    @server.resource("text://price-list")
-    def price_list() -> str:
-        with noted("price-list"):
-            return "cheap"
-
-    return server
 
 
 class _Server(uvicorn.Server):
