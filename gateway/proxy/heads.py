@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.errors import Refusal, bad_request
 from gateway.proxy.paths import TARGET_BYTES_MAX, canonical_path, valid_query
@@ -17,6 +17,8 @@ from policies.idempotency import KEY_CHARACTERS_MAX, parse_key
 from policies.units import parse_credits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp.http_parser import RawRequestMessage
 
 CREDENTIAL_PREFIX = b"tk_"
@@ -97,12 +99,37 @@ _BAD_UPGRADE = bad_request(
     "The only upgrade that is offered here is one GET by HTTP/1.1 to 'websocket', without a body "
     "and with 'Connection: Upgrade'."
 )
-_BAD_NAME = bad_request("Header names with '_' are refused: some readers take it for '-'.")
+# What is wrong with a rare header, or with more than one of it.
+_REFUSALS = {
+    _EXPECT: bad_request("The only Expect that is understood here is '100-continue'."),
+    _SESSION: _BAD_SESSION,
+    _MAX_CREDITS: _BAD_MAX_CREDITS,
+    _IDEMPOTENCY: _BAD_KEY,
+    _UPGRADE: _BAD_UPGRADE,
+    _UNDERSCORE: bad_request("Header names with '_' are refused: some readers take it for '-'."),
+}
+_BAD_HOSTS = bad_request("Send exactly one Host header.")
+_BAD_CODING = bad_request(
+    "The only Transfer-Encoding that is understood here is 'chunked'.", status=501
+)
 # Header names as clients spell them, classified once. Bounded: names beyond it are classified
 # each time.
 CLASSIFIED_NAMES_MAX = 2_048
 _classified: dict[bytes, int] = {}
 _CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b""})
+
+
+class _Wishes(NamedTuple):
+    """What few requests ask of the gateway itself; see `RequestHead`."""
+
+    expects_continue: bool = False
+    session: bytes = b""
+    credits_max: int | None = None
+    idempotency_key: bytes = b""
+    websocket: bool = False
+
+
+_NO_WISHES = _Wishes()
 
 
 class RequestHead(NamedTuple):
@@ -124,18 +151,17 @@ class RequestHead(NamedTuple):
     websocket: bool = False  # it asks to become one (RFC 6455)
 
 
-def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one pass
+def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C901, PLR0911, PLR0912 - one pass
     """The head of a request, or why it can't be forwarded safely (400, 501)."""
-    method = message.method
-    if method in _METHODS_REFUSED:
-        return bad_request(f"{method} is not offered here.", status=501)
+    if message.method in _METHODS_REFUSED:
+        return bad_request(f"{message.method} is not offered here.", status=501)
     target = read_target(message.path)
     if isinstance(target, Refusal):
         return target
     credential = host = length = coding = encoding = None
-    expects, session, credits_max, key, websocket = False, b"", None, b"", False
     dropped: frozenset[bytes] | None = None
     lines: list[bytes] = []
+    rare: list[tuple[int, bytes]] = []
     for name, value in message.raw_headers:
         kind = _classified.get(name)
         if kind is None:
@@ -150,7 +176,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
                 credential = credential or found
         elif kind == _HOST:
             if host is not None:
-                return bad_request("Send exactly one Host header.")
+                return _BAD_HOSTS
             host = value
         elif kind == _LENGTH:
             if length is not None or not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
@@ -158,75 +184,97 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
             length = int(value)
         elif kind == _CODING:
             if coding is not None or value.lower() != b"chunked":
-                detail = "The only Transfer-Encoding that is understood here is 'chunked'."
-                return bad_request(detail, status=501)
+                return _BAD_CODING
             coding = value
         elif kind == _CONNECTION:
             dropped = _connection_options(value, dropped)
-        elif kind == _EXPECT:
-            if value.lower() != b"100-continue":
-                return bad_request("The only Expect that is understood here is '100-continue'.")
-            expects = True
         elif kind == _ENCODING:
             encoding = value
-        elif kind == _SESSION:
-            if session or not _SESSION_ID.fullmatch(value):
-                return _BAD_SESSION
-            session = value
-            lines.append(name + b": " + value)
-        elif kind == _MAX_CREDITS:
-            if credits_max is not None:
-                return _BAD_MAX_CREDITS
-            try:
-                credits_max = parse_credits(value.decode("latin-1"))
-            except ValueError:
-                return _BAD_MAX_CREDITS
-        elif kind == _IDEMPOTENCY:
-            parsed = parse_key(value)
-            if key or parsed is None:
-                return _BAD_KEY
-            key = parsed
-        elif kind == _UPGRADE:
-            if websocket or value.lower() != b"websocket":
-                return _BAD_UPGRADE
-            websocket = True
-        elif kind == _UNDERSCORE:
-            return _BAD_NAME
-    if coding is not None and (length is not None or message.version < (1, 1)):
-        return bad_request("Transfer-Encoding can't be sent with Content-Length or HTTP/1.0.")
-    if expects:
+        elif kind != _DROP:
+            rare.append((kind, value))
+            if kind == _SESSION:
+                lines.append(name + b": " + value)
+    chunked = coding is not None
+    wishes = _read_wishes(rare) if rare else _NO_WISHES
+    if isinstance(wishes, Refusal):
+        return wishes
+    mistake = _mistake_in(message, host, length, chunked=chunked, websocket=wishes.websocket)
+    if mistake is not None:
+        return mistake
+    if wishes.expects_continue and (message.version < (1, 1) or not (length or chunked)):
         # RFC 9110 section 10.1.1: from HTTP/1.0, or without a body, it means nothing.
-        expects = message.version >= (1, 1) and bool(length or coding)
-    if host is None:
-        if message.version >= (1, 1):
-            return bad_request("Send exactly one Host header.")
-        host = b""
-    elif not host or b"," in host or b"@" in host or b" " in host or b"/" in host:
-        return bad_request("The Host header is not a host.")
-    if websocket and key:
-        return _KEYED_WEBSOCKET
-    if websocket and (length or coding or method != "GET" or not _upgrades(message)):
-        return _BAD_UPGRADE
+        wishes = wishes._replace(expects_continue=False)
     if dropped:
         lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
+    host = host or b""
     path, query = target
-    chunked = coding is not None
+    method = message.method
     return RequestHead(
-        method,
-        path,
-        query,
-        credential,
-        host,
-        lines,
-        encoding,
-        length,
-        chunked,
-        expects,
-        session,
-        credits_max,
-        key,
-        websocket,
+        method, path, query, credential, host, lines, encoding, length, chunked, *wishes
     )
+
+
+def _read_wishes(rare: Sequence[tuple[int, bytes]]) -> _Wishes | Refusal:
+    """What the rare headers ask for, each at most once."""
+    wishes = _NO_WISHES
+    for kind, value in rare:
+        wish = _wish(kind, value)
+        if isinstance(wish, Refusal):
+            return wish
+        (name,) = wish
+        if kind != _EXPECT and getattr(wishes, name) != getattr(_NO_WISHES, name):
+            return _REFUSALS[kind]
+        wishes = wishes._replace(**wish)
+    if wishes.websocket and wishes.idempotency_key:
+        return _KEYED_WEBSOCKET
+    return wishes
+
+
+def _wish(kind: int, value: bytes) -> dict[str, Any] | Refusal:
+    """The field of `_Wishes` that a rare header fills, and with what."""
+    if kind == _EXPECT and value.lower() == b"100-continue":
+        return {"expects_continue": True}
+    if kind == _SESSION and _SESSION_ID.fullmatch(value):
+        return {"session": value}
+    if kind == _MAX_CREDITS and (most := _amount(value)) is not None:
+        return {"credits_max": most}
+    if kind == _IDEMPOTENCY and (key := parse_key(value)) is not None:
+        return {"idempotency_key": key}
+    if kind == _UPGRADE and value.lower() == b"websocket":
+        return {"websocket": True}
+    return _REFUSALS[kind]
+
+
+def _amount(value: bytes) -> int | None:
+    """Microcredits; None if that is no amount."""
+    try:
+        return parse_credits(value.decode("latin-1"))
+    except ValueError:
+        return None
+
+
+def _mistake_in(
+    message: RawRequestMessage,
+    host: bytes | None,
+    length: int | None,
+    *,
+    chunked: bool,
+    websocket: bool,
+) -> Refusal | None:
+    """What makes a head ambiguous as a whole."""
+    old = message.version < (1, 1)
+    if chunked and (length is not None or old):
+        return bad_request("Transfer-Encoding can't be sent with Content-Length or HTTP/1.0.")
+    if host is None:
+        if not old:
+            return _BAD_HOSTS
+    elif not host or b"," in host or b"@" in host or b" " in host or b"/" in host:
+        return bad_request("The Host header is not a host.")
+    # Without `Connection: Upgrade` it is not meant for us.
+    upgrades = message.upgrade and not old and message.method == "GET"
+    if websocket and (length or chunked or not upgrades):
+        return _BAD_UPGRADE
+    return None
 
 
 @lru_cache(maxsize=TARGETS_CACHED_MAX)
@@ -239,11 +287,6 @@ def read_target(target: str) -> tuple[str, str] | Refusal:
     if canonical is None or (mark and not valid_query(query)):
         return bad_request("The path or query is ambiguous; send it normalised and escaped.")
     return canonical, target[len(path) :] if mark else ""
-
-
-def _upgrades(message: RawRequestMessage) -> bool:
-    """Whether `Connection` says so, too, in a version that knows of it."""
-    return bool(message.upgrade) and message.version >= (1, 1)
 
 
 def _classify(name: bytes) -> int:
