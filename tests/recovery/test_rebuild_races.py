@@ -35,6 +35,7 @@ STEPS = (
     "_charge_late",
     "_seed_sessions",
     "_hear_latecomers",
+    "_note_loss",
     "_open",
     "_tell_changes",
 )
