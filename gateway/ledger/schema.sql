@@ -273,7 +273,7 @@ CREATE TRIGGER ledger_changes_no_truncate BEFORE TRUNCATE ON ledger_changes
 CREATE TRIGGER price_versions_immutable BEFORE UPDATE OR DELETE ON price_versions
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
--- What calls with an idempotency key were answered, for a day: outlives the loss of Redis. No foreign
+-- What calls with an idempotency key were answered, for a day: outlives a loss of Redis. No foreign
 -- key: it would lock the account's row for each answer. A key has the answer of its last call.
 CREATE TABLE idempotent_answers (
     platform_id bigint NOT NULL,
