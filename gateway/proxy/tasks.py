@@ -75,6 +75,9 @@ if TYPE_CHECKING:
 # Each attempt waits a while for a shard that is being rebuilt.
 ATTEMPTS_MAX = 3
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 5.0
+# Rows on their way to Postgres, and away from it. Beyond, a hold is in Redis only, and a row that
+# is not needed any more is left to the job that cleans.
+WAITING_MAX = 10_000
 NO_BATCHES = errors.bad_request("A2A has no batches: send one request at a time.")
 NOT_LOOKED_UP = errors.unavailable("Tasks can't be looked up at the moment.")
 
@@ -209,8 +212,7 @@ class Tasks:
                 log.warning("call %s: its hold ran out before it could be parked", hold.call_id)
                 self._calls.pop(hold.call_id, None)
                 return Receipt(0, None)
-        self._kept[hold.call_id] = kept
-        self._wake()
+        self._keep(kept)
         return Receipt(0, remaining, hold.held)
 
     async def finish(  # noqa: PLR0917 - what a call has seen
@@ -250,8 +252,9 @@ class Tasks:
     async def forget(self, hold: Hold, name: str) -> None:
         """The hold of a task is settled. Never fails: a job finds what is left."""
         self._kept.pop(hold.call_id, None)
-        self._over[hold.call_id] = None
-        self._wake()
+        if len(self._over) < WAITING_MAX:
+            self._over[hold.call_id] = None
+            self._wake()
         try:
             task = task_digest(hold.offer, name)
             await self._holds.unpark(hold.principal.keys, task, hold.call_id)
@@ -347,6 +350,16 @@ class Tasks:
         """Give back the hold of a call whose task has one already."""
         free = hold._replace(terms=hold.terms._replace(price=None))
         return await self.settler.settle(free, Ending.COMPLETED, status, NOTHING_READ)
+
+    def _keep(self, kept: _Kept) -> None:
+        """See to its row, and to its parking if that has failed."""
+        call_id = kept.hold.call_id
+        if kept.text and len(self._kept) >= WAITING_MAX:
+            log.error("call %s: its parked hold is in Redis only", call_id)
+            self._calls.pop(call_id, None)
+            return
+        self._kept[call_id] = kept
+        self._wake()
 
     def _let_go(self, call_id: str) -> None:
         """The hold is where it survives this worker, or it is over."""

@@ -335,6 +335,22 @@ async def test_nobody_waits_for_postgres_to_keep_a_hold(
         assert await paid(gateway, 2) == [CREDIT, 0]
 
 
+async def test_what_waits_for_postgres_is_bounded(
+    clean_redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hold beyond the bound is in Redis only, and ends like any other."""
+    monkeypatch.setattr("gateway.proxy.tasks.WAITING_MAX", 1)
+    async with scene(clean_redis_url, postgres_url) as (gateway, _, _):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Ledger, "add_parked_hold", _away)
+            for name in ("1", "2"):
+                await call(gateway, send(OPEN, name=name))
+        assert len(await eventually(lambda: rows(gateway))) == 1
+        for name in ("1", "2"):
+            await call(gateway, poll(DONE, name))
+        assert await paid(gateway, 4) == [CREDIT, CREDIT, 0, 0]
+
+
 async def test_a_row_that_comes_after_its_end_is_cleaned(
     clean_redis_url: str, postgres_url: str
 ) -> None:

@@ -1,4 +1,4 @@
--- A hold that was parked for a task does not count as a running call: a task may wait for its client
+-- A hold that was parked for a task does not count as a running call: a task may wait for a client
 -- for hours, and the very calls that would end it must not be refused for it. Its counted says P.
 
 -- leave_running(account key, holds key, call id, text of a live hold): takes a hold out of the
