@@ -21,12 +21,11 @@ from policies.decision import (
     RateLimited,
     SpendCapReached,
 )
+from policies.meters.jsonrpc import RpcId
 from policies.units import format_credits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from policies.meters.jsonrpc import RpcId
 
 PROBLEM_TYPE_BASE = "urn:tollkeeper:problem:"
 IN_FLIGHT_RETRY_AFTER_S = 1
@@ -115,6 +114,7 @@ class RpcIds(NamedTuple):
 
 
 NO_IDS = RpcIds()
+NOBODY = RpcIds((RpcId("null", tool=False),))  # the ids of a request that was not read
 
 
 class Refusal(NamedTuple):
@@ -249,9 +249,9 @@ def http_status(refusal: Refusal, style: ErrorStyle, rpc_ids: RpcIds = NO_IDS) -
     JSON-RPC's clients look for an answer to their id and show little of another status than 200;
     what is about no one call (a key that is not valid, a body that can't be trusted) keeps its own.
     """
-    if rpc_ids.ids and style is ErrorStyle.JSONRPC and _of_one_call(refusal):
-        return 200
-    return refusal.status
+    if style is not ErrorStyle.JSONRPC or not rpc_ids.ids or rpc_ids is NOBODY:
+        return refusal.status
+    return 200 if _of_one_call(refusal) else refusal.status
 
 
 def header_lines(refusal: Refusal, style: ErrorStyle, request_id: str) -> bytes:

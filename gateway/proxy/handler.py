@@ -32,7 +32,7 @@ from gateway.proxy.live import RENEWED
 from gateway.proxy.quote import QUOTE_PATH, Quotes
 from gateway.proxy.replays import Replay
 from gateway.proxy.roles import Tools
-from gateway.proxy.styles import style_of_client
+from gateway.proxy.styles import refuse_stranger
 from gateway.proxy.trust import no_mark
 from gateway.proxy.usage import ensure_usage
 from gateway.proxy.websocket import WebSocketCall, mistake_in_protocol
@@ -109,19 +109,19 @@ class Proxy:
         call_id = self._call_ids.new()
         head = read_head(call.message)
         if isinstance(head, Refusal):
-            refuse(call, head, style_of_client(call.message.headers), call_id)
+            refuse_stranger(call, head, call_id)
             return
         if head.path.startswith(OWN_PREFIX) and head.path != QUOTE_PATH:
             self._answer_own(call, head.path, call_id)
             return
         if head.credential is None:
-            refuse(call, errors.UNAUTHENTICATED, style_of_client(call.message.headers), call_id)
+            refuse_stranger(call, errors.UNAUTHENTICATED, call_id)
             return
         principal = self._authenticator.known(head.credential)
         if principal is None:
             found = await self._look_up(head.credential)
             if isinstance(found, Refusal):
-                refuse(call, found, style_of_client(call.message.headers), call_id)
+                refuse_stranger(call, found, call_id)
                 return
             principal = found
         platform = self.offers.get(principal.platform_id)
@@ -130,7 +130,7 @@ class Proxy:
             return
         offer = platform.find(head.method, head.path) if platform is not None else None
         if platform is None or offer is None:
-            refuse(call, errors.NO_ROUTE, style_of_client(call.message.headers), call_id)
+            refuse_stranger(call, errors.NO_ROUTE, call_id)
             return
         refusal = self._too_early(head, offer)
         if refusal is None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import traceback
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 import pytest_asyncio
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
+from gateway import errors
 from gateway.operations.keys import find_key, revoke_key
 from policies.catalog import Timeouts
 from tests.support.faulty_redis import OwnRedis
@@ -26,11 +32,11 @@ from tests.support.mcp_shop import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from mcp import Client
     from mcp_types import CallToolResult
 
     from tests.support.gateway import Gateway
 
+BOTH = {"Accept": "application/json, text/event-stream"}
 ERAS = pytest.mark.parametrize("mode", ["legacy", MODERN])
 
 
@@ -157,10 +163,34 @@ async def test_a_revoked_key_is_told_by_status_and_in_words(gateway: Gateway, mo
         with pytest.raises(MCPError) as refused:
             await client.call_tool("ping")
         # The next one does not come as far as to a route, and so to its style.
-        with pytest.raises(MCPError):
+        with pytest.raises(MCPError) as again:
             await client.call_tool("ping")
-    assert refused.value.error.code == 401
-    assert "valid API key" in refused.value.error.message
+    for error in (refused.value.error, again.value.error):
+        assert error.code == 401
+        assert error.message.startswith("Send a valid API key")
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_key_that_nobody_knows_is_told_when_the_client_connects(
+    gateway: Gateway, mode: str
+) -> None:
+    stranger = {"Authorization": f"Bearer {gateway.key.text[:-1]}"}
+    async with httpx2.AsyncClient(headers=stranger) as http:
+        transport = streamable_http_client(f"{gateway.url}/mcp", http_client=http)
+        with pytest.raises((MCPError, ExceptionGroup)) as failed:
+            async with Client(transport, mode=mode):
+                pass
+    assert "Send a valid API key" in "".join(traceback.format_exception(failed.value))
+
+
+async def test_a_path_that_nobody_serves_is_told_when_the_client_connects(
+    gateway: Gateway,
+) -> None:
+    headers = {**BOTH, **gateway.authorization}
+    reply = await gateway.call("/mpc", data=b'{"id": 1}', headers=headers)
+    assert (reply.status, reply.headers["Content-Type"]) == (404, "application/json")
+    error = json.loads(reply.body)["error"]
+    assert (error["code"], error["message"]) == (404, errors.NO_ROUTE.detail)
 
 
 @ERAS
