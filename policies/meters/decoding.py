@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 DECODED_BODY_MAX_BYTES = 64 * 1024 * 1024
-# Of what came in one piece, so that no other call waits longer for one decoded.
+# Of what came in one piece, so that no other call waits long for it; less of a small one, which
+# in honest answers does not become much.
 DECODED_CHUNK_MAX_BYTES = 8 * 1024 * 1024
+DECODED_SMALL_CHUNK_MAX_BYTES = 1024 * 1024
+DECODED_PER_ENCODED_MAX = 64  # for each byte it has
 DECODED_PIECE_MAX_BYTES = 64 * 1024
 # Decoders copy what they have not read yet, so a long chunk is given to them bit by bit.
 ENCODED_PIECE_MAX_BYTES = 16 * 1024
@@ -62,7 +65,7 @@ class Decoding:
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The plain bytes in the next encoded ones; none any more once it has failed."""
         decoder = self._decoder
-        most = min(self._size + DECODED_CHUNK_MAX_BYTES, DECODED_BODY_MAX_BYTES)
+        most = min(self._size + decoded_max_bytes(len(chunk)), DECODED_BODY_MAX_BYTES)
         try:
             for start in range(0, len(chunk), ENCODED_PIECE_MAX_BYTES):
                 if decoder is None or self.failed:
@@ -75,6 +78,12 @@ class Decoding:
                     yield piece
         except DecodeError:
             self.failed = True
+
+
+def decoded_max_bytes(length: int) -> int:
+    """What a chunk of so many bytes may become; more makes its body fail."""
+    most = DECODED_SMALL_CHUNK_MAX_BYTES + length * DECODED_PER_ENCODED_MAX
+    return min(most, DECODED_CHUNK_MAX_BYTES)
 
 
 class Inflate:

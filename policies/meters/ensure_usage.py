@@ -137,7 +137,7 @@ class UsageRemover:
             return False
         text = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         try:
-            document = self._loads(b"\n".join(data_of(text)))
+            document = self._loads(data_of(text))
         except (ValueError, RecursionError):
             return False
         return (

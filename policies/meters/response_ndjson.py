@@ -11,6 +11,7 @@ Source: https://github.com/ndjson/ndjson-spec, https://jsonlines.org
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # A longer line passes untouched but unread; values before it are then stale, sums unknown.
 NDJSON_LINE_MAX_BYTES = 1024 * 1024
+_LINE_ENDS = re.compile(rb"\n{2,}")
 # No type is registered; these are what agents write.
 _MEDIA_TYPES = frozenset(
     {
@@ -111,7 +113,8 @@ class ResponseNdjson:
         tally = self._tally
         if len(lines) <= NDJSON_LINE_MAX_BYTES and not self._counts and not tally.may_hold(lines):
             return
-        for line in lines.split(b"\n"):
+        # Line ends that follow each other cost no more than others.
+        for line in _LINE_ENDS.sub(b"\n", lines).split(b"\n"):
             if len(line) > NDJSON_LINE_MAX_BYTES:
                 self._skip()
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import zlib
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from policies.meters.decoding import (
     ZLIB_DECODERS,
     Decoding,
     Inflate,
+    decoded_max_bytes,
 )
 
 if TYPE_CHECKING:
@@ -115,31 +117,46 @@ def test_a_corrupted_stream_does_not_keep_what_was_read_before() -> None:
     assert units("text/event-stream", good + b"\xff" * 40, "gzip") is None
 
 
+@pytest.mark.parametrize(
+    ("length", "most"),
+    [(0, 1024 * 1024), (1_000, 1024 * 1024 + 64_000), (10**9, DECODED_CHUNK_MAX_BYTES)],
+)
+def test_what_a_chunk_may_become_depends_on_its_length(length: int, most: int) -> None:
+    assert decoded_max_bytes(length) == most
+
+
 @pytest.mark.parametrize("decoder", ZLIB_DECODERS.values())
 def test_what_inflates_without_end_is_given_up_at_the_bound_of_a_chunk(
     decoder: Callable[[], Inflate],
 ) -> None:
-    bomb = zlib.compress(bytes(DECODED_CHUNK_MAX_BYTES + 1), level=1)
+    bomb = zlib.compress(bytes(DECODED_CHUNK_MAX_BYTES), level=9)
     bounded = Decoding(decoder())
     pieces = list(map(len, bounded.feed(bomb)))
     assert bounded.failed
-    assert sum(pieces) <= DECODED_CHUNK_MAX_BYTES
+    assert sum(pieces) <= decoded_max_bytes(len(bomb)) < DECODED_CHUNK_MAX_BYTES
     assert max(pieces) <= DECODED_PIECE_MAX_BYTES
     assert list(bounded.feed(bomb)) == []
 
 
-def test_what_inflates_to_the_bound_of_a_chunk_is_read() -> None:
-    bounded = Decoding(Inflate(bare=False))
-    body = bytes(DECODED_CHUNK_MAX_BYTES)
-    assert b"".join(bounded.feed(gzip.compress(body, compresslevel=1))) == body
-    assert not bounded.failed
+def packed_to(size: int) -> bytes:
+    """A long gzip body, stored as it is but for its end, that becomes so many bytes."""
+    noise = random.Random(7).randbytes(200_000)
+    return gzip.compress(noise) + gzip.compress(bytes(size - len(noise)), compresslevel=1)
+
+
+def test_what_inflates_to_the_bound_of_a_chunk_is_read_and_no_more() -> None:
+    for size, failed in ((DECODED_CHUNK_MAX_BYTES, False), (DECODED_CHUNK_MAX_BYTES + 1, True)):
+        bounded = Decoding(Inflate(bare=False))
+        total = sum(map(len, bounded.feed(packed_to(size))))
+        assert bounded.failed is failed
+        assert failed or total == size
 
 
 def test_a_body_is_given_up_at_its_bound_however_slowly_it_comes() -> None:
-    part = gzip.compress(bytes(DECODED_CHUNK_MAX_BYTES), compresslevel=1)
+    part = gzip.compress(bytes(1024 * 1024), compresslevel=1)
     bounded = Decoding(Inflate(bare=False))
     total = 0
-    for _ in range(DECODED_BODY_MAX_BYTES // DECODED_CHUNK_MAX_BYTES):
+    for _ in range(DECODED_BODY_MAX_BYTES // (1024 * 1024)):
         total += sum(map(len, bounded.feed(part)))
         assert not bounded.failed
     assert total == DECODED_BODY_MAX_BYTES
