@@ -1,5 +1,5 @@
--- What calls with an idempotency key were answered. A key has the answer of its last call; a receipt
--- never replaces the answer of the same call.
+-- What calls with an idempotency key were answered. A key has the answer of its last call; a
+-- receipt never replaces the answer of the same call.
 INSERT INTO idempotent_answers
     (platform_id, account_id, digest, fingerprint, call_id, receipt, answer)
 SELECT * FROM unnest(
