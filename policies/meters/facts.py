@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from policies.meters.jsonrpc import TOOL_METHOD
 from policies.meters.pointer import BYTE_ORDER_MARK, compile_pointer, text_of, value_at
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from policies.meters.reader import Loads
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-TOOL_METHOD = "tools/call"
 
 
 class RequestFacts:

@@ -13,6 +13,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from policies.meters.pointer import BYTE_ORDER_MARK
+from policies.meters.response_sse import data_of
 from policies.terms import RpcCall
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ _NEEDLES = (b'"jsonrpc"', b'"id"', b'"method"', b'"params"', b'"name"', b'"resul
 _SPACE = re.compile(r"[ \t\n\r]*")
 _decode_at = json.JSONDecoder().raw_decode
 _BLANK_LINE = b"\n\n"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class RpcId(NamedTuple):
@@ -159,7 +160,7 @@ class JsonRpcAnswers:
                 self._read(bytes(self._pending))
             elif len(self._pending) <= RPC_EVENT_MAX_BYTES:
                 # What ends without a blank line still counts if it is whole JSON.
-                self._read(_data_of(bytes(self._pending)))
+                self._read(data_of(bytes(self._pending)))
         never = [index for index, call in enumerate(self.calls) if not call.id]
         found = tuple(sorted(self._failed)), tuple(sorted([*self._open.values(), *never]))
         self._open, self._failed = before
@@ -179,7 +180,7 @@ class JsonRpcAnswers:
         if end >= 0:
             for event in bytes(pending[:end]).split(_BLANK_LINE):
                 if len(event) <= RPC_EVENT_MAX_BYTES and self._open:
-                    self._read(_data_of(event))
+                    self._read(data_of(event))
             del pending[: end + 2]
         if len(pending) > 2 * RPC_EVENT_MAX_BYTES:
             # More than too long already; enough stays to know so when its end comes.
@@ -189,7 +190,7 @@ class JsonRpcAnswers:
         if b'"result"' not in text and b'"error"' not in text:
             return
         try:
-            document = self._loads(text.removeprefix(_BYTE_ORDER_MARK))
+            document = self._loads(text.removeprefix(BYTE_ORDER_MARK))
         except (ValueError, RecursionError):
             return
         for message in _messages(document):
@@ -312,13 +313,3 @@ def _members(text: str, at: int) -> Iterator[tuple[str, int]]:
 
 def _skip(text: str, at: int) -> int:
     return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
-
-
-def _data_of(event: bytes) -> bytes:
-    """The values of an event's `data` fields, joined by line ends."""
-    values = []
-    for line in event.lstrip(b"\n").removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            values.append(value.removeprefix(b" "))
-    return b"\n".join(values)
