@@ -7,6 +7,7 @@ bound, has the same terms for every call: they are computed once per offer.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import errors
@@ -53,9 +54,18 @@ def call_terms(
         calls = asked
         if not calls and offer.route.protocol is Protocol.MCP:
             price = None  # what opens, lists, listens or closes is free
-    terms = terms_of(price, offer.rule_if_lost, facts, discount=discount, bound=bound, calls=calls)
+    sold = partial(
+        terms_of, price, offer.rule_if_lost, facts, discount=discount, bound=bound, calls=calls
+    )
+    terms = sold()
     match terms:
         case Terms():
+            if bound is not None and offer.sells_tasks:
+                # A task can't be stopped when it reaches the bound, so this has to cover what may
+                # be held: else a small one would be the way to get a dear task cheaply.
+                full = sold(bound=None)
+                if isinstance(full, Terms) and full.ceiling > bound:
+                    return errors.above_bound(full.ceiling, bound)
             return terms
         case TooDear(floor=floor, bound=most):
             return errors.above_bound(floor, most)

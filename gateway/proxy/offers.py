@@ -18,7 +18,7 @@ from gateway.proxy.jsonrpc import rpc_prices_of
 from gateway.proxy.match import RouteTree
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
-from policies.catalog import Ending, ErrorStyle, Protocol
+from policies.catalog import ChargePer, Ending, ErrorStyle, Protocol
 from policies.limits import route_rules_text
 from policies.meters import MeterPlan, metered_headers
 from policies.meters.facts import RequestFacts
@@ -82,6 +82,7 @@ class Offer:
         "rpc",
         "rule_if_lost",
         "rules",
+        "sells_tasks",
         "tail_segments",
         "terms",
     )
@@ -106,6 +107,7 @@ class Offer:
         )
         # Whether calls belong to tasks, or pay by the message.
         self.has_tasks = route.protocol is Protocol.A2A and price is not None
+        self.sells_tasks = self.has_tasks and route.task.per is ChargePer.TASK
         # Whether the body is read before it is sent on.
         self.reads_body = self.needs_request or bool(route.ensure_usage) or self.has_tasks
         # Whether nothing but the price and the agent's answer matters: most routes.

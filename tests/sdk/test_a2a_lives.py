@@ -377,6 +377,26 @@ async def test_who_has_spent_all_can_still_end_what_is_paid_for(
         assert await gateway.balance() == (0, 0)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_callers_bound_has_to_cover_what_a_task_may_cost(
+    clean_redis_url: str, postgres_url: str, streaming: bool
+) -> None:
+    """It can't be stopped on its way, and a small bound must not make it cheap."""
+    async with a2a_scene(clean_redis_url, postgres_url, "jsonrpc", price=METERED) as (
+        gateway,
+        agent,
+    ):
+        async with a2a_client(gateway, streaming=streaming, **{"X-Max-Credits": "0.12"}) as client:
+            with pytest.raises(A2AClientError, match=r"costs 1\.1 credits, more than the 0\.12"):
+                await say(client, "ask")
+        assert agent.worker.began == 0
+        async with a2a_client(gateway, streaming=streaming, **{"X-Max-Credits": "1.1"}) as client:
+            task = task_of(await say(client, "ask"))
+            await say(client, "work", to=task)
+        (paid,) = await charged(gateway, 4)
+        assert paid.charged_microcredits in {130_000, 1_100_000}
+
+
 # By the message.
 
 
