@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from policies.catalog import RpcPrices
 from policies.meters.jsonrpc import (
     BATCH_MESSAGES_MAX,
+    WALKED_VALUES_MAX,
     RpcId,
     awaited_ids,
     mistake_in_request,
@@ -136,6 +137,14 @@ def test_members_of_other_objects_may_be_there_twice() -> None:
     call = f'{{"id": 1, "method": "tools/call", "params": {params}}}'
     assert mistake_in_text(call) is None
     assert mistake_in_text(f"[{call}]") is None
+
+
+def test_a_body_that_is_slow_to_walk_over_is_a_mistake_and_a_long_text_is_none() -> None:
+    many = f'"arguments": {{"name": [{",".join(["{}"] * WALKED_VALUES_MAX)}]}}'
+    call = '{{"id": 1, "method": "tools/call", "params": {{"name": "draw", {}}}}}'
+    assert "more values" in (mistake_in_text(call.format(many)) or "")
+    long = f'"arguments": {{"name": "{"x" * 5_000_000}"}}'
+    assert mistake_in_text(call.format(long)) is None
 
 
 @pytest.mark.parametrize(
