@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 TOOL_METHOD = "tools/call"
 BATCH_MESSAGES_MAX = 100
-# Values in a body that has to be walked over: bounds how long other calls wait for that.
-WALKED_VALUES_MAX = 200_000
+# Members, objects and lists in a body that has to be walked over: bounds how long others wait.
+WALKED_VALUES_MAX = 100_000
 # A longer answer, or event of a stream, passes untouched but unread: its calls count as unanswered.
 RPC_BODY_MAX_BYTES = 8 * 1024 * 1024
 RPC_EVENT_MAX_BYTES = 1024 * 1024
@@ -270,7 +270,7 @@ def _repeated(body: bytes, messages: int) -> str | None:
                 break
         else:
             return None
-    if sum(map(body.count, (b",", b"{", b"["))) > WALKED_VALUES_MAX:
+    if sum(map(body.count, (b":", b"{", b"["))) > WALKED_VALUES_MAX:
         return "has more values than can be read reliably"
     try:
         text = body.decode()
