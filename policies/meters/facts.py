@@ -6,12 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from policies.meters.jsonrpc import TOOL_METHOD
+from policies.meters.members import is_repeated
 from policies.meters.pointer import BYTE_ORDER_MARK, compile_pointer, text_of, value_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from policies.catalog import Source
+    from policies.meters.pointer import Way
     from policies.meters.reader import Loads
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -75,23 +77,30 @@ class RequestFacts:
         return self._document
 
     def units(self, source: Source) -> int | None:
-        """The units of a source in the request: `request.json`, `request.bytes`; else None."""
+        """The units of a source in the request: `request.json`, `request.bytes`; else None.
+
+        None also where an agent could read others (see members.py).
+        """
         if source.kind == "request.json":
-            return compile_pointer(source.argument).units_in(self.document())
+            pointer = compile_pointer(source.argument)
+            units = pointer.units_in(self.document())
+            return units if units is not None and self._is_certain(pointer.ways) else None
         return self.body_bytes if source.kind == "request.bytes" else None
 
     def text(self, source: Source) -> str | None:
         """The value by which a table chooses its case; None where there is none, or several.
 
+        There are several, too, where an agent could read another one (see members.py).
         Of `request.json:/model` a string, integer or bool as JSON writes it; of `path:name` and
         `query:name` the text without escapes; `jsonrpc.method`; `jsonrpc.tool` the name that
         `tools/call` names. A batch has a method (or tool) if all its calls have the same.
         """
         match source.kind:
             case "request.json":
-                way = compile_pointer(source.argument).ways[0]
-                value = value_at(way, self.document())
-                return None if value is None else text_of(value)
+                ways = compile_pointer(source.argument).ways
+                value = value_at(ways[0], self.document())
+                text = None if value is None else text_of(value)
+                return text if text is not None and self._is_certain(ways) else None
             case "path":
                 return self._path_value(source.argument)
             case "query":
@@ -102,6 +111,10 @@ class RequestFacts:
                 return self._of_all_calls(_tool)
             case _:
                 return None
+
+    def _is_certain(self, ways: Sequence[Way]) -> bool:
+        body = self._body or b""
+        return not any(is_repeated(body, way) for way in ways)
 
     def _path_value(self, name: str) -> str | None:
         wanted = "{" + name + "}"

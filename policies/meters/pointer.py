@@ -107,7 +107,7 @@ def value_at(way: Way, document: object) -> object:
         if isinstance(value, dict):
             value = value.get(token, ABSENT)
         elif isinstance(value, list):
-            value = _element(value, token)
+            value = element_of(value, token)
         else:
             return ABSENT
     return value
@@ -124,7 +124,8 @@ def text_of(value: object) -> str | None:
     return str(value) if isinstance(value, int) else None
 
 
-def _element(values: list[object], token: str) -> object:
+def element_of(values: list[object], token: str) -> object:
+    """What a token stands for in a list: an element, its last, or its length; else `ABSENT`."""
     if token == _LENGTH:
         return len(values)
     if token == _LAST:

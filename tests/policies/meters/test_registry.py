@@ -22,6 +22,7 @@ SUPPORT = {
     "ensure_usage",
     "facts",
     "jsonrpc",
+    "members",
     "pointer",
     "presets",
     "reader",

@@ -62,8 +62,10 @@ def test_what_is_no_count_is_missing(value: str) -> None:
     assert units(b'{"n": %b}' % value.encode(), "/n") is None
 
 
-def test_of_two_members_of_one_name_the_last_counts() -> None:
-    assert units(b'{"n": 1, "n": 2}', "/n") == 2
+def test_of_two_members_of_one_name_neither_counts() -> None:
+    assert units(b'{"n": 1, "n": 2}', "/n") is None
+    assert units(b'{"n": 1, "N": 2}', "/n") is None
+    assert units(b'{"n": 1, "m": {"n": 2}}', "/n") == 1
 
 
 def test_a_byte_order_mark_before_the_request_is_no_obstacle() -> None:
