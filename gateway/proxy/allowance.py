@@ -4,10 +4,13 @@
                                               └──refused──► exhausted: the stream ends here
 
 What a stream has used is what its meters have read by now or, where they have read nothing, what
-has passed suggests. From that a threshold of units is computed, once per step; a chunk costs no
-more than comparing with it. Redis decides whether the hold can be raised, against credits and caps,
-so nothing passes that nobody could pay. When Redis can't be asked the stream goes on, and is
-charged at its end as far as the credits go.
+has passed suggests. Four bytes, the guess for answers that do not come in events, end none. From
+that a threshold of units is computed, once per step; a chunk costs no more than comparing with it.
+An answer that is paid by time is looked at with every chunk.
+
+Redis decides whether the hold can be raised, against credits and caps, so nothing passes that
+nobody could pay. When Redis can't be asked the stream goes on, and is charged at its end as far as
+the credits go.
 """
 
 from __future__ import annotations
@@ -21,17 +24,17 @@ from gateway.errors import Refusal, refusal_of
 from policies.catalog import OnMissing
 from policies.decision import HoldGone, Raised, ShardLost
 from policies.meters import UNITS_MAX
+from policies.meters.reading import Reading
 from policies.pricing import at_most, dearest
 from policies.units import PICOCREDITS_PER_MICROCREDIT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.counters import AccountKeys
     from gateway.proxy.hold import Hold
     from policies.decision import Raising
-    from policies.meters import CallMeter
-    from policies.meters.reading import Reading
+    from policies.meters import CallMeter, MeterPlan
     from policies.terms import Terms
 
 # What meters have read is looked at once per so many chunks; what they estimate, with every one.
@@ -64,34 +67,56 @@ class Allowance:
     __slots__ = (
         "_chunks",
         "_counters",
+        "_elapsed_ms",
         "_estimated",
+        "_guards",
         "_limits",
         "_meter",
         "_prices",
         "_step",
+        "_timed",
+        "lent",
         "passed",
     )
 
-    def __init__(self, hold: Hold, meter: CallMeter, counters: Raises) -> None:
-        price = hold.terms.price
-        meters = price.meters if price is not None else ()
+    def __init__(
+        self,
+        hold: Hold,
+        meter: CallMeter,
+        counters: Raises,
+        plan: MeterPlan,
+        elapsed_ms: Callable[[], int],
+    ) -> None:
+        """`plan` is the meter's, `elapsed_ms` how long the call has taken."""
+        terms = hold.terms
+        meters = terms.price.meters if terms.price is not None else ()
         self._meter = meter
         self._counters = counters
-        self._estimated = [spec.on_missing in {None, OnMissing.ESTIMATE} for spec in meters]
+        self._timed = plan.timed
+        self._elapsed_ms = elapsed_ms
+        # A caller's bound has to be seen while the answer passes, whatever missing units cost.
+        self._estimated = [
+            (plan.streamed or spec.estimate_from is not None)
+            and (terms.bound is not None or spec.on_missing in {None, OnMissing.ESTIMATE})
+            for spec in meters
+        ]
         self._prices = [dearest(spec) for spec in meters]
         self._step = max(hold.held // STEPS_PER_CEILING, 1)
         self._chunks = 0
+        self.lent = 0  # microcredits that may have passed while Redis could not be asked for them
         self.passed = (0,) * len(meters)  # units that what was passed on suggests
-        self._limits = self._thresholds(hold.terms, (0,) * len(meters))
+        self._limits: list[int] = []  # units up to which nothing has to be asked
+        self._guards: list[int] = []  # the same for the estimates of units that nobody has read
+        self._rest_on(terms, Reading((None,) * len(meters), self.passed))
 
     def covered(self) -> bool:
         """Whether the hold pays for what has passed, this chunk included. Hot."""
         estimates = self._meter.estimates()
-        for count, limit in zip(estimates, self._limits, strict=True):
+        for count, limit in zip(estimates, self._guards, strict=True):
             if count > limit:
                 return False
         self._chunks += 1
-        if not self._chunks % CHUNKS_PER_READING and self._over(self._used()):
+        if (self._timed or not self._chunks % CHUNKS_PER_READING) and self._over():
             return False
         self.passed = estimates
         return True
@@ -99,25 +124,24 @@ class Allowance:
     async def cover(self, hold: Hold) -> Hold | Refusal:
         """Raise the hold for what has passed and a step more; or why the stream has to end."""
         terms = hold.terms
-        used = self._used()
-        cost = at_most(terms, used)
-        if cost <= hold.held and not self._over(used):
-            self.passed = self._meter.estimates()
+        seen = self._seen()
+        cost = at_most(terms, self._used(seen))
+        if cost <= hold.held:
+            self._rest_on(terms, seen)
             return hold
         bound = terms.bound
         if bound is not None and cost > bound:
             return errors.above_bound(cost, bound)
-        least = max(cost, hold.held + 1)
-        target = max(hold.held + self._step, least)
+        target = max(hold.held + self._step, cost)
         if bound is not None:
-            least, target = min(least, bound), min(target, bound)
+            target = min(target, bound)
         decision: Raising | CountersUnavailable
         try:
             decision = await self._counters.raise_hold(
                 hold.principal.keys,
                 hold.call_id,
                 hold.principal.key_id,
-                least,
+                cost,
                 target,
                 hold.session,
                 hold.offer.rules,
@@ -127,44 +151,55 @@ class Allowance:
         match decision:
             case Raised(held=held, allocation=allocation, counted=counted):
                 hold = hold.raised(held, allocation, counted)
-                self._limits = self._thresholds(hold.terms, used)
-                self.passed = self._meter.estimates()
-                return hold._replace(terms=hold.terms._replace(reserves=self._reserves(hold.terms)))
+                self._rest_on(hold.terms, seen)
             case HoldGone() | ShardLost() | CountersUnavailable():
                 log.warning("call %s: its hold can't be raised: %r", hold.call_id, decision)
-                beyond = terms._replace(ceiling=cost + self._step)
-                self._limits = self._thresholds(beyond, used)
-                self.passed = self._meter.estimates()
-                return hold
-        return refusal_of(decision, None)
+                self.lent = cost + self._step if bound is None else min(cost + self._step, bound)
+                self._rest_on(terms._replace(ceiling=self.lent), seen)
+            case _:
+                return refusal_of(decision, None)
+        return hold._replace(terms=hold.terms._replace(reserves=self._reserves(hold.terms)))
 
     def reading(self, elapsed_ms: int) -> Reading:
         """What was read of a stream that ends here: its last chunk did not pass."""
         return self._meter.reading(elapsed_ms)._replace(estimates=self.passed)
 
-    def _used(self) -> tuple[int, ...]:
-        reading = self._meter.so_far()
-        estimates = reading.estimates or (0,) * len(reading.units)
-        return tuple(
-            [
-                units if units is not None else estimate if estimated else 0
-                for units, estimate, estimated in zip(
-                    reading.units, estimates, self._estimated, strict=True
-                )
-            ]
-        )
+    def _seen(self) -> Reading:
+        return self._meter.so_far(self._elapsed_ms() if self._timed else 0)
+
+    def _used(self, seen: Reading) -> list[int]:
+        return [
+            units if units is not None else estimate if estimated else 0
+            for units, estimate, estimated in zip(
+                seen.units, seen.estimates, self._estimated, strict=True
+            )
+        ]
+
+    def _over(self) -> bool:
+        used = self._used(self._seen())
+        return any(count > limit for count, limit in zip(used, self._limits, strict=True))
+
+    def _rest_on(self, terms: Terms, seen: Reading) -> None:
+        """Let pass what these terms hold for, beyond what was seen."""
+        self.passed = seen.estimates
+        self._limits = self._thresholds(terms, self._used(seen))
+        self._guards = [
+            limit if estimated and units is None else UNITS_MAX
+            for limit, estimated, units in zip(
+                self._limits, self._estimated, seen.units, strict=True
+            )
+        ]
 
     def _reserves(self, terms: Terms) -> tuple[int, ...]:
         """Units that the raised hold stands for: as many as reach the thresholds."""
         return tuple(
             [
-                max(reserve, limit) if limit < UNITS_MAX else reserve
-                for reserve, limit in zip(terms.reserves, self._limits, strict=True)
+                max(reserve, limit) if estimated and limit < UNITS_MAX else reserve
+                for reserve, limit, estimated in zip(
+                    terms.reserves, self._limits, self._estimated, strict=True
+                )
             ]
         )
-
-    def _over(self, used: Sequence[int]) -> bool:
-        return any(count > limit for count, limit in zip(used, self._limits, strict=True))
 
     def _thresholds(self, terms: Terms, used: Sequence[int]) -> list[int]:
         """For each meter the units up to which the hold is enough, whatever the others count."""
@@ -172,9 +207,10 @@ class Allowance:
         maximum = price.maximum_microcredits if price is not None else None
         if maximum is not None and terms.ceiling >= maximum:
             return [UNITS_MAX] * len(used)  # nothing costs more than that
+        meters = price.meters if price is not None else ()
         left = (terms.ceiling - at_most(terms, used)) * PICOCREDITS_PER_MICROCREDIT
         priced = sum(1 for pico in self._prices if pico)
         return [
-            count + max(left, 0) // (pico * priced) if pico else UNITS_MAX
-            for count, pico in zip(used, self._prices, strict=True)
+            max(count, spec.included_units) + max(left, 0) // (pico * priced) if pico else UNITS_MAX
+            for count, pico, spec in zip(used, self._prices, meters, strict=True)
         ]

@@ -276,7 +276,7 @@ class Exchange:
             framing = _CHUNKED if chunked else answers.length_line(answer)
             self.watcher.begin(answer.status, answer.reason, lines + framing, kind)
         try:
-            chunk = await self._pass_on(answer, chunked=chunked)
+            chunk = await self._pass_on(answer, kind, chunked=chunked)
         except ExhaustedError as exhausted:
             await self._exhaust(answer, kind, exhausted, chunked=chunked)
             return
@@ -322,15 +322,18 @@ class Exchange:
         last = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
         self.call.write(last + _LAST_CHUNK)
 
-    async def _pass_on(self, answer: Answer, *, chunked: bool) -> bytes:  # noqa: C901 - per chunk
+    async def _pass_on(  # noqa: C901 - per chunk
+        self, answer: Answer, kind: AnswerKind, *, chunked: bool
+    ) -> bytes:
         """Meter and pass every part of a stream but the last, which is returned.
 
         Raises: ExhaustedError with a part that the hold does not pay for.
         """
         call, meter, watcher, rewriter = self.call, self.meter, self.watcher, self.rewriter
+        plan = kind.meter_plan
         allowance = None
-        if meter is not None and self.tools.raises is not None:
-            allowance = Allowance(self.hold, meter, self.tools.raises)
+        if meter is not None and plan is not None and self.tools.raises is not None:
+            allowance = Allowance(self.hold, meter, self.tools.raises, plan, self.elapsed_ms)
         while True:
             chunk = await answer.read()
             ended = not chunk or answer.ended
@@ -341,7 +344,8 @@ class Exchange:
             if allowance is not None and not ended and not allowance.covered():
                 hold = await allowance.cover(self.hold)
                 if isinstance(hold, Refusal):
-                    raise ExhaustedError(hold, chunk, allowance.reading(self.elapsed_ms()))
+                    reading = allowance.reading(self.elapsed_ms())
+                    raise ExhaustedError(hold, chunk, reading, allowance.lent)
                 self.hold = hold
             if watcher is not None and chunk:
                 watcher.feed(chunk)
@@ -359,9 +363,11 @@ class Exchange:
     ) -> None:
         """End a stream that nobody can pay further: after the event under way, with one of ours.
 
-        What passed is charged, at most what is held.
+        What passed is charged, at most what is held; and what passed beyond that while Redis could
+        not be asked. A client that leaves now ends nothing: it would be charged for more than that.
         """
         call, hold, refusal = self.call, self.hold, exhausted.refusal
+        call.interruptible = False
         log.info("call %s: ended in mid-stream: %s", hold.call_id, refusal.code)
         event = last_event(self, refusal, kind.media_type)
         rest = None
@@ -370,8 +376,8 @@ class Exchange:
                 answer, self.tail, exhausted.chunk, event_stream=kind.event_stream
             )
         answer.abort()
-        call.interruptible = False
-        self.hold = hold._replace(terms=hold.terms._replace(bound=hold.held))
+        most = max(hold.held, exhausted.lent)
+        self.hold = hold._replace(terms=hold.terms._replace(bound=most))
         receipt = await self._end(Ending.EXHAUSTED, exhausted.reading, whole=False)
         if rest is None:
             call.abort()

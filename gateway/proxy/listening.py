@@ -110,7 +110,7 @@ class Listening(Exchange):
         call.interruptible = call.idle = True
         chunk = b""
         try:
-            chunk = await self._pass_on(answer, chunked=chunked)
+            chunk = await self._pass_on(answer, kind, chunked=chunked)
         except asyncio.CancelledError:
             # The client has gone, or this worker is to stop: then it may listen elsewhere.
             answer.abort()

@@ -24,13 +24,17 @@ _LINE_ENDS = (b"\n",)
 
 
 class ExhaustedError(Exception):
-    """A stream's hold can't be raised for its next part, `chunk`; `reading` is without it."""
+    """A stream's hold can't be raised for its next part, `chunk`; `reading` is without it.
 
-    def __init__(self, refusal: Refusal, chunk: bytes, reading: Reading) -> None:
+    `lent` are microcredits that may have passed beyond the hold, 0: none.
+    """
+
+    def __init__(self, refusal: Refusal, chunk: bytes, reading: Reading, lent: int = 0) -> None:
         super().__init__(refusal.detail)
         self.refusal = refusal
         self.chunk = chunk
         self.reading = reading
+        self.lent = lent
 
 
 async def event_rest(

@@ -72,10 +72,13 @@ class MeterPlan:
     their units will be missing.
     """
 
-    __slots__ = ("_encoding", "_layout", "_media_type", "_readers", "_single", "timed")
+    __slots__ = ("_encoding", "_layout", "_media_type", "_readers", "_single", "streamed", "timed")
 
     def __init__(self, price: Price, content_type: str, content_encoding: str = "") -> None:
-        """`timed` says whether it matters how long the call takes."""
+        """`timed` says whether it matters how long the call takes.
+
+        `streamed`: the answer comes in events or lines, of which each suggests a unit.
+        """
         self._media_type = content_type.partition(";")[0].strip().lower()
         encoding = content_encoding.strip().lower()
         self._encoding = "" if encoding == "identity" else encoding
@@ -92,6 +95,7 @@ class MeterPlan:
         self.timed = any(
             source.kind == "duration" for meter in price.meters for source in named_sources(meter)
         )
+        self.streamed = any(BODY_KINDS[each.kind].applies(self._media_type) for each in _COUNTS)
 
     def read_whole(  # noqa: PLR0917 - for every call: all of it is at hand
         self,
