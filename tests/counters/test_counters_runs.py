@@ -35,7 +35,8 @@ async def restarted(redis: OwnRedis, *accounts: Account) -> None:
     redis.kill()
     await redis.start()
     for account, run in zip(accounts, runs, strict=True):
-        await eventually(lambda link=account.counters._link, run=run: link.run != run)
+        link = account.counters._link
+        await eventually(lambda link=link, run=run: link.run != run and link._wire is not None)
 
 
 async def test_a_shard_is_closed_when_its_server_was_restarted(
