@@ -312,12 +312,13 @@ class Connection(RequestHandler):
     def cut(self) -> None:
         """End what still runs: the worker's deadline for calls has passed."""
         call = cast("Call | None", self._current_request)
-        if self.upgraded is not None:
+        if call is None:
+            if self.task is not None:
+                self.task.cancel()
+        elif self.upgraded is not None:
             self.upgraded.cut()
-        elif call is not None:
+        else:
             call._cancel(asyncio.CancelledError())  # noqa: SLF001 - as aiohttp calls it
-        elif self.task is not None:
-            self.task.cancel()
 
     def interrupt(self) -> None:
         """Cancel what the running call waits for."""

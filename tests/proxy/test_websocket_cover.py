@@ -218,8 +218,9 @@ async def test_a_frame_is_covered_by_as_many_units_as_it_is_counted_by(
     assert [least for least, _ in talk.bank.asked] == ([units * CREDIT + 1] if units else [])
 
 
-async def test_frames_that_there_is_room_for_are_covered_in_advance_and_no_more() -> None:
-    reserve = FRAMES_AHEAD + 5
+@pytest.mark.parametrize("more", [-1, 0, 1, 2, FRAMES_AHEAD + 1])
+async def test_frames_that_there_is_room_for_are_covered_in_advance_and_no_more(more: int) -> None:
+    reserve = FRAMES_AHEAD + more
     talk = Talk(counted(IN, reserve=reserve))
     for _ in range(reserve):
         assert await talk.say() is None
