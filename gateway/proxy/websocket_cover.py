@@ -108,7 +108,7 @@ class Cover:
         self._busiest = (0,) * len(self._sources)
         self._since = self._units(0)
         self._ahead_frames = self._ahead_bytes = self._ahead_until_ms = 0
-        self.tight = True  # a frame that passes may be one of the last
+        self.tight = call.meter is not None  # a frame that passes may be one of the last
 
     def note(self, data: BytesLike, *, inbound: bool, begins: bool) -> None:
         """A frame of a message passes, perhaps the message's first."""

@@ -355,6 +355,7 @@ async def test_two_frames_that_wait_for_more_ask_once() -> None:
 async def test_a_conversation_that_costs_nothing_by_the_frame_is_not_computed() -> None:
     talk = Talk(per_request_microcredits=CREDIT)
     assert talk.meter is None
+    assert not talk.cover.tight
     assert talk.cover.covers(10**9, 10**9, inbound=True, begins=True)
     assert talk.cover.lasts_ms(0, 5) == 5
     talk.cover.note(b"x", inbound=True, begins=True)

@@ -21,6 +21,7 @@ from tests.support.conversations import (
     talking_agent,
 )
 from tests.support.gateway import CREDIT, running_gateway
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -250,3 +251,27 @@ async def test_one_that_outlives_its_hold_is_closed_and_settles_once(
         assert await closed(client) == Close(1013, "temporarily_unavailable")
         [row] = await gateway.settled_late()
         assert (row.ending, row.charged_microcredits) == ("unknown", CREDIT)
+
+
+async def test_its_lease_is_renewed_with_what_it_would_cost_by_now(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        talking_agent() as agent,
+        running_gateway(
+            clean_redis_url, postgres_url, [talk_route(agent.url, price=PER_MESSAGE)], lease_s=1
+        ) as gateway,
+        talk(gateway) as client,
+    ):
+        for _ in range(5):
+            await client.send("hello")
+            await client.recv()
+
+        async def renewed() -> bool:
+            [(text, stage)] = await gateway.holds()
+            return (stage, text.due, text.units) == (1, 5 * CREDIT, "websocket_messages_in=5")
+
+        await eventually(renewed)
+        [(text, _)] = await gateway.holds()
+        assert text.held == 6 * CREDIT  # three when the hold was first raised, and as many again
