@@ -39,6 +39,10 @@ class BodyError(Exception):
 class BodyTooLargeError(BodyError):
     """The client sent more than the route allows."""
 
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"more than {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
 
 class BodyTimeoutError(BodyError):
     """The client did not send the next part of its body in time."""
@@ -137,6 +141,8 @@ def body_refusal(failure: BodyError) -> Refusal:
             return errors.BODY_TIMEOUT
         case TooMuchReadError():
             return errors.unavailable("Too many large bodies are being read at once.")
+        case BodyTooLargeError(limit_bytes=limit):
+            return errors.too_large(limit)
     return errors.bad_request("The body ended early.")
 
 
@@ -146,12 +152,14 @@ class BodyReader:
     def __init__(self) -> None:
         self._bytes = 0
 
-    async def read(self, call: Call, timeout_s: float) -> tuple[bytes, bool]:
+    async def read(
+        self, call: Call, timeout_s: float, limit_bytes: int = REQUEST_READ_MAX_BYTES
+    ) -> tuple[bytes, bool]:
         """The body, or its start where it is longer than `REQUEST_READ_MAX_BYTES`; and which.
 
-        Each part has to come within `timeout_s`.
+        Each part has to come within `timeout_s`, and all of it be within `limit_bytes`.
 
-        Raises: BodyTimeoutError, ClientGoneError, TooMuchReadError.
+        Raises: BodyTimeoutError, BodyTooLargeError, ClientGoneError, TooMuchReadError.
         """
         parts: list[bytes] = []
         size = 0
@@ -167,6 +175,8 @@ class BodyReader:
                 parts.append(part)
                 size += len(part)
                 self._bytes += len(part)
+                if size > limit_bytes:
+                    raise BodyTooLargeError(limit_bytes)
                 if self._bytes > READ_AHEAD_MAX_BYTES:
                     raise TooMuchReadError
             return b"".join(parts), False
@@ -185,7 +195,7 @@ async def large_body(
     """
     total = len(start)
     if total > limit_bytes:
-        raise BodyTooLargeError
+        raise BodyTooLargeError(limit_bytes)
     if start:
         yield start
     while True:
@@ -198,7 +208,7 @@ async def large_body(
             return
         total += len(part)
         if total > limit_bytes:
-            raise BodyTooLargeError
+            raise BodyTooLargeError(limit_bytes)
         yield part
 
 

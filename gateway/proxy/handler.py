@@ -256,10 +256,15 @@ class Proxy:
                 await self._tools.settler.void(exchange.hold)
                 return NOT_RESERVED
             exchange.rounds = RENEWED  # so that its mark is confirmed before it is sent on
-        if task is not None:
-            task.watch(exchange)
-        if exchange.hold.offer.route.ensure_usage:
-            body = ensure_usage(exchange, body)
+        try:
+            if task is not None:
+                task.watch(exchange)
+            if exchange.hold.offer.route.ensure_usage:
+                body = ensure_usage(exchange, body)
+        except Exception:
+            # A mistake of ours: without it here the hold would be renewed for ever.
+            await self._tools.settler.void(exchange.hold)
+            raise
         await exchange.run(*body)
         return None
 
@@ -292,7 +297,7 @@ class Proxy:
 
         Bodies that decide about the price are read before it is known, up to a bound.
 
-        Raises: BodyTimeoutError, ClientGoneError, TooMuchReadError.
+        Raises: BodyError.
         """
         if _is_small(head):
             return await small_body(call, self._body_timeout_s), b""
@@ -301,7 +306,8 @@ class Proxy:
             return None, b""
         if head.expects_continue:
             call.write(CONTINUE)
-        start, ended = await self._reader.read(call, self._body_timeout_s)
+        limit = offer.route.body_max_bytes
+        start, ended = await self._reader.read(call, self._body_timeout_s, limit)
         return (start, b"") if ended else (None, start)
 
     async def _serve_on_trust(

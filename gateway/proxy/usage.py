@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 def ensure_usage(
     exchange: Exchange, body: tuple[bytes | None, bytes]
 ) -> tuple[bytes | None, bytes]:
-    """The body to be sent; a body that is too long to be read stays as it is."""
+    """The body to be sent; one that can't be read or written anew stays as it is."""
     whole, _ = body
-    asking = None if whole is None else ask(whole, orjson.loads, orjson.dumps)
+    try:
+        asking = None if whole is None else ask(whole, orjson.loads, orjson.dumps)
+    except orjson.JSONEncodeError:  # nested deeper than can be written
+        asking = None
     if asking is None:
         return body
     # Nothing can be taken out of a compressed answer.
