@@ -20,6 +20,7 @@ from policies.meters.reading import NOTHING_READ, Reading
 from policies.terms import ESTIMATED, UNITS_MISSING, Step, Terms
 from policies.units import (
     AMOUNT_MICROCREDITS_MAX,
+    BASIS_POINTS,
     PICOCREDITS_PER_MICROCREDIT,
     format_credits,
     round_up_to_microcredits,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # The last unit that a tier can reach: with none of its own it has no end that anybody could see.
 POSITION_MAX = 2**53 - 1
 _REQUEST = "request."
+_HELD_MIN_MICROCREDITS = 1
 _NO_UNITS: tuple[int, ...] = ()
 
 
@@ -98,7 +100,8 @@ def terms_of(
 
     `rule_if_lost` is the rule of the ending `unknown`; `facts` None says as much as an empty
     request; `discount` is in ten-thousandths, `bound` in microcredits. The ceiling is what is to
-    be held: every meter at its reserve, tiers at their dearest price.
+    be held: every meter at its reserve, tiers at their dearest price; and something of every call
+    that may cost anything, since what holds nothing is never refused.
     Denies: TooDear, when even a call without metered work is above `bound`; NotListed.
     """
     if price is None:
@@ -110,12 +113,14 @@ def terms_of(
         price = case
     reserves = tuple([_reserve(meter, facts) for meter in price.meters])
     terms = Terms(price, reserves, 0, 0, discount, None, calls)
+    least_held = _HELD_MIN_MICROCREDITS if _may_cost(price, discount) else 0
     if bound is not None:
-        least = floor(terms)
+        least = max(floor(terms), least_held)
         if least > bound:
             return TooDear(least, bound)
         terms = terms._replace(bound=bound)
-    terms = terms._replace(ceiling=_amount(price, terms, _at_dearest(price, reserves)))
+    full = _amount(price, terms, _at_dearest(price, reserves))
+    terms = terms._replace(ceiling=max(full, least_held))
     return terms._replace(due=due_if_lost(terms, rule_if_lost, NOTHING_READ))
 
 
@@ -232,6 +237,13 @@ def _ceiling(price: Price, reserves: Sequence[int]) -> int:
 
 def _least_reserves(price: Price) -> list[int]:
     return [0 if meter.reserve_from else meter.reserve_units for meter in price.meters]
+
+
+def _may_cost(price: Price, discount: int) -> bool:
+    """Whether metered work can cost anything, whatever the request asks for."""
+    if discount == BASIS_POINTS or price.maximum_microcredits == 0:
+        return False
+    return any(dearest(meter) for meter in price.meters)
 
 
 def _costs_nothing(price: Price) -> bool:

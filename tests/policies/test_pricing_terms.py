@@ -267,7 +267,7 @@ def test_the_first_value_of_the_request_is_reserved_else_the_default(
     meter = MeterSpec("token", (), 10**6, 5, reserve_from=(MAX_TOKENS, LENGTH))
     terms = terms_of(Price(meters=(meter,)), Rule.MINIMUM, Facts({}, counts))
     assert isinstance(terms, Terms)
-    assert (terms.reserves, terms.ceiling) == ((reserve,), reserve)
+    assert (terms.reserves, terms.ceiling) == ((reserve,), max(reserve, 1))
 
 
 @pytest.mark.parametrize("whole", [True, False])
