@@ -60,9 +60,10 @@ def call_terms(
     terms = sold()
     match terms:
         case Terms():
-            if bound is not None and offer.sells_tasks:
+            if bound is not None and (offer.sells_tasks or offer.costs_its_hold):
                 # A task can't be stopped when it reaches the bound, so this has to cover what may
-                # be held: else a small one would be the way to get a dear task cheaply.
+                # be held: else a small one would be the way to get a dear task cheaply. The same
+                # where calls cost what is held.
                 full = sold(bound=None)
                 if isinstance(full, Terms) and full.ceiling > bound:
                     return errors.above_bound(full.ceiling, bound)

@@ -18,7 +18,7 @@ from gateway.proxy.jsonrpc import rpc_prices_of
 from gateway.proxy.match import RouteTree
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
-from policies.catalog import ChargePer, Ending, ErrorStyle, Protocol
+from policies.catalog import ChargePer, Ending, ErrorStyle, Protocol, Rule
 from policies.limits import route_rules_text
 from policies.meters import MeterPlan, metered_headers
 from policies.meters.facts import RequestFacts
@@ -68,6 +68,7 @@ class Offer:
         "answer_kinds",
         "base_path",
         "context_suffix",
+        "costs_its_hold",
         "has_tasks",
         "hidden_names",
         "injected",
@@ -97,6 +98,8 @@ class Offer:
         )
         price = route.price
         self.rule_if_lost = route.rules[Ending.UNKNOWN]
+        # Whether a call that goes well costs what was held for it, whatever it used.
+        self.costs_its_hold = route.rules[Ending.COMPLETED] is Rule.RESERVED
         # Whether what a call may cost can be said only when its request is read.
         # By what its JSON-RPC calls are priced; None: it is not looked for any.
         self.rpc = rpc_prices_of(route)
