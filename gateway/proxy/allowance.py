@@ -157,7 +157,7 @@ class Allowance:
                 self.lent = cost + self._step if bound is None else min(cost + self._step, bound)
                 self._rest_on(terms._replace(ceiling=self.lent), seen)
             case _:
-                return refusal_of(decision, None)
+                return refusal_of(decision, hold.offer.upgrade_url)
         return hold._replace(terms=hold.terms._replace(reserves=self._reserves(hold.terms)))
 
     def reading(self, elapsed_ms: int) -> Reading:

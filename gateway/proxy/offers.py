@@ -86,10 +86,14 @@ class Offer:
         "sells_tasks",
         "tail_segments",
         "terms",
+        "upgrade_url",
     )
 
-    def __init__(self, route: Route, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, route: Route, tls: ssl.SSLContext | None, upgrade_url: str | None = None
+    ) -> None:
         self.route = route
+        self.upgrade_url = upgrade_url  # told to clients whose credits ran out
         self.origin, self.base_path = Origin.parse(
             route.upstream,
             tls=tls,
@@ -190,15 +194,17 @@ def build_offers(catalogue: Iterable[PlatformRoutes]) -> dict[int, PlatformOffer
     """
     contexts: dict[str | None, ssl.SSLContext] = {}
 
-    def offer(route: Route) -> Offer:
+    def offer(route: Route, upgrade_url: str | None) -> Offer:
         if not route.upstream.startswith("https:"):
-            return Offer(route, None)
+            return Offer(route, None, upgrade_url)
         # One context per CA file: origins share connections only when they share their context.
         if route.tls_ca_file not in contexts:
             contexts[route.tls_ca_file] = client_context(route.tls_ca_file)
-        return Offer(route, contexts[route.tls_ca_file])
+        return Offer(route, contexts[route.tls_ca_file], upgrade_url)
 
     return {
-        platform.platform_id: PlatformOffers(platform, [offer(route) for route in routes])
+        platform.platform_id: PlatformOffers(
+            platform, [offer(route, platform.upgrade_url) for route in routes]
+        )
         for platform, routes in catalogue
     }
