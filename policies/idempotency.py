@@ -69,7 +69,7 @@ class Keep(Enum):
 
 
 def kept(ending: Ending, status: int, charged: int, *, whole: bool, fits: bool) -> Keep:
-    """What is kept of a call; `charged` in microcredits.
+    """What is kept of a call; `charged` in microcredits, or what is still held for its task.
 
     `whole`: its agent has answered to the end; `fits`: all of that was recorded. A call that cost
     nothing and has no whole answer may run again, and so may one that the agent turned away.

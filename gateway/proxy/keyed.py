@@ -127,15 +127,18 @@ class KeyedCall:
     async def end(self, ending: Ending, receipt: Receipt, *, whole: bool) -> None:
         """Keep what the call was answered, now that it is settled. Never fails."""
         self.ended = True
-        charged = receipt.charged_microcredits
-        status = self._exchange.status if self._exchange is not None else 0
+        charged, _, reserved = receipt  # a task may keep what it reserves, and be charged later
+        status = 0
+        if self._exchange is not None:
+            status = self._exchange.status
+            self._exchange.call.detached = False  # what still passes, as of MCP, is not kept
         fits = self._parts is not None and self._head is not None
-        keep = kept(ending, status, charged, whole=whole, fits=fits)
+        keep = kept(ending, status, charged or reserved or 0, whole=whole, fits=fits)
         if keep is Keep.NOTHING:
             self._drop()
             await self._keeper.forget(self)
             return
-        replay = Replay(self.claim.call_id, ending, status, charged)
+        replay = Replay(self.claim.call_id, ending, status, charged, reserved=reserved)
         if keep is Keep.ANSWER:
             replay = replay._replace(head=self._head, body=b"".join(self._parts or ()))
         self._drop()

@@ -38,7 +38,10 @@ class Head(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What is left of a call that has ended; without a head it is a receipt."""
+    """What is left of a call that has ended; without a head it is a receipt.
+
+    `reserved` is what its task keeps, where that outlives the call: nothing is charged yet.
+    """
 
     call_id: str
     ending: str
@@ -46,6 +49,7 @@ class Replay(NamedTuple):
     charged: int  # microcredits
     head: Head | None = None
     body: bytes = b""
+    reserved: int | None = None
 
     def receipt(self) -> Replay:
         """The same without its answer."""
@@ -58,21 +62,22 @@ class Replay(NamedTuple):
             status, reason, lines, framing, events = self.head
             texts = [part.decode("latin-1") for part in (reason, lines, framing)]
             head = [status, *texts, events]
-        facts = [self.call_id, self.ending, self.status, self.charged, head]
+        facts = [self.call_id, self.ending, self.status, self.charged, self.reserved, head]
         return orjson.dumps(facts) + b"\n" + self.body
 
     def write(self, call: Call) -> None:
         """Answer a retry."""
         if not call.payload.is_eof():
             call.keep_alive = False
-        price = price_lines(self.call_id, Receipt(self.charged, None))
+        cost = Receipt(self.charged, None, self.reserved)
+        price = price_lines(self.call_id, cost)
         if self.head is None:
             self._write_receipt(call, price)
             return
         status, reason, lines, framing, events = self.head
         body = self.body
         if events and body:
-            body += sse_receipt(Receipt(self.charged, None), body)
+            body += sse_receipt(cost, body)
         if framing != _CHUNKED:
             if body:  # else it is the length that the answer would have had: HEAD, 304
                 framing = b"Content-Length: %d\r\n" % len(body)
@@ -93,25 +98,24 @@ class Replay(NamedTuple):
 
 def receipt_json(replay: Replay) -> bytes:
     """What a retry is told of a call whose answer was not kept."""
-    return orjson.dumps(
-        {
-            "request_id": replay.call_id,
-            "ending": replay.ending,
-            "status": replay.status,
-            "charged": format_credits(replay.charged),
-            "detail": _DETAIL,
-        }
-    )
+    told = {
+        "request_id": replay.call_id,
+        "ending": replay.ending,
+        "status": replay.status,
+        "charged": format_credits(replay.charged),
+    }
+    if replay.reserved is not None:
+        told["reserved"] = format_credits(replay.reserved)
+    return orjson.dumps({**told, "detail": _DETAIL})
 
 
 def parse_replay(kept: bytes) -> Replay:
     """What `encode` has made. Raises: ValueError for what it has not."""
     line, _, body = kept.partition(b"\n")
-    call_id, ending, status, charged, head = orjson.loads(line)
+    call_id, ending, status, charged, reserved, head = orjson.loads(line)
     if head is None:
-        return Replay(call_id, ending, status, charged)
+        return Replay(call_id, ending, status, charged, reserved=reserved)
     answered, *texts, events = head
     reason, lines, framing = (text.encode("latin-1") for text in texts)
-    return Replay(
-        call_id, ending, status, charged, Head(answered, reason, lines, framing, events), body
-    )
+    parsed = Head(answered, reason, lines, framing, events)
+    return Replay(call_id, ending, status, charged, parsed, body, reserved)

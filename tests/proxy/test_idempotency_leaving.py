@@ -10,7 +10,7 @@ import pytest
 
 from gateway.app import WorkerSettings, run_worker
 from gateway.config import GatewayConfig
-from policies.catalog import DEFAULT_RULES, Ending, Rule
+from policies.catalog import DEFAULT_RULES, Ending, Price, Protocol, RpcPrices, Rule
 from tests.support.gateway import CREDIT, PEPPER, open_route, running_gateway
 from tests.support.nasty_upstream import nasty_upstream
 from tests.support.waiting import eventually
@@ -165,6 +165,39 @@ async def test_who_leaves_a_stream_that_has_begun_ends_it(
             running = asyncio.create_task(retry(gateway))
             await eventually(lambda: len(agent.requests) == 2)
             running.cancel()
+
+
+async def test_a_stream_that_is_only_listened_to_keeps_no_key_and_ends_with_its_client(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    cut = asyncio.Event()
+
+    async def endless(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(SSE_HEAD, chunk(b"data: first\n\n"))
+        await talk.gone()
+        cut.set()
+
+    async with (
+        nasty_upstream(endless) as agent,
+        running_gateway(
+            clean_redis_url,
+            postgres_url,
+            [open_route(agent.url, protocol=Protocol.MCP, price=Price(rpc=RpcPrices()))],
+        ) as gateway,
+    ):
+        clients = []
+        for number in (1, 2):
+            reader, writer = await gateway.connect()
+            accept = "Accept: text/event-stream"
+            writer.write(gateway.head("GET /any/mcp HTTP/1.1", KEY, accept))
+            await reader.readuntil(b"data: first")
+            assert len(agent.requests) == number
+            clients.append(writer)
+        for writer in clients:
+            writer.close()
+        await eventually(lambda: agent.open == 0)
+        assert cut.is_set()
 
 
 async def test_an_answer_that_can_not_be_kept_is_not_made_for_nobody(
