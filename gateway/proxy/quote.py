@@ -17,10 +17,16 @@ from gateway.errors import Refusal, refusal_of
 from gateway.proxy.admission import Quest
 from gateway.proxy.answers import connection_line, refuse
 from gateway.proxy.call_terms import call_terms
-from gateway.proxy.forward import REQUEST_READ_MAX_BYTES, BodyError, BodyReader, body_refusal
+from gateway.proxy.forward import (
+    CONTINUE,
+    REQUEST_READ_MAX_BYTES,
+    BodyError,
+    BodyReader,
+    body_refusal,
+)
 from gateway.proxy.heads import read_target
 from policies.catalog import ErrorStyle
-from policies.decision import Admitted, InsufficientCredits
+from policies.decision import Admitted, InsufficientCredits, KeyRefused
 from policies.meters.facts import RequestFacts
 from policies.pricing import floor
 from policies.units import format_credits
@@ -104,11 +110,16 @@ class Quotes:
         asked = await self._admission.quote(quest, facts, terms)
         if isinstance(asked, Refusal):
             return asked
+        if isinstance(asked[1], KeyRefused):
+            principal.usable_until_ms = 0
+            return errors.UNAUTHENTICATED
         return _quoted(quest, *asked, too_dear)
 
     async def _wanted(self, call: Call, head: RequestHead) -> _Wanted | Refusal:
         if head.method != "POST":
             return Refusal(405, "bad_request", f"Ask for a quote with POST {QUOTE_PATH}.")
+        if head.expects_continue:
+            call.write(CONTINUE)
         try:
             told, ended = await self._reader.read(call, self._body_timeout_s)
         except BodyError as failure:
@@ -177,4 +188,8 @@ def _read_wanted(told: bytes) -> _Wanted | Refusal:
     body = document.get("body")
     if body is None:
         return _Wanted(method, *target, b"")
-    return _Wanted(method, *target, body.encode() if isinstance(body, str) else orjson.dumps(body))
+    try:
+        sent = body.encode() if isinstance(body, str) else orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        return Refusal(400, "bad_request", "The body is nested too deep; send it as a string.")
+    return _Wanted(method, *target, sent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,7 @@ async def test_quotes_are_not_counted_by_limits(clean_redis_url: str, postgres_u
         (b"", 400),
         (b"[]", 400),
         (b'{"path": 5}', 400),
+        (b'{"path": "/chat", "body": %b}' % (b"[" * 500 + b"]" * 500), 400),
         (b'{"path": "/chat", "more": 1}', 400),
         (b'{"path": "/../chat"}', 400),
         (b'{"path": "/nowhere"}', 404),
@@ -129,6 +131,31 @@ async def test_what_can_not_be_quoted_is_refused_with_a_hint(
         reply = await gateway.call("/-/quote", data=body)
         assert reply.status == status
         assert orjson.loads(reply.body)["detail"]
+
+
+async def test_a_revoked_key_is_told_nothing(clean_redis_url: str, postgres_url: str) -> None:
+    async with served(clean_redis_url, postgres_url) as (gateway, _):
+        await quote(gateway)
+        await gateway.amend(**{f"k:{gateway.key.key_id}": -1})
+        for headers in ({}, {"X-Max-Credits": "0.05"}):
+            reply = await gateway.call("/-/quote", data=b'{"path": "/chat"}', headers=headers)
+            assert reply.status == 401
+            assert b"ceiling" not in reply.body
+
+
+async def test_a_body_that_waits_to_be_asked_for_is_asked_for(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    body = b'{"path": "/chat"}'
+    length = f"Content-Length: {len(body)}"
+    async with served(clean_redis_url, postgres_url) as (gateway, _):
+        reader, writer = await gateway.connect()
+        writer.write(gateway.head("POST /-/quote HTTP/1.1", length, "Expect: 100-continue"))
+        async with asyncio.timeout(5):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(body)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
 
 
 async def test_a_quote_needs_a_key_and_post(clean_redis_url: str, postgres_url: str) -> None:
