@@ -290,7 +290,10 @@ def test_at_maxmemory_running_calls_keep_their_leases(full_memory: LuaShard) -> 
     assert state["holds"]["1" * 32].split("|")[4:6] == ["3", "token=1"]
 
 
-@pytest.mark.parametrize("script", ["admit", "load", "amend", "credit", "withdraw", "close"])
+@pytest.mark.parametrize(
+    "script",
+    ["admit", "claim", "remember", "load", "amend", "credit", "withdraw", "close"],
+)
 def test_at_maxmemory_nothing_new_starts_and_nothing_is_half_written(
     full_memory: LuaShard, script: str
 ) -> None:
@@ -298,6 +301,7 @@ def test_at_maxmemory_nothing_new_starts_and_nothing_is_half_written(
     with pytest.raises(redis.ResponseError, match="maxmemory"):
         full_memory.run(script, 107 if script == "load" else 7, *ARGUMENTS[script])
     assert full_memory.state((7, 107)) == before
+    assert not full_memory.client.exists(key("i"), key("ia"), key("ib"))
 
 
 def test_the_production_clock_is_redis_own(client: redis.Redis) -> None:
