@@ -160,9 +160,9 @@ class Allowance:
                 return refusal_of(decision, hold.offer.upgrade_url)
         return hold._replace(terms=hold.terms._replace(reserves=self._reserves(hold.terms)))
 
-    def reading(self, elapsed_ms: int) -> Reading:
+    def reading(self) -> Reading:
         """What was read of a stream that ends here: its last chunk did not pass."""
-        return self._meter.reading(elapsed_ms)._replace(estimates=self.passed)
+        return self._meter.reading(self._elapsed_ms())._replace(estimates=self.passed)
 
     def _seen(self) -> Reading:
         return self._meter.so_far(self._elapsed_ms() if self._timed else 0)

@@ -35,6 +35,7 @@ from gateway.proxy.forward import (
 )
 from gateway.proxy.hold import beyond_bound
 from gateway.proxy.jsonrpc import ending_of_calls, last_event, refuse_admitted
+from gateway.proxy.kept_back import gathered
 from gateway.proxy.live import HELD
 from gateway.proxy.stream_end import ExhaustedError, event_rest
 from gateway.upstream import (
@@ -124,6 +125,8 @@ class Exchange:
         try:
             answer = await self._send(body, start)
             self.status = answer.status
+            if answer.body is None and self.hold.terms.bound is not None:
+                answer = await gathered(answer, self.hold.offer)
             if answer.body is not None:
                 call.interruptible = False
                 await self._answer_whole(answer, answer.body)
@@ -344,8 +347,7 @@ class Exchange:
             if allowance is not None and not ended and not allowance.covered():
                 hold = await allowance.cover(self.hold)
                 if isinstance(hold, Refusal):
-                    reading = allowance.reading(self.elapsed_ms())
-                    raise ExhaustedError(hold, chunk, reading, allowance.lent)
+                    raise ExhaustedError(hold, chunk, allowance.reading(), allowance.lent)
                 self.hold = hold
             if watcher is not None and chunk:
                 watcher.feed(chunk)
@@ -363,8 +365,7 @@ class Exchange:
     ) -> None:
         """End a stream that nobody can pay further: after the event under way, with one of ours.
 
-        What passed is charged, at most what is held; and what passed beyond that while Redis could
-        not be asked. A client that leaves now ends nothing: it would be charged for more than that.
+        What passed is charged, at most what is held or lent; a client that leaves ends it no more.
         """
         call, hold, refusal = self.call, self.hold, exhausted.refusal
         call.interruptible = False
@@ -376,8 +377,7 @@ class Exchange:
                 answer, self.tail, exhausted.chunk, event_stream=kind.event_stream
             )
         answer.abort()
-        most = max(hold.held, exhausted.lent)
-        self.hold = hold._replace(terms=hold.terms._replace(bound=most))
+        self.hold = hold._replace(terms=hold.terms._replace(bound=max(hold.held, exhausted.lent)))
         receipt = await self._end(Ending.EXHAUSTED, exhausted.reading, whole=False)
         if rest is None:
             call.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,6 +15,8 @@ from tests.support.nasty_upstream import nasty_upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.support.nasty_upstream import Conversation
 
 
 BY_MAX_TOKENS = tokens(reserve_from=(Source("request.json", "/max_tokens"),))
@@ -81,6 +84,38 @@ async def test_a_call_that_costs_what_is_reserved_is_not_sold_for_the_callers_bo
         assert agent.requests == []
         reply = await gateway.call(headers={"X-Max-Credits": "1.1"})
         assert (reply.status, reply.headers["X-Credits-Charged"]) == (200, "1.1")
+
+
+async def test_an_answer_in_chunks_is_kept_back_too_when_it_costs_more_than_its_caller_allows(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    async def script(talk: Conversation) -> None:
+        while True:
+            await talk.request()
+            await answer(talk)
+
+    async def answer(talk: Conversation) -> None:
+        await talk.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        for part in (b'{"secret": "', b"s" * 100, b'", "usage": {"total_tokens": 500}}'):
+            await asyncio.sleep(0.01)
+            await talk.send(b"%x\r\n%b\r\n" % (len(part), part))
+        await asyncio.sleep(0.01)
+        await talk.send(b"0\r\n\r\n")
+
+    async with (
+        nasty_upstream(script) as agent,
+        running_gateway(clean_redis_url, postgres_url, [chat_route(agent.url)]) as gateway,
+    ):
+        reply = await gateway.call(headers={"X-Max-Credits": "0.2"})
+        assert (reply.status, reply.headers["X-Credits-Charged"]) == (402, "0.2")
+        assert b"sss" not in reply.body
+        assert (await gateway.settlement()).ending == "exhausted"
+        reply = await gateway.call(headers={"X-Max-Credits": "0.6"})
+        assert (reply.status, reply.headers["X-Credits-Charged"]) == (200, "0.6")
+        assert b"s" * 100 in reply.body
 
 
 async def test_a_body_that_can_not_be_written_anew_leaves_no_hold(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from policies.catalog import MeterSpec, OnMissing, Price, Source
-from tests.proxy.test_exhausted import CREDIT, EVENT, SSE, UNIT, chunk, endless, served
+from tests.proxy.test_exhausted import EVENT, SSE, UNIT, chunk, endless, served
+from tests.support.gateway import CREDIT
 
 if TYPE_CHECKING:
     from tests.support.nasty_upstream import Conversation
