@@ -112,6 +112,7 @@ def test_a_zstd_frame_that_wants_more_memory_than_http_allows_is_refused() -> No
         compressor = zstd.ZstdCompressor(options=options)
         return compressor.compress(ANSWER * 40) + compressor.flush()
 
+    assert 2**ZSTD_WINDOW_LOG_MAX == 8 * 1024 * 1024
     assert b"".join(Zstd().feed(frame(ZSTD_WINDOW_LOG_MAX))) == ANSWER * 40
     with pytest.raises(DecodeError):
         list(Zstd().feed(frame(ZSTD_WINDOW_LOG_MAX + 1)))

@@ -160,6 +160,13 @@ def test_an_endless_event_passes_beyond_the_bound() -> None:
     assert remover.feed(b"\n\n" + EXTRA + DONE) == b"\n\n" + DONE
 
 
+def test_the_end_of_an_endless_event_stays_whole_where_it_is_cut() -> None:
+    remover = UsageRemover(orjson.loads)
+    endless = b"x" * (HELD_EVENT_MAX_BYTES + 1)
+    got = [remover.feed(chunk) for chunk in (endless, b"\r\n\r", b"\n" + EXTRA, DONE)]
+    assert got == [endless, b"\r\n\r", b"\n", DONE]
+
+
 PIECES = st.sampled_from(
     [
         *(EXTRA, SPACED, IN_LINES, *PASSING, EXTRA.replace(b"\n", b"\r\n")),
