@@ -91,8 +91,8 @@ class Receipt(NamedTuple):
     reserved_microcredits: int | None = None
 
 
-def bill(hold: Hold, ending: Ending, reading: Reading, positions: Sequence[int] = ()) -> Bill:
-    """What an ending costs. `positions`: what was used before of each tiered unit, as assumed.
+def bill(hold: Hold, ending: Ending, reading: Reading) -> Bill:
+    """What an ending costs, as far as it is known where in its tiers the account is.
 
     An end that nobody saw costs what the reaper would charge for it.
     """
@@ -104,7 +104,9 @@ def bill(hold: Hold, ending: Ending, reading: Reading, positions: Sequence[int] 
     if ending is _UNKNOWN:
         due = due_if_lost(terms, rule, reading)
         return Bill(due, "", units_text(price, reading), ())
-    owing, flags, steps = owed(terms, rule, ending, reading, positions)
+    owing, flags, steps = owed(terms, rule, ending, reading)
+    if steps:
+        owing, flags, steps = owed(terms, rule, ending, reading, _positions(hold))
     return Bill(owing, flags, units_text(price, reading, steps), steps)
 
 
@@ -113,7 +115,8 @@ def beyond_bound(hold: Hold, ending: Ending, reading: Reading) -> int | None:
     terms = hold.terms
     if terms.bound is None or hold.offer.route.rules[ending] is not Rule.ACTUAL:
         return None
-    cost = owed(terms._replace(bound=None), Rule.ACTUAL, ending, reading).microcredits
+    free = terms._replace(bound=None)
+    cost = owed(free, Rule.ACTUAL, ending, reading, _positions(hold)).microcredits
     return cost if cost > terms.bound else None
 
 
@@ -127,6 +130,13 @@ def steps_text(route_id: int, steps: Sequence[Step], *, exact: bool = True) -> b
         for step, (least, most) in zip(steps, spans, strict=True)
     ]
     return " ".join(texts).encode("ascii")
+
+
+def _positions(hold: Hold) -> list[int]:
+    """What the account has used of each meter's unit before, as Redis has said last."""
+    used, route_id, price = hold.principal.used, hold.offer.route.id, hold.terms.price
+    meters = price.meters if price is not None else ()
+    return [used.get((route_id, meter.unit), 0) for meter in meters]
 
 
 def settlement_of(  # noqa: PLR0917 - for every call: no bag is made of what is at hand

@@ -106,6 +106,7 @@ class Settler:
             reason = outcome
         except CountersUnavailable as failure:
             reason = failure
+            billed = bill(hold, ending, reading) if billed.steps else billed  # it may have moved
         except Exception:
             # A mistake of ours: without it here the hold would be renewed for ever.
             self._calls.pop(call_id, None)
@@ -121,10 +122,8 @@ class Settler:
         """Charge a price with graduated tiers: computed again while the account's use moves on."""
         used = hold.principal.used
         route_id = hold.offer.route.id
-        terms_price = hold.terms.price
-        names = [(route_id, meter.unit) for meter in terms_price.meters] if terms_price else []
         for attempt in range(MOVES_MAX + 1):
-            billed = bill(hold, ending, reading, [used.get(name, 0) for name in names])
+            billed = bill(hold, ending, reading)
             result = result_blob(ending, status, billed.units, billed.flags).encode("ascii")
             steps = steps_text(route_id, billed.steps, exact=attempt < MOVES_MAX)
             outcome = await self._counters.settle(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.counters import CountersUnavailable
-from gateway.proxy.hold import End, Receipt
+from gateway.proxy.hold import End, Hold, Receipt, beyond_bound
+from gateway.proxy.offers import Offer
 from gateway.proxy.settle import VOID_ATTEMPTS_MAX, Settler
-from policies.catalog import Ending
-from policies.decision import ExpiredFirst, HoldGone, Settled, ShardLost, Voided
+from policies.catalog import Ending, Price, Tier
+from policies.decision import ExpiredFirst, HoldGone, Moved, Settled, ShardLost, Voided
 from policies.meters.reading import Reading
 from policies.settlement import Posting
+from tests.support.gateway import TOKENS, chat_route
 from tests.support.live_calls import hold
 
 SETTLED = Settled(130_000, 0, 7, "12:100000 99o:30000", "5-0", 9, 3)
@@ -84,6 +87,35 @@ async def test_an_end_that_nobody_saw_costs_what_the_reaper_would_charge() -> No
     stage = Stage(SETTLED)
     await stage.end(Ending.UNKNOWN, None)
     assert stage.asked[0][1:3] == (100_000, b"unknown,200,,")
+
+
+def tiered_hold(used: int, bound: int | None = None) -> Hold:
+    """Of a route whose first 100 tokens cost 10 microcredits each, and those behind them 1."""
+    tiers = (Tier(100, 10 * 10**6), Tier(None, 10**6))
+    price = Price(meters=(replace(TOKENS, tiers=tiers),))
+    offer = Offer(chat_route("http://127.0.0.1:9", id=7, price=price), None)
+    held = hold("c1")
+    held.principal.used[7, "token"] = used
+    return held._replace(offer=offer, terms=offer.terms._replace(bound=bound))
+
+
+@pytest.mark.parametrize(
+    ("answers", "owed"),
+    [((AWAY,), 10 * 10 + 10), ((Moved((95,)), AWAY), 5 * 10 + 15), ((LOST, LOST), 10 * 10 + 10)],
+)
+async def test_a_late_settlement_is_computed_from_the_place_in_the_tiers_that_is_known(
+    answers: tuple[Any, ...], owed: int
+) -> None:
+    stage = Stage(*answers)
+    await stage.settler.settle(tiered_hold(90), Ending.COMPLETED, 200, Reading((20,)))
+    [(end, _)] = stage.late
+    assert end.owed == owed
+
+
+def test_what_is_beyond_a_bound_depends_on_the_place_in_the_tiers() -> None:
+    reading = Reading((20,))
+    assert beyond_bound(tiered_hold(0, bound=150), Ending.COMPLETED, reading) == 200
+    assert beyond_bound(tiered_hold(90, bound=150), Ending.COMPLETED, reading) is None
 
 
 async def test_a_lost_shard_is_waited_for_and_asked_again() -> None:
