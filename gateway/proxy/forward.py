@@ -26,6 +26,8 @@ SMALL_BODY_MAX_BYTES = 65_536
 REQUEST_READ_MAX_BYTES = 8 * 1024 * 1024
 # What all such bodies of a worker may take while they are still coming.
 READ_AHEAD_MAX_BYTES = 256 * 1024 * 1024
+# What one account may take of it when it is half full: this part.
+READ_AHEAD_SHARES = 8
 # Clients send a handful of these; the bound is against one that makes them up.
 ENCODINGS_CACHED_MAX = 256
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -147,13 +149,22 @@ def body_refusal(failure: BodyError) -> Refusal:
 
 
 class BodyReader:
-    """Reads bodies before credits are held; bounded over all calls of a worker."""
+    """Reads bodies before credits are held; bounded over all calls of a worker.
+
+    Half of the room is for whoever comes. Of the rest an account has its share, so that one which
+    sends slowly does not keep the others from being read.
+    """
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._of_accounts: dict[int, int] = {}
 
     async def read(
-        self, call: Call, timeout_s: float, limit_bytes: int = REQUEST_READ_MAX_BYTES
+        self,
+        call: Call,
+        account_id: int,
+        timeout_s: float,
+        limit_bytes: int = REQUEST_READ_MAX_BYTES,
     ) -> tuple[bytes, bool]:
         """The body, or its start where it is longer than `REQUEST_READ_MAX_BYTES`; and which.
 
@@ -161,27 +172,44 @@ class BodyReader:
 
         Raises: BodyTimeoutError, BodyTooLargeError, ClientGoneError, TooMuchReadError.
         """
-        parts: list[bytes] = []
-        size = 0
+        body = bytearray()
+        taken = 0
         try:
-            while size <= REQUEST_READ_MAX_BYTES:
+            while len(body) <= REQUEST_READ_MAX_BYTES:
                 try:
                     async with asyncio.timeout(timeout_s):
                         part = await _read(call.payload)
                 except TimeoutError:
                     raise BodyTimeoutError from None
                 if not part:
-                    return b"".join(parts), True
-                parts.append(part)
-                size += len(part)
-                self._bytes += len(part)
-                if size > limit_bytes:
+                    return bytes(body), True
+                if len(body) + len(part) > limit_bytes:
                     raise BodyTooLargeError(limit_bytes)
-                if self._bytes > READ_AHEAD_MAX_BYTES:
-                    raise TooMuchReadError
-            return b"".join(parts), False
+                self._take(account_id, len(part))
+                taken += len(part)
+                body += part
+            return bytes(body), False
         finally:
-            self._bytes -= size
+            self._give_back(account_id, taken)
+
+    def _take(self, account_id: int, size: int) -> None:
+        of_account = self._of_accounts.get(account_id, 0) + size
+        used = self._bytes + size
+        crowded = used > READ_AHEAD_MAX_BYTES // 2
+        if used > READ_AHEAD_MAX_BYTES or (
+            crowded and of_account > READ_AHEAD_MAX_BYTES // READ_AHEAD_SHARES
+        ):
+            raise TooMuchReadError
+        self._bytes = used
+        self._of_accounts[account_id] = of_account
+
+    def _give_back(self, account_id: int, size: int) -> None:
+        if not size:
+            return
+        self._bytes -= size
+        left = self._of_accounts.pop(account_id) - size
+        if left:
+            self._of_accounts[account_id] = left
 
 
 async def large_body(

@@ -163,7 +163,7 @@ class Proxy:
             start = b""
         else:
             try:
-                body, start = await self._body(call, head, offer)
+                body, start = await self._body(call, head, quest)
             except BodyError as failure:
                 refuse(call, body_refusal(failure), style, quest.call_id)
                 return
@@ -291,7 +291,7 @@ class Proxy:
         return refusal_of(decision, quest.platform.upgrade_url)
 
     async def _body(
-        self, call: Call, head: RequestHead, offer: Offer
+        self, call: Call, head: RequestHead, quest: Quest
     ) -> tuple[bytes | None, bytes]:
         """The whole body; or None and its start, when the rest is to be streamed to the agent.
 
@@ -301,13 +301,15 @@ class Proxy:
         """
         if _is_small(head):
             return await small_body(call, self._body_timeout_s), b""
+        offer = quest.offer
         wanted = offer.reads_body or head.idempotency_key
         if not wanted or (head.content_length or 0) > REQUEST_READ_MAX_BYTES:
             return None, b""
         if head.expects_continue:
             call.write(CONTINUE)
-        limit = offer.route.body_max_bytes
-        start, ended = await self._reader.read(call, self._body_timeout_s, limit)
+        start, ended = await self._reader.read(
+            call, quest.principal.account_id, self._body_timeout_s, offer.route.body_max_bytes
+        )
         return (start, b"") if ended else (None, start)
 
     async def _serve_on_trust(
@@ -329,7 +331,11 @@ class Proxy:
             hold = self._trust.admit(principal, offer, terms, call_id, session.decode())
         if hold is None:
             return NOT_RESERVED
-        await Exchange(call, head, hold, self._tools_on_trust, facts).run(body, start)
+        exchange = Exchange(call, head, hold, self._tools_on_trust, facts)
+        to_send = body, start
+        if offer.route.ensure_usage:
+            to_send = ensure_usage(exchange, to_send)
+        await exchange.run(*to_send)
         return None
 
     async def _look_up(self, credential: bytes) -> Principal | Refusal:

@@ -90,7 +90,7 @@ class Quotes:
         principal: Principal,
         platform: PlatformOffers,
     ) -> dict[str, Any] | Refusal:
-        wanted = await self._wanted(call, head)
+        wanted = await self._wanted(call, head, principal.account_id)
         if isinstance(wanted, Refusal):
             return wanted
         offer = platform.find(wanted.method, wanted.path)
@@ -115,13 +115,13 @@ class Quotes:
             return errors.UNAUTHENTICATED
         return _quoted(quest, *asked, too_dear)
 
-    async def _wanted(self, call: Call, head: RequestHead) -> _Wanted | Refusal:
+    async def _wanted(self, call: Call, head: RequestHead, account_id: int) -> _Wanted | Refusal:
         if head.method != "POST":
             return Refusal(405, "bad_request", f"Ask for a quote with POST {QUOTE_PATH}.")
         if head.expects_continue:
             call.write(CONTINUE)
         try:
-            told, ended = await self._reader.read(call, self._body_timeout_s)
+            told, ended = await self._reader.read(call, account_id, self._body_timeout_s)
         except BodyError as failure:
             return body_refusal(failure)
         return _read_wanted(told) if ended else errors.too_large(REQUEST_READ_MAX_BYTES)
