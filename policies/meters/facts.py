@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from policies.meters.jsonrpc import TOOL_METHOD
 from policies.meters.members import is_repeated
 from policies.meters.pointer import BYTE_ORDER_MARK, compile_pointer, text_of, value_at
+from policies.meters.values import has_too_many_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,10 +67,10 @@ class RequestFacts:
         return self._body
 
     def document(self) -> object:
-        """The request's JSON; None where there is none, or where it is null."""
+        """The request's JSON; None where there is none, or too much, or where it is null."""
         if not self._decoded:
             self._decoded = True
-            if self._body:
+            if self._body and not has_too_many_values(self._body):
                 try:
                     self._document = self._loads(self._body.removeprefix(BYTE_ORDER_MARK))
                 except (ValueError, RecursionError):

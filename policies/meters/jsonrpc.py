@@ -10,31 +10,28 @@ https://modelcontextprotocol.io/specification (every revision up to 2026-07-28).
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from policies.meters.members import folded, with_all_members
 from policies.meters.pointer import BYTE_ORDER_MARK
 from policies.meters.response_sse import data_of
+from policies.meters.values import WALKED_MAX, has_too_many_values
 from policies.terms import RpcCall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from policies.catalog import RpcPrices
     from policies.meters.reader import Loads
 
 TOOL_METHOD = "tools/call"
 BATCH_MESSAGES_MAX = 100
-# Members, objects and lists in a body that has to be walked over: bounds how long others wait.
-WALKED_VALUES_MAX = 100_000
 # A longer answer, or event of a stream, passes untouched but unread: its calls count as unanswered.
 RPC_BODY_MAX_BYTES = 8 * 1024 * 1024
 RPC_EVENT_MAX_BYTES = 1024 * 1024
 
 _MESSAGE_KEYS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _NEEDLES = (b'"jsonrpc"', b'"id"', b'"method"', b'"params"', b'"name"', b'"result"', b'"error"')
-_SPACE = re.compile(r"[ \t\n\r]*")
-_decode_at = json.JSONDecoder().raw_decode
 _BLANK_LINE = b"\n\n"
 
 
@@ -230,15 +227,10 @@ def _messages(document: object) -> list[Any]:
     return document if type(document) is list else [document]
 
 
-def _folded(name: str) -> str:
-    """What readers that ignore case, or stop at a NUL, take a name for."""
-    return name.partition("\0")[0].casefold()
-
-
 def _mistake_in_message(message: dict[str, Any]) -> str | None:
     for key in message:
-        if key not in _MESSAGE_KEYS and _folded(key) in _MESSAGE_KEYS:
-            return f'has a member that some would read as "{_folded(key)}"'
+        if key not in _MESSAGE_KEYS and folded(key) in _MESSAGE_KEYS:
+            return f'has a member that some would read as "{folded(key)}"'
     if "method" not in message:
         return None
     if type(message["method"]) is not str or "\0" in message["method"]:
@@ -252,7 +244,7 @@ def _mistake_in_message(message: dict[str, Any]) -> str | None:
 
 def _mistake_in_tool(params: dict[str, Any]) -> str | None:
     for key in params:
-        if key != "name" and _folded(key) == "name":
+        if key != "name" and folded(key) == "name":
             return 'has a parameter that some would read as "name"'
     name = params.get("name")
     return "names a tool with a NUL" if type(name) is str and "\0" in name else None
@@ -262,7 +254,7 @@ def _repeated(body: bytes, messages: int) -> str | None:
     """Which member of a message, or of its params, is there twice.
 
     Decoding has kept one of them only, so the text is looked at: by a search, which nearly always
-    is enough, or else by walking over the two levels that matter.
+    is enough, or else member by member.
     """
     if messages == 1 and b"\\u" not in body:
         for needle in _NEEDLES:
@@ -270,50 +262,23 @@ def _repeated(body: bytes, messages: int) -> str | None:
                 break
         else:
             return None
-    if sum(map(body.count, (b":", b"{", b"["))) > WALKED_VALUES_MAX:
+    if has_too_many_values(body, WALKED_MAX):
         return "has more values than can be read reliably"
     try:
-        text = body.decode()
-        at = _skip(text, 0)
-        if text[at] == "{":
-            return _repeated_in_message(text, at)
-        at = _skip(text, at + 1)
-        while text[at] != "]":
-            mistake = _repeated_in_message(text, at)
-            if mistake:
-                return mistake
-            at = _skip(text, _decode_at(text, at)[1])
-            if text[at] == ",":
-                at = _skip(text, at + 1)
-    except (ValueError, IndexError, RecursionError):
+        document = with_all_members(body)
+    except (ValueError, RecursionError):
         return "is JSON that can't be read reliably"
-    return None
+    mistakes = map(_repeated_in_message, _messages(document))
+    return next(filter(None, mistakes), None)
 
 
-def _repeated_in_message(text: str, at: int) -> str | None:
+def _repeated_in_message(message: tuple[tuple[str, Any], ...]) -> str | None:
     seen = set()
-    for key, value_at in _members(text, at):
+    for key, value in message:
         if key in seen:
             return f'has two members "{key[:32]}"'
         seen.add(key)
-        if key == "params" and text[value_at] == "{":
-            names = [name for name, _ in _members(text, value_at)].count("name")
-            if names > 1:
-                return 'has two parameters "name"'
+        parameters = value if key == "params" and type(value) is tuple else ()
+        if [name for name, _ in parameters].count("name") > 1:
+            return 'has two parameters "name"'
     return None
-
-
-def _members(text: str, at: int) -> Iterator[tuple[str, int]]:
-    """Every name in the object that begins at `at`, and where its value begins."""
-    at = _skip(text, at + 1)
-    while text[at] != "}":
-        key, at = _decode_at(text, at)
-        at = _skip(text, _skip(text, at) + 1)  # over the colon
-        yield key, at
-        at = _skip(text, _decode_at(text, at)[1])
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-
-
-def _skip(text: str, at: int) -> int:
-    return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too

@@ -11,21 +11,16 @@ import re
 from typing import TYPE_CHECKING
 
 from policies.meters.pointer import element_of
+from policies.meters.values import WALKED_MAX, has_too_many_values
 
 if TYPE_CHECKING:
     from policies.meters.pointer import Way
 
-# Names and values that are looked at one by one, in JSON that a search says too little about.
-WALKED_VALUES_MAX = 100_000
 _BACKSLASH = ord("\\")
 # The two letters beyond ASCII that are another case of one in it: the long s, and Kelvin.
 _OTHER_CASES = (b"\xc5\xbf", b"\xe2\x84\xaa")
 # An escape that a search for a name would not see through: of ASCII, or of one of those.
 _ESCAPED = re.compile(rb"\\u(?:00[0-7]|017|212)")
-
-
-class _Members(list[tuple[str, object]]):
-    """An object with all its members, also those of one name."""
 
 
 def is_repeated(body: bytes, way: Way) -> bool:
@@ -34,6 +29,19 @@ def is_repeated(body: bytes, way: Way) -> bool:
     True also for what can't be told: JSON that is too deep or has too many values.
     """
     return not _is_surely_single(body, way) and _is_repeated_on_way(body, way)
+
+
+def with_all_members(body: bytes) -> object:
+    """What is in JSON, its objects as tuples of (name, value), also of those of one name.
+
+    For bodies without too many values. Raises: ValueError, RecursionError.
+    """
+    return json.loads(body, object_pairs_hook=tuple)
+
+
+def folded(name: str) -> str:
+    """What readers that ignore case, or stop at a NUL, take a name for."""
+    return name.partition("\0")[0].casefold()
 
 
 def _is_surely_single(body: bytes, way: Way) -> bool:
@@ -49,23 +57,18 @@ def _is_surely_single(body: bytes, way: Way) -> bool:
 
 
 def _is_repeated_on_way(body: bytes, way: Way) -> bool:
-    if sum(map(body.count, (b":", b",", b"[", b"{"))) > WALKED_VALUES_MAX:
+    if has_too_many_values(body, WALKED_MAX):
         return True
     try:
-        value = json.loads(body, object_pairs_hook=_Members)
+        value = with_all_members(body)
     except (ValueError, RecursionError):
         return True
     for name in way:
-        if isinstance(value, _Members):
-            same = [(key, inner) for key, inner in value if _folded(key) == _folded(name)]
+        if isinstance(value, tuple):
+            same = [(key, inner) for key, inner in value if folded(key) == folded(name)]
             if len(same) > 1:
                 return True
             value = same[0][1] if same else None
         else:
             value = element_of(value, name) if isinstance(value, list) else None
     return False
-
-
-def _folded(name: str) -> str:
-    """What readers that ignore case, or stop at a NUL, take a name for."""
-    return name.partition("\0")[0].casefold()

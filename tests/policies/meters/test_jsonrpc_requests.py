@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from policies.catalog import RpcPrices
 from policies.meters.jsonrpc import (
     BATCH_MESSAGES_MAX,
-    WALKED_VALUES_MAX,
     RpcId,
     awaited_ids,
     mistake_in_request,
     priced_calls,
 )
+from policies.meters.values import WALKED_MAX
 from policies.terms import RpcCall
 
 PRICES = RpcPrices({"search": 5, "draw": 70}, default_tool=20, methods={"resources/read": 3})
@@ -140,9 +140,10 @@ def test_members_of_other_objects_may_be_there_twice() -> None:
 
 
 def test_a_body_that_is_slow_to_walk_over_is_a_mistake_and_a_long_text_is_none() -> None:
-    many = f'"arguments": {{"name": [{",".join(["{}"] * WALKED_VALUES_MAX)}]}}'
     call = '{{"id": 1, "method": "tools/call", "params": {{"name": "draw", {}}}}}'
-    assert "more values" in (mistake_in_text(call.format(many)) or "")
+    for value, count in (("{}", WALKED_MAX.names), ("1", WALKED_MAX.items)):
+        many = f'"arguments": {{"name": [{",".join([value] * (count + 2))}]}}'
+        assert "more values" in (mistake_in_text(call.format(many)) or "")
     long = f'"arguments": {{"name": "{"x" * 5_000_000}"}}'
     assert mistake_in_text(call.format(long)) is None
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from policies.meters import RequestFacts, members, parse_source
 from policies.meters.members import is_repeated
+from policies.meters.values import ValuesMax
 
 
 def facts(body: bytes) -> RequestFacts:
@@ -79,7 +80,7 @@ def test_only_what_stands_on_the_way_matters(
 def test_what_can_not_be_told_has_no_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     twice = b'{"n": 1, "x": {"n": 2}}'
     assert not is_repeated(twice, ("n",))
-    monkeypatch.setattr(members, "WALKED_VALUES_MAX", 3)
+    monkeypatch.setattr(members, "WALKED_MAX", ValuesMax(names=3, items=3))
     assert is_repeated(twice, ("n",))
     monkeypatch.undo()
     deep = b'{"n": 1, "x": {"n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}"

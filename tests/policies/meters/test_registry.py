@@ -29,6 +29,7 @@ SUPPORT = {
     "reading",
     "registry",
     "tally",
+    "values",
 }
 
 
