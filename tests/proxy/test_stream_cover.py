@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.counters import Counters, CountersUnavailable
 from policies.catalog import MeterSpec, OnMissing, Price, Source
+from policies.decision import HoldGone, InsufficientCredits
 from tests.proxy.test_exhausted import EVENT, SSE, UNIT, chunk, endless, served
 from tests.support.gateway import CREDIT
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.support.nasty_upstream import Conversation
@@ -122,3 +125,48 @@ async def test_a_callers_bound_ends_also_a_stream_that_is_not_estimated(
         assert reply.body.count(EVENT) <= 10
         assert b'"limit_source":"caller"' in reply.body
         assert (await gateway.settlement()).charged_microcredits <= 30_000
+
+
+async def test_what_passes_while_redis_is_away_is_charged_also_of_a_stream_that_is_ended_then(
+    clean_redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [CountersUnavailable("away"), HoldGone(), InsufficientCredits(1, 0, 0)]
+
+    async def raise_hold(*_: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Counters, "raise_hold", raise_hold)
+    async with served(clean_redis_url, postgres_url, endless(), CREDIT) as (gateway, _):
+        reply = await gateway.call()
+        passed = reply.body.count(EVENT) * 3
+        assert passed > 30  # 20 units were held for
+        row = await gateway.settlement()
+        assert (row.ending, row.charged_microcredits) == ("exhausted", passed * 1_000)
+        assert answers == []
+
+
+async def test_a_client_that_leaves_while_its_last_event_is_waited_for_pays_for_what_passed(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    begun = EVENT[:20]
+
+    async def script(talk: Conversation) -> None:
+        await talk.request()
+        await talk.send(SSE + chunk(EVENT * 6 + begun))
+        await asyncio.sleep(0.05)
+        await talk.send(chunk(b"x" * 500))  # of the same event: what nobody can pay
+        await talk.gone()
+
+    async with served(clean_redis_url, postgres_url, script, 25_000) as (gateway, agent):
+        reader, writer = await gateway.connect()
+        writer.write(gateway.head("POST /chat HTTP/1.1", "Content-Length: 0"))
+        await reader.readuntil(begun)
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+        row = await gateway.settlement()
+        assert (row.ending, row.charged_microcredits) == ("exhausted", 20_000)
+        assert await gateway.balance() == (5_000, 0)
+        await eventually(lambda: agent.open == 0)
