@@ -196,6 +196,11 @@ def not_listed(value: str | None) -> Refusal:
     return Refusal(400, "bad_request", f"{what} is not offered here.")
 
 
+def unclear(why: str) -> Refusal:
+    """The request may ask the agent for something else than what would be paid for."""
+    return Refusal(400, "bad_request", f"The request {why}: its price depends on that.")
+
+
 def refusal_of(decision: object, upgrade_url: str | None) -> Refusal:  # noqa: PLR0911 - one per denial
     """The public form of a denial by the admit script.
 

@@ -48,6 +48,9 @@ class RequestFacts(Protocol):
     def units(self, source: Source) -> int | None:
         """A count of units."""
 
+    def doubt(self, source: Source) -> str | None:
+        """Why the agent may read another value, as the end of a sentence; None: it can't."""
+
 
 class TooDear(NamedTuple):
     """A call that costs more than its caller allows, whatever comes: in microcredits."""
@@ -60,6 +63,15 @@ class NotListed(NamedTuple):
     """A request with a value that the price's table does not list; None: without one."""
 
     value: str | None
+
+
+class Unclear(NamedTuple):
+    """A request that may ask its agent for something else than what would be paid for.
+
+    `why` is the end of a sentence about it.
+    """
+
+    why: str
 
 
 class Final(NamedTuple):
@@ -95,22 +107,25 @@ def terms_of(
     discount: int = 0,
     bound: int | None = None,
     calls: tuple[RpcCall, ...] = (),
-) -> Terms | TooDear | NotListed:
+) -> Terms | TooDear | NotListed | Unclear:
     """What one call may cost, fixed before its hold.
 
     `rule_if_lost` is the rule of the ending `unknown`; `facts` None says as much as an empty
     request; `discount` is in ten-thousandths, `bound` in microcredits. The ceiling is what is to
     be held: every meter at its reserve, tiers at their dearest price; and something of every call
     that may cost anything, since what holds nothing is never refused.
-    Denies: TooDear, when even a call without metered work is above `bound`; NotListed.
+    Denies: TooDear, when even a call without metered work is above `bound`; NotListed; Unclear.
     """
     if price is None:
         return Terms(None, _NO_UNITS, 0, 0, discount, bound)
     if price.table is not None:
         case = _case_of(price, price.table, facts)
-        if isinstance(case, NotListed):
+        if isinstance(case, NotListed | Unclear):
             return case
         price = case
+    unclear = _unclear_units(price, facts)
+    if unclear is not None:
+        return unclear
     reserves = tuple([_reserve(meter, facts) for meter in price.meters])
     terms = Terms(price, reserves, 0, 0, discount, None, calls)
     least_held = _HELD_MIN_MICROCREDITS if _may_cost(price, discount) else 0
@@ -254,13 +269,33 @@ def _costs_nothing(price: Price) -> bool:
     )
 
 
-def _case_of(price: Price, table: Table, facts: RequestFacts | None) -> Price | NotListed:
-    """The case of a table that is this request's, else the price around it, or none."""
+def _case_of(price: Price, table: Table, facts: RequestFacts | None) -> Price | NotListed | Unclear:
+    """The case of a table that is this request's, else the price around it, or none.
+
+    That around it is for requests without a listed value, not for those that hide theirs: it may be
+    the cheapest.
+    """
+    why = None if facts is None else facts.doubt(table.source)
+    if why is not None:
+        return Unclear(why)
     value = None if facts is None else facts.text(table.source)
     case = None if value is None else table.cases.get(value)
     if case is None and table.listed_only:
         return NotListed(value)
     return case or price
+
+
+def _unclear_units(price: Price, facts: RequestFacts | None) -> Unclear | None:
+    """Whether units that the request itself orders can't be counted for sure."""
+    if facts is None:
+        return None
+    for meter in price.meters:
+        for source in meter.sources:
+            if source.kind.startswith(_REQUEST):
+                why = facts.doubt(source)
+                if why is not None:
+                    return Unclear(why)
+    return None
 
 
 def _reserve(meter: MeterSpec, facts: RequestFacts | None) -> int:

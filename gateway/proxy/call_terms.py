@@ -14,7 +14,7 @@ from gateway import errors
 from gateway.errors import Refusal
 from gateway.proxy.jsonrpc import read_calls
 from policies.catalog import Price, Protocol
-from policies.pricing import NotListed, TooDear, terms_of
+from policies.pricing import NotListed, TooDear, Unclear, terms_of
 from policies.terms import Terms
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def call_terms(
     price = offer.route.price
     calls: tuple[RpcCall, ...] = ()
     if offer.rpc is not None and facts is not None:
-        asked = read_calls(offer.rpc, facts)
+        asked = read_calls(offer.route, offer.rpc, facts)
         if isinstance(asked, Refusal):
             return asked
         calls = asked
@@ -58,17 +58,23 @@ def call_terms(
         terms_of, price, offer.rule_if_lost, facts, discount=discount, bound=bound, calls=calls
     )
     terms = sold()
-    match terms:
-        case Terms():
-            if bound is not None and (offer.sells_tasks or offer.costs_its_hold):
-                # A task can't be stopped when it reaches the bound, so this has to cover what may
-                # be held: else a small one would be the way to get a dear task cheaply. The same
-                # where calls cost what is held.
-                full = sold(bound=None)
-                if isinstance(full, Terms) and full.ceiling > bound:
-                    return errors.above_bound(full.ceiling, bound)
-            return terms
+    if not isinstance(terms, Terms):
+        return _refused(terms)
+    if bound is not None and (offer.sells_tasks or offer.costs_its_hold):
+        # A task can't be stopped when it reaches the bound, so this has to cover what may be held:
+        # else a small one would be the way to get a dear task cheaply. The same where calls cost
+        # what is held.
+        full = sold(bound=None)
+        if isinstance(full, Terms) and full.ceiling > bound:
+            return errors.above_bound(full.ceiling, bound)
+    return terms
+
+
+def _refused(denied: TooDear | NotListed | Unclear) -> Refusal:
+    match denied:
         case TooDear(floor=floor, bound=most):
             return errors.above_bound(floor, most)
         case NotListed(value=value):
             return errors.not_listed(value)
+        case Unclear(why=why):
+            return errors.unclear(why)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.hold import Receipt
-    from policies.catalog import Route
+    from policies.catalog import Price, Route
     from policies.meters.facts import RequestFacts
     from policies.meters.reading import Reading
     from policies.terms import RpcCall, Terms
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # A method whose answer is a stream without end, as GET's is.
 LISTEN_METHOD = "subscriptions/listen"
 _PRICED_AS_RPC = "jsonrpc."
+_ONE_BY_ONE = Refusal(
+    400, "bad_request", "This route has one price for a request: send one call in each."
+)
 _READABLE_CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 
 
@@ -37,8 +40,7 @@ def rpc_prices_of(route: Route) -> RpcPrices | None:
         return None
     if price.rpc is not None:
         return price.rpc
-    by_call = price.table is not None and price.table.source.kind.startswith(_PRICED_AS_RPC)
-    return RpcPrices() if by_call or route.protocol is Protocol.MCP else None
+    return RpcPrices() if _is_by_call(price) or route.protocol is Protocol.MCP else None
 
 
 def mistake_in_head(head: RequestHead) -> Refusal | None:
@@ -60,20 +62,30 @@ def mistake_in_head(head: RequestHead) -> Refusal | None:
     return None
 
 
-def read_calls(prices: RpcPrices, facts: RequestFacts) -> tuple[RpcCall, ...] | Refusal:
+def read_calls(
+    route: Route, prices: RpcPrices, facts: RequestFacts
+) -> tuple[RpcCall, ...] | Refusal:
     """The calls that a request has to pay for, or why it can't be said.
 
-    Whatever its method: an agent may read a body that comes with a GET.
+    Whatever its method: an agent may read a body that comes with a GET. Where a request has one
+    price, a batch would be many calls for that of one.
     """
     body = facts.body
     if body is None:
         return errors.too_large(REQUEST_READ_MAX_BYTES)
     if not body:
         return ()
-    mistake = mistake_in_request(body, facts.document())
+    document = facts.document()
+    mistake = mistake_in_request(body, document)
     if mistake is not None:
         return bad_request(f"The body {mistake}.")
-    return priced_calls(facts.document(), prices)
+    calls = priced_calls(document, prices)
+    price = route.price
+    if isinstance(document, list) and len(document) > 1 and price is not None:
+        sells = bool(calls) or route.protocol is not Protocol.MCP
+        if sells and (price.rpc is None or _is_by_call(price)):
+            return _ONE_BY_ONE
+    return calls
 
 
 def ids_of(style: ErrorStyle, facts: RequestFacts | None) -> RpcIds:
@@ -122,6 +134,11 @@ def listens(route: Route, terms: Terms, facts: RequestFacts | None) -> bool:
         return True
     document = facts.document()
     return isinstance(document, dict) and document.get("method") == LISTEN_METHOD
+
+
+def _is_by_call(price: Price) -> bool:
+    """Whether a request is priced as a whole by the method or tool that it names."""
+    return price.table is not None and price.table.source.kind.startswith(_PRICED_AS_RPC)
 
 
 def _charset(content_type: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.config import resolve_secret
-from gateway.proxy.jsonrpc import rpc_prices_of
+from gateway.proxy.jsonrpc import mistake_in_head, rpc_prices_of
 from gateway.proxy.match import RouteTree
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
@@ -159,8 +159,16 @@ class Offer:
     def facts_of(self, head: RequestHead, body: bytes | None) -> RequestFacts:
         """What prices can ask of a request; `body` is None when it is too long to be read."""
         size = head.content_length if body is None else len(body)
+        plain = not body or mistake_in_head(head) is None
         return RequestFacts(
-            orjson.loads, head.method, head.path, self.route.pattern, head.query, body, size
+            orjson.loads,
+            head.method,
+            head.path,
+            self.route.pattern,
+            head.query,
+            body,
+            size,
+            plain=plain,
         )
 
     def upstream_path(self, path: str) -> bytes:

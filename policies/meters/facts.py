@@ -30,11 +30,13 @@ class RequestFacts:
 
     __slots__ = (
         "_body",
+        "_certain",
         "_decoded",
         "_document",
         "_loads",
         "_path",
         "_pattern",
+        "_plain",
         "_query",
         "body_bytes",
         "method",
@@ -49,8 +51,10 @@ class RequestFacts:
         query: str,
         body: bytes | None,
         body_bytes: int | None,
+        *,
+        plain: bool = True,
     ) -> None:
-        """`query` may begin with its question mark."""
+        """`query` may begin with its question mark; `plain`: the body is said to be as it is."""
         self.method = method
         self.body_bytes = body_bytes
         self._loads = loads
@@ -58,6 +62,8 @@ class RequestFacts:
         self._pattern = pattern
         self._query = query.removeprefix("?")
         self._body = body
+        self._plain = plain
+        self._certain: dict[Way, bool] = {}
         self._decoded = False
         self._document: object = None
 
@@ -76,6 +82,27 @@ class RequestFacts:
                 except (ValueError, RecursionError):
                     self._document = None
         return self._document
+
+    def doubt(self, source: Source) -> str | None:
+        """Why an agent may read another value than is read here, as the end of a sentence.
+
+        None where there is no doubt, though there may be no value.
+        """
+        if source.kind == "query":
+            twice = len(self._query_values(source.argument)) > 1
+            return f'has the query parameter "{source.argument}" twice' if twice else None
+        if source.kind != "request.json" or self._body == b"" or self.body_bytes == 0:
+            return None
+        return self._doubt_of_json(compile_pointer(source.argument).ways, source.argument)
+
+    def _doubt_of_json(self, ways: Sequence[Way], pointer: str) -> str | None:
+        if self._body is None:
+            return "is too long to be read"
+        if not self._plain:
+            return "is not said to be plain JSON in UTF-8"
+        if self.document() is None:
+            return "is no JSON that can be read"
+        return None if self._is_certain(ways) else f"can be read in two ways at {pointer}"
 
     def units(self, source: Source) -> int | None:
         """The units of a source in the request: `request.json`, `request.bytes`; else None.
@@ -114,8 +141,12 @@ class RequestFacts:
                 return None
 
     def _is_certain(self, ways: Sequence[Way]) -> bool:
-        body = self._body or b""
-        return not any(is_repeated(body, way) for way in ways)
+        for way in ways:
+            if way not in self._certain:
+                self._certain[way] = not is_repeated(self._body or b"", way)
+            if not self._certain[way]:
+                return False
+        return True
 
     def _path_value(self, name: str) -> str | None:
         wanted = "{" + name + "}"
@@ -126,12 +157,16 @@ class RequestFacts:
         return None
 
     def _query_value(self, name: str) -> str | None:
+        values = self._query_values(name)
+        return values.pop() if len(values) == 1 else None
+
+    def _query_values(self, name: str) -> set[str | None]:
         values = set()
         for pair in self._query.replace("+", " ").split("&"):
             key, _, value = pair.partition("=")
             if _unescaped(key) == name:
                 values.add(_unescaped(value))
-        return values.pop() if len(values) == 1 else None
+        return values
 
     def _of_all_calls(self, of_call: Callable[[object], str | None]) -> str | None:
         document = self.document()

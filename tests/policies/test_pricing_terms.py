@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policies import pricing
 from policies.catalog import MeterSpec, OnMissing, Price, RpcPrices, Rule, Source, Table, Tier
 from policies.meters.reading import NOTHING_READ, Reading
-from policies.pricing import NotListed, TooDear, terms_of
+from policies.pricing import NotListed, TooDear, Unclear, terms_of
 from policies.terms import ESTIMATED, UNITS_MISSING, RpcCall, Terms
 from policies.units import AMOUNT_MICROCREDITS_MAX
 
@@ -31,12 +31,16 @@ class Facts(NamedTuple):
 
     texts: dict[Source, str] = {}  # noqa: RUF012 - never changed
     counts: dict[Source, int] = {}  # noqa: RUF012 - never changed
+    doubts: dict[Source, str] = {}  # noqa: RUF012 - never changed
 
     def text(self, source: Source) -> str | None:
         return self.texts.get(source)
 
     def units(self, source: Source) -> int | None:
         return self.counts.get(source)
+
+    def doubt(self, source: Source) -> str | None:
+        return self.doubts.get(source)
 
 
 class Sold(NamedTuple):
@@ -107,7 +111,7 @@ def calls_sold(draw: st.DrawFn) -> Sold:
     )
 
 
-def sell(sold: Sold) -> Terms | TooDear | NotListed:
+def sell(sold: Sold) -> Terms | TooDear | NotListed | Unclear:
     return terms_of(
         sold.price,
         Rule.MINIMUM,
@@ -250,6 +254,27 @@ def test_a_table_sells_by_a_value_of_the_request(
     terms = terms_of(Price(7, 1_000_000, table=table), Rule.MINIMUM, facts)
     assert (terms.ceiling if isinstance(terms, Terms) else terms) == expected
     assert isinstance(terms, NotListed) or (terms.price and terms.price.version) == 7
+
+
+@pytest.mark.parametrize("listed_only", [True, False])
+def test_who_hides_what_he_asks_for_gets_nothing_sold(listed_only: bool) -> None:
+    table = Table(MODEL, {"big": BIG}, listed_only)
+    facts = Facts({MODEL: "big"}, {}, {MODEL: "is unclear"})
+    assert terms_of(Price(table=table), Rule.MINIMUM, facts) == Unclear("is unclear")
+    ordered = MeterSpec("image", (Source("request.json", "/n"),), 10**6, 5)
+    facts = Facts(doubts={Source("request.json", "/n"): "is unclear"})
+    assert terms_of(Price(meters=(ordered,)), Rule.MINIMUM, facts) == Unclear("is unclear")
+    big = replace(BIG, meters=(ordered,))
+    facts = facts._replace(texts={MODEL: "big"})
+    table = Table(MODEL, {"big": big}, listed_only)
+    assert terms_of(Price(table=table), Rule.MINIMUM, facts) == Unclear("is unclear")
+
+
+def test_what_only_reserves_may_be_unclear() -> None:
+    meter = MeterSpec("token", (), 10**6, 5, reserve_from=(MAX_TOKENS,))
+    terms = terms_of(Price(meters=(meter,)), Rule.MINIMUM, Facts(doubts={MAX_TOKENS: "is"}))
+    assert isinstance(terms, Terms)
+    assert terms.reserves == (5,)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,3 +125,38 @@ def test_a_json_rpc_call_has_a_method_and_a_tool(
 def test_no_query_and_no_path_make_it_fail(query: str, path: str) -> None:
     text("query:a", query=query)
     text("path:a", path=path, pattern="/{a}")
+
+
+@pytest.mark.parametrize(
+    ("body", "doubt"),
+    [
+        (b"", None),
+        (b'{"model": "small"}', None),
+        (b'{"mode": 1}', None),
+        (b'{"model": ["small"]}', None),
+        (b'{"model": "large", "model": "large"}', "can be read in two ways at /model"),
+        (b'{"model": "small", "Model": "large"}', "can be read in two ways at /model"),
+        (b'{"model": "large", "x": NaN}', "is no JSON that can be read"),
+        (b'{"model": "large",}', "is no JSON that can be read"),
+        (b"model=large", "is no JSON that can be read"),
+        (b'{"model": "large", "x": [%b1]}' % (b"1," * 300_000), "is no JSON that can be read"),
+        (None, "is too long to be read"),
+    ],
+)
+def test_what_the_agent_may_read_otherwise_is_in_doubt(
+    body: bytes | None, doubt: str | None
+) -> None:
+    size = 9_000_000 if body is None else len(body)
+    request = RequestFacts(orjson.loads, "POST", "/", "/", "", body, size)
+    assert request.doubt(parse_source("request.json:/model")) == doubt
+    assert request.doubt(parse_source("path:name")) is None
+
+
+def test_what_is_not_said_to_be_plain_may_say_anything() -> None:
+    body = b'{"model": "small"}'
+    request = RequestFacts(
+        orjson.loads, "POST", "/", "/", "?q=1&q=1&m=a&m=b", body, len(body), plain=False
+    )
+    assert "plain JSON" in (request.doubt(parse_source("request.json:/model")) or "")
+    assert request.doubt(parse_source("query:q")) is None
+    assert "twice" in (request.doubt(parse_source("query:m")) or "")
