@@ -10,26 +10,24 @@ An answer with a message instead of a task has none; one with an error began not
 
 What is not known to be free is taken for a message that begins something: a method that nobody
 has heard of must not be a way to make an agent work for nothing. So is a request that two readers
-could understand differently, because it names a member twice.
+could understand differently, because it names a member twice, or in two cases of letters.
 
 Source: https://a2a-protocol.org/latest/specification/
 """
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from policies.catalog import Ending
+from policies.meters.members import is_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # An answer, or an event of one, that is longer passes untouched but unread.
 ANSWER_READ_MAX_BYTES = 8 * 1024 * 1024
-# A request in which a name that matters stands twice is read strictly, which is slow, up to here.
-STRICT_READ_MAX_BYTES = 1024 * 1024
 # Of an answer that lists tasks; a page has at most so many.
 TASKS_MAX = 100
 _FREE_METHODS = frozenset(
@@ -58,10 +56,21 @@ _FREE_METHODS = frozenset(
 _FREE_HTTP_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _SENDS = re.compile(r"/message:(?:send|stream)$")
 _TASK_PATH = re.compile(
-    r"/tasks/([^/:]+)(?::(?:cancel|subscribe)|/pushNotificationConfigs(?:/.*)?)?$"
+    r"/tasks/([^/:]+)(:(?:cancel|subscribe)|/pushNotificationConfigs(?:/.*)?)?$"
 )
-# Names by which it is decided what a request costs.
-_DECISIVE = (b'"jsonrpc"', b'"method"', b'"params"', b'"message"', b'"taskId"', b'"task_id"')
+# Where it stands what a request costs, by JSON-RPC and without.
+_RPC_WAYS = (
+    ("jsonrpc",),
+    ("method",),
+    ("params", "message", "taskId"),
+    ("params", "message", "task_id"),
+)
+_HTTP_WAYS = (
+    ("message", "taskId"),
+    ("message", "task_id"),
+    ("request", "taskId"),
+    ("request", "task_id"),
+)
 _ENDINGS = {
     "completed": Ending.COMPLETED,
     "failed": Ending.UPSTREAM_ERROR,
@@ -96,19 +105,23 @@ NOTHING_TOLD = Told()
 _BEGINS = Asked(sends=True)
 
 
-def asked(method: str, path: str, body: bytes | None) -> Asked | None:
+def asked(method: str, path: str, body: bytes | None, document: object) -> Asked | None:
     """What a request asks for; None for a batch, which A2A does not have.
 
-    `path` is canonical; `body` is None when it is too long to be read.
+    `path` is canonical; `body` is None when it is too long to be read; `document` is what the JSON
+    in it was decoded to, None where that could not be.
     """
     if method in _FREE_HTTP_METHODS:
         return Asked(sends=False, task=_task_of_path(path))
     if method != "POST" or body is None:
         return _BEGINS
-    document = _read(body) if body else {}
+    if not body:
+        return _asked_by_path(path, {})
     if isinstance(document, list):
         return None
-    return _asked_by_document(path, document) if isinstance(document, dict) else _BEGINS
+    if not isinstance(document, dict) or _is_ambiguous(body, document):
+        return _BEGINS
+    return _asked_by_document(path, document)
 
 
 def _asked_by_document(path: str, document: dict[str, object]) -> Asked:
@@ -135,8 +148,9 @@ def _asked_by_path(path: str, document: dict[str, object]) -> Asked:
         return Asked(
             sends=True, task=_task_of_message(document[names[0]]) if len(names) == 1 else ""
         )
-    task = _task_of_path(path)
-    return Asked(sends=False, task=task) if task else _BEGINS
+    match = _TASK_PATH.search(path)
+    # Of a task itself there is nothing that can be posted.
+    return Asked(sends=False, task=match[1]) if match and match[2] else _BEGINS
 
 
 def _task_of_path(path: str) -> str:
@@ -160,25 +174,10 @@ def _text(fields: dict[str, object], *names: str) -> str:
     return ""
 
 
-def _read(body: bytes) -> object:
-    """The document of a request; None for what is none, or has one name twice where it matters."""
-    hook: Callable[[list[tuple[str, object]]], dict[str, object]] | None = None
-    if b"\\u" in body or any(body.count(name) > 1 for name in _DECISIVE):
-        if len(body) > STRICT_READ_MAX_BYTES:
-            return None
-        hook = _without_doubles
-    try:
-        return json.loads(body.decode(), object_pairs_hook=hook)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Raises: ValueError when a name stands twice."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a name stands twice")
-    return fields
+def _is_ambiguous(body: bytes, document: dict[str, object]) -> bool:
+    """Whether another reader may find another method in a request, or another task."""
+    by_rpc = "method" in document or "jsonrpc" in document
+    return any(is_repeated(body, way) for way in (_RPC_WAYS if by_rpc else _HTTP_WAYS))
 
 
 class TaskAnswer:

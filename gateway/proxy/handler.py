@@ -211,8 +211,8 @@ class Proxy:
     ) -> Refusal | None:
         """Admit and forward, or say why not."""
         task = None
-        if quest.offer.has_tasks:
-            found = await self._tasks.begin(quest, head, body[0])
+        if quest.offer.has_tasks and facts is not None:
+            found = await self._tasks.begin(quest, head, facts)
             if isinstance(found, Refusal):
                 return found
             if found is not None:

@@ -107,16 +107,17 @@ class Offer:
         # Whether what a call may cost can be said only when its request is read.
         # By what its JSON-RPC calls are priced; None: it is not looked for any.
         self.rpc = rpc_prices_of(route)
+        # Whether calls belong to tasks, or pay by the message.
+        self.has_tasks = route.protocol is Protocol.A2A and price is not None
         self.needs_request = (
             (price is not None and needs_request(price))
             or self.rpc is not None
+            or self.has_tasks
             or route.errors is ErrorStyle.JSONRPC  # whose refusals answer the request's ids
         )
-        # Whether calls belong to tasks, or pay by the message.
-        self.has_tasks = route.protocol is Protocol.A2A and price is not None
         self.sells_tasks = self.has_tasks and route.task.per is ChargePer.TASK
         # Whether the body is read before it is sent on.
-        self.reads_body = self.needs_request or bool(route.ensure_usage) or self.has_tasks
+        self.reads_body = self.needs_request or bool(route.ensure_usage)
         # Whether nothing but the price and the agent's answer matters: most routes.
         self.plain = route.protocol is Protocol.HTTP and not self.reads_body
         # Of a call whose request does not matter, for an account without a discount.

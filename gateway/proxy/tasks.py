@@ -48,6 +48,7 @@ from gateway.counters import CountersUnavailable
 from gateway.ledger.errors import LedgerRejected, LedgerUnavailable
 from gateway.ledger.parked import ParkedHold
 from gateway.proxy.hold import Receipt
+from gateway.proxy.jsonrpc import mistake_in_head
 from gateway.proxy.task_records import hold_of, reading_for, record_of, task_digest
 from policies.catalog import ChargePer, Ending, Price
 from policies.decision import HoldGone, Parked, ShardLost, TaskTaken
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from gateway.proxy.roles import Settling, Watcher
     from gateway.proxy.settle import Shards
     from policies.decision import Parking, Touched
+    from policies.meters.facts import RequestFacts
     from policies.meters.reading import Reading
     from policies.tasks import Told
 
@@ -156,11 +158,14 @@ class Tasks:
         self._idle.set()
 
     async def begin(
-        self, quest: Quest, head: RequestHead, body: bytes | None
+        self, quest: Quest, head: RequestHead, facts: RequestFacts
     ) -> TaskCall | Refusal:
-        """What a request is about, before it is admitted. `body` is None when it is too long."""
+        """What a request is about, before it is admitted."""
         offer = quest.offer
-        request = asked(head.method, head.path, body)
+        mistake = mistake_in_head(head) if facts.body != b"" else None
+        if mistake is not None:
+            return mistake
+        request = asked(head.method, head.path, facts.body, facts.document())
         if request is None:
             return NO_BATCHES
         per_task = offer.route.task.per is ChargePer.TASK

@@ -6,24 +6,31 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies import tasks
 from policies.catalog import Ending
+from policies.meters import RequestFacts
+from policies.meters.values import WALKED_MAX
 from policies.tasks import (
     ANSWER_READ_MAX_BYTES,
-    STRICT_READ_MAX_BYTES,
     Asked,
     TaskAnswer,
     Told,
-    asked,
 )
 
 RPC, SEND, STREAM = "/a2a/rpc", "/a2a/message:send", "/a2a/v1/message:stream"
 BEGINS = Asked(sends=True)
 MESSAGE = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
 OPEN, DONE = "TASK_STATE_WORKING", "TASK_STATE_COMPLETED"
+
+
+def asked(method: str, path: str, body: bytes | None) -> Asked | None:
+    request = RequestFacts(orjson.loads, method, path, path, "", body, len(body or b""))
+    return tasks.asked(method, path, body, request.document())
 
 
 def rpc(method: str, params: object = None) -> bytes:
@@ -105,6 +112,7 @@ def test_what_names_no_task_is_free_too(method: str) -> None:
         (RPC, b""),
         ("/a2a/anything", b"{}"),
         ("/a2a/tasks/T:restart", b"{}"),
+        ("/a2a/tasks/T", b"{}"),
         (SEND, rpc("GetTask", {"id": "T"})),
         (SEND, b""),
         (SEND, json.dumps({"message": {"taskId": "T"}, "request": {}}).encode()),
@@ -123,6 +131,11 @@ def test_what_is_not_known_to_be_free_costs_like_a_message(path: str, body: byte
         b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","method":"GetTask","params":{"id":"T"}}',
         b'{"method":"SendMessage","m\\u0065thod":"GetTask","jsonrpc":"2.0","params":{"id":"T"}}',
         b'{"jsonrpc":"2","method":"SendMessage","params":{"message":1,"message":{"taskId":"T"}}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"GetTask","Method":"SendMessage","params":{"id":"T"}}',
+        b'{"method":"GetTask","metho\\u0064\\u0000":"SendMessage","jsonrpc":"2","params":{"id":"T"}}',
+        b'{"jsonrpc":"2","method":"SendMessage","params":{"message":{"taskId":"T"},"MESSAGE":{}}}',
+        b'{"jsonrpc":"2","method":"SendMessage","params":{"message":{"taskId":"T","TaskId":""}}}',
+        b'{"jsonrpc":"2","method":"GetTask","Params":{},"params":{"id":"T"},"x":NaN}',
     ],
 )
 def test_a_request_that_can_be_read_in_two_ways_is_not_free(body: bytes) -> None:
@@ -134,7 +147,10 @@ def test_a_name_may_stand_again_where_it_means_something_else() -> None:
     message = {**MESSAGE, "taskId": "T", "parts": [{"data": data}]}
     body = rpc("SendMessage", {"message": message})
     assert asked("POST", RPC, body) == Asked(sends=True, task="T")
-    filled = {**message, "parts": [{"data": data, "text": "x" * STRICT_READ_MAX_BYTES}]}
+    filled = {**message, "parts": [{"data": data, "text": "x" * 1_000_000}]}
+    named = rpc("SendMessage", {"message": filled})
+    assert asked("POST", RPC, named) == Asked(sends=True, task="T")
+    filled = {**message, "parts": [{"data": data, "list": [[]] * WALKED_MAX.names}]}
     assert asked("POST", RPC, rpc("SendMessage", {"message": filled})) == BEGINS
 
 

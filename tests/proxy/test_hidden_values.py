@@ -86,3 +86,19 @@ async def test_a_batch_is_not_sold_at_the_price_of_one_call(
             assert (await ask(gateway, batch))[0] == 400
             assert agent.requests == []
             assert await ask(gateway, batch[:1]) == (200, "5")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Content-Encoding": "gzip"}, {"Content-Type": "application/json; charset=utf-7"}],
+)
+async def test_a_request_of_a_task_is_not_free_if_its_agent_may_read_another(
+    clean_redis_url: str, postgres_url: str, headers: dict[str, str]
+) -> None:
+    body = b'{"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"id": "T"}}'
+    async with nasty_upstream(usage_agent) as agent:
+        routes = [chat_route(agent.url, protocol=Protocol.A2A, price=Price(0, CREDIT))]
+        async with running_gateway(clean_redis_url, postgres_url, routes) as gateway:
+            assert (await gateway.call(data=body, headers=headers)).status == 415
+            assert agent.requests == []
+            assert (await gateway.call(data=body)).headers["X-Credits-Charged"] == "0"
