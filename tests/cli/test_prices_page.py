@@ -49,6 +49,9 @@ class Call(NamedTuple):
         text = self.words.get(source.argument.removeprefix("/"))
         return None if text is None else int(text)
 
+    def doubt(self, _source: Source) -> str | None:
+        return None
+
     def rpc_calls(self, price: Price) -> tuple[RpcCall, ...]:
         rpc = price.rpc
         if rpc is None:
