@@ -197,7 +197,8 @@ class Relay:
         return Over(Ending.UPSTREAM_ERROR, UPSTREAM_ERROR, payload)
 
     def _stalled(self, sink: Peer) -> Over:
-        if sink is self._client:
+        # An agent that can't be rid of its answers takes nothing either, and is not to blame.
+        if sink is self._client or self._client.wire.writing_paused:
             return Over(Ending.CLIENT_DISCONNECT, None, CLIENT_GONE)
         return Over(Ending.UPSTREAM_TIMEOUT, UPSTREAM_TIMEOUT, None)
 

@@ -246,6 +246,12 @@ async def flood(connection: ServerConnection) -> None:
             await connection.send(bytes(64 * 1024))
 
 
+async def echo(connection: ServerConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        async for message in connection:
+            await connection.send(message)
+
+
 async def test_a_client_that_takes_nothing_any_more_is_a_disconnect(
     clean_redis_url: str, postgres_url: str
 ) -> None:
@@ -264,6 +270,31 @@ async def test_a_client_that_takes_nothing_any_more_is_a_disconnect(
         assert (row.ending, row.charged_microcredits) == ("client_disconnect", CREDIT)
         with pytest.raises(ConnectionError):
             await client.ended()
+
+
+async def test_an_agent_that_waits_for_its_client_is_not_to_blame(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        talking_agent(echo) as agent,
+        running_gateway(
+            clean_redis_url,
+            postgres_url,
+            [talk_route(agent.url, price=PER_CALL, timeouts=Timeouts(idle_ms=400))],
+        ) as gateway,
+        raw_client(gateway) as client,
+    ):
+
+        async def send() -> None:
+            while True:  # and takes none of the answers
+                client.send(masked(TEXT, bytes(64 * 1024)))
+                await client.writer.drain()
+
+        sending = asyncio.ensure_future(send())
+        row = await gateway.settlement()
+        sending.cancel()
+        assert (row.ending, row.charged_microcredits) == ("client_disconnect", CREDIT)
 
 
 async def test_an_agent_that_takes_nothing_any_more_is_too_slow(
