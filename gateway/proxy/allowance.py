@@ -26,7 +26,7 @@ from policies.decision import HoldGone, Raised, ShardLost
 from policies.meters import UNITS_MAX
 from policies.meters.reading import Reading
 from policies.pricing import at_most, dearest
-from policies.units import PICOCREDITS_PER_MICROCREDIT
+from policies.units import BASIS_POINTS, PICOCREDITS_PER_MICROCREDIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,7 +128,7 @@ class Allowance:
         cost = at_most(terms, self._used(seen))
         if cost <= hold.held:
             self._rest_on(terms, seen)
-            return hold
+            return self._reserving(hold)
         bound = terms.bound
         if bound is not None and cost > bound:
             return errors.above_bound(cost, bound)
@@ -158,7 +158,7 @@ class Allowance:
                 self._rest_on(terms._replace(ceiling=self.lent), seen)
             case _:
                 return refusal_of(decision, hold.offer.upgrade_url)
-        return hold._replace(terms=hold.terms._replace(reserves=self._reserves(hold.terms)))
+        return self._reserving(hold)
 
     def reading(self) -> Reading:
         """What was read of a stream that ends here: its last chunk did not pass."""
@@ -190,25 +190,25 @@ class Allowance:
             )
         ]
 
-    def _reserves(self, terms: Terms) -> tuple[int, ...]:
-        """Units that the raised hold stands for: as many as reach the thresholds."""
-        return tuple(
-            [
-                max(reserve, limit) if estimated and limit < UNITS_MAX else reserve
-                for reserve, limit, estimated in zip(
-                    terms.reserves, self._limits, self._estimated, strict=True
-                )
-            ]
-        )
+    def _reserving(self, hold: Hold) -> Hold:
+        """The hold with the units that it stands for by now: as many as reach the thresholds."""
+        reserves = [
+            limit if estimated and limit < UNITS_MAX else reserve
+            for reserve, limit, estimated in zip(
+                hold.terms.reserves, self._limits, self._estimated, strict=True
+            )
+        ]
+        return hold._replace(terms=hold.terms._replace(reserves=tuple(reserves)))
 
     def _thresholds(self, terms: Terms, used: Sequence[int]) -> list[int]:
         """For each meter the units up to which the hold is enough, whatever the others count."""
         price = terms.price
         maximum = price.maximum_microcredits if price is not None else None
-        if maximum is not None and terms.ceiling >= maximum:
+        if terms.discount == BASIS_POINTS or (maximum is not None and terms.ceiling >= maximum):
             return [UNITS_MAX] * len(used)  # nothing costs more than that
         meters = price.meters if price is not None else ()
         left = (terms.ceiling - at_most(terms, used)) * PICOCREDITS_PER_MICROCREDIT
+        left = left * BASIS_POINTS // (BASIS_POINTS - terms.discount)
         priced = sum(1 for pico in self._prices if pico)
         return [
             max(count, spec.included_units) + max(left, 0) // (pico * priced) if pico else UNITS_MAX
