@@ -79,7 +79,10 @@ class Replay(NamedTuple):
         if events and body:
             body += sse_receipt(cost, body)
         if framing != _CHUNKED:
-            if body:  # else it is the length that the answer would have had: HEAD, 304
+            # Without a body it is the length that the answer would have had, of HEAD or 304; one
+            # that ended with its connection had none, and a retry's connection may go on.
+            bodiless = call.message.method == "HEAD" or status in {204, 304}
+            if body or not (framing or bodiless):
                 framing = b"Content-Length: %d\r\n" % len(body)
         elif call.message.version < (1, 1):
             framing, call.keep_alive = b"", False

@@ -66,13 +66,16 @@ def test_an_answer_without_a_body_has_the_length_that_it_would_have_had() -> Non
     head, body = written(framed(b"Content-Length: 1000\r\n", body=b""), Client("HEAD"))
     assert b"Content-Length: 1000" in head
     assert body == b""
-    assert b"Content-Length" not in written(framed(b"", body=b""))[0]
+    assert b"Content-Length" not in written(framed(b"", body=b""), Client("HEAD"))[0]
+    nothing = ANSWER._replace(head=Head(204, b"No Content", b"", b"", events=False), body=b"")
+    assert b"Content-Length" not in written(nothing)[0]
 
 
 def test_what_ended_with_its_connection_has_a_length_on_one_that_goes_on() -> None:
     head, body = written(framed(b""))
     assert b"Content-Length: 4" in head
     assert body == ANSWER.body
+    assert b"Content-Length: 0" in written(framed(b"", body=b""))[0]
 
 
 def test_a_client_that_knows_no_chunks_gets_none() -> None:
