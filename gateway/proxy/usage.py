@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from policies.meters.ensure_usage import UsageRemover, ask
+from policies.meters.values import has_too_many_values
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
@@ -22,7 +23,8 @@ def ensure_usage(
     """The body to be sent; one that can't be read or written anew stays as it is."""
     whole, _ = body
     try:
-        asking = None if whole is None else ask(whole, orjson.loads, orjson.dumps)
+        readable = whole is not None and not has_too_many_values(whole)
+        asking = ask(whole, orjson.loads, orjson.dumps) if whole and readable else None
     except orjson.JSONEncodeError:  # nested deeper than can be written
         asking = None
     if asking is None:
