@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from policies.catalog import MeterSpec, OnMissing, Source, Tier
 from policies.meters import UNITS_MAX, parse_source
+from policies.meters.call import BYTES_PER_UNIT
+from policies.meters.presets import INPUT_PRESETS, PRESETS
 from policies.meters.registry import (
     mistake_in_request_source,
     mistake_in_source,
@@ -48,10 +50,11 @@ def _meter(section: Section) -> MeterSpec:
     on_missing = None
     if "on_missing" in section:
         on_missing = section.choice("on_missing", OnMissing, OnMissing.RESERVED)
-    estimate_from, estimate_per_unit = _estimate(section, on_missing)
+    sources = _sources(section, "from")
+    estimate_from, estimate_per_unit = _estimate(section, on_missing, sources)
     meter = MeterSpec(
         unit=section.parsed("unit", _unit, ""),
-        sources=_sources(section, "from"),
+        sources=sources,
         picocredits_per_unit=_unit_price(section),
         reserve_units=section.integer("reserve_units", least=0, most=UNITS_MAX),
         tiers=tiers,
@@ -133,11 +136,18 @@ def _check_order(sections: list[Section], bounds: list[int | None]) -> None:
         sections[-1].complain("up_to", "must be left out: the last tier is for all units beyond")
 
 
-def _estimate(section: Section, on_missing: OnMissing | None) -> tuple[Source | None, int]:
+def _estimate(
+    section: Section, on_missing: OnMissing | None, sources: tuple[Source, ...]
+) -> tuple[Source | None, int]:
+    """What an estimate counts, None for the meters' own choice; and how much makes a unit."""
     source, per_unit = _NO_ESTIMATE
+    if on_missing in {None, OnMissing.ESTIMATE} and any(
+        set(PRESETS[name]) <= set(sources) for name in INPUT_PRESETS
+    ):
+        source, per_unit = Source("request.bytes", ""), BYTES_PER_UNIT
     if "estimate_from" in section:
         before = section.problems_so_far()
-        source = parse_source(section.text("estimate_from"))
+        source, per_unit = parse_source(section.text("estimate_from")), 1
         mistake = mistake_in_source(source)
         if mistake is not None and section.problems_so_far() == before:
             section.complain("estimate_from", mistake)

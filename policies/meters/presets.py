@@ -48,6 +48,8 @@ def _google(*names: str) -> tuple[Source, ...]:
     )
 
 
+# What these count went in with the request: nothing of a cut answer tells of it.
+INPUT_PRESETS = ("openai.input_tokens", "anthropic.input_tokens", "google.input_tokens")
 PRESETS: Mapping[str, tuple[Source, ...]] = MappingProxyType(
     {
         "openai.input_tokens": _openai("prompt_tokens", "input_tokens"),

@@ -94,6 +94,19 @@ def test_a_meter_says_what_is_reserved_and_what_missing_units_cost(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("vendor", ["openai", "anthropic", "google"])
+def test_the_input_of_a_call_that_was_cut_is_estimated_from_its_request(
+    tmp_path: Path, vendor: str
+) -> None:
+    named = FLAT.replace("response.json:/usage/total_tokens", f"{vendor}.input_tokens")
+    (meter,) = price_of(tmp_path, named).meters
+    assert (meter.estimate_from, meter.estimate_per_unit) == (Source("request.bytes", ""), 4)
+    (meter,) = price_of(tmp_path, named + 'estimate_from = "response.bytes"').meters
+    assert meter.estimate_from == Source("response.bytes", "")
+    (meter,) = price_of(tmp_path, named + 'on_missing = "reserved"').meters
+    assert meter.estimate_from is None
+
+
 def test_a_preset_stands_for_all_places_where_an_api_reports_its_usage(tmp_path: Path) -> None:
     text = FLAT.replace(
         '"response.json:/usage/total_tokens"', '["response.header:X-Units", "openai.total_tokens"]'
