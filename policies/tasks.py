@@ -177,7 +177,7 @@ def _text(fields: dict[str, object], *names: str) -> str:
 def _is_ambiguous(body: bytes, document: dict[str, object]) -> bool:
     """Whether another reader may find another method in a request, or another task."""
     by_rpc = "method" in document or "jsonrpc" in document
-    return any(is_repeated(body, way) for way in (_RPC_WAYS if by_rpc else _HTTP_WAYS))
+    return is_repeated(body, *(_RPC_WAYS if by_rpc else _HTTP_WAYS))
 
 
 class TaskAnswer:

@@ -63,7 +63,7 @@ class RequestFacts:
         self._query = query.removeprefix("?")
         self._body = body
         self._plain = plain
-        self._certain: dict[Way, bool] = {}
+        self._certain: dict[tuple[Way, ...], bool] = {}
         self._decoded = False
         self._document: object = None
 
@@ -141,12 +141,10 @@ class RequestFacts:
                 return None
 
     def _is_certain(self, ways: Sequence[Way]) -> bool:
-        for way in ways:
-            if way not in self._certain:
-                self._certain[way] = not is_repeated(self._body or b"", way)
-            if not self._certain[way]:
-                return False
-        return True
+        asked = tuple(ways)
+        if asked not in self._certain:
+            self._certain[asked] = not is_repeated(self._body or b"", *asked)
+        return self._certain[asked]
 
     def _path_value(self, name: str) -> str | None:
         wanted = "{" + name + "}"

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from policies.meters.pointer import element_of
 from policies.meters.values import WALKED_MAX, has_too_many_values
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from policies.meters.pointer import Way
 
 _BACKSLASH = ord("\\")
@@ -23,12 +26,12 @@ _OTHER_CASES = (b"\xc5\xbf", b"\xe2\x84\xaa")
 _ESCAPED = re.compile(rb"\\u(?:00[0-7]|017|212)")
 
 
-def is_repeated(body: bytes, way: Way) -> bool:
+def is_repeated(body: bytes, *ways: Way) -> bool:
     """Whether some member on a way into a request's JSON is there twice, in any case of letters.
 
     True also for what can't be told: JSON that is too deep or has too many values.
     """
-    return not _is_surely_single(body, way) and _is_repeated_on_way(body, way)
+    return not _are_surely_single(body, ways) and _is_repeated_on_a_way(body, ways)
 
 
 def with_all_members(body: bytes) -> object:
@@ -44,25 +47,29 @@ def folded(name: str) -> str:
     return name.partition("\0")[0].casefold()
 
 
-def _is_surely_single(body: bytes, way: Way) -> bool:
+def _are_surely_single(body: bytes, ways: Sequence[Way]) -> bool:
     """A search, which nearly always is enough."""
-    folded = body.lower()
-    for name in way:
+    lower = body.lower()
+    for name in dict.fromkeys(chain.from_iterable(ways)):
         needle = f'"{name.lower()}"'.encode()
-        if not name.isascii() or folded.find(needle) != folded.rfind(needle):
+        if not name.isascii() or lower.count(needle) > 1:
             return False
     if not body.isascii() and any(body.find(letter) >= 0 for letter in _OTHER_CASES):
         return False
     return _BACKSLASH not in body or not _ESCAPED.search(body)
 
 
-def _is_repeated_on_way(body: bytes, way: Way) -> bool:
+def _is_repeated_on_a_way(body: bytes, ways: Sequence[Way]) -> bool:
     if has_too_many_values(body, WALKED_MAX):
         return True
     try:
-        value = with_all_members(body)
+        document = with_all_members(body)
     except (ValueError, RecursionError):
         return True
+    return any(_is_repeated_on_way(document, way) for way in ways)
+
+
+def _is_repeated_on_way(value: object, way: Way) -> bool:
     for name in way:
         if isinstance(value, tuple):
             same = [(key, inner) for key, inner in value if folded(key) == folded(name)]
