@@ -175,27 +175,27 @@ class Exchange:
                 await self._refuse(Ending.UPSTREAM_ERROR, errors.UPSTREAM_BROKEN)
 
     def _send(self, body: bytes | None, start: bytes) -> Awaitable[Answer]:
-        call, head, offer = self.call, self.head, self.hold.offer
+        call, head, offer, tools = self.call, self.head, self.hold.offer, self.tools
         method = head.method
         if body is not None:
-            return self.tools.client.send(
+            return tools.client.send(
                 offer.origin,
                 request_head(call, head, offer, self.hold.call_id, len(body)),
                 body,
                 method=method.encode(),
                 safe=method in _SAFE_METHODS,
-                sending=partial(self.tools.mark, self),
+                sending=partial(tools.mark, self),
             )
         if head.expects_continue and not start:
             call.write(CONTINUE)
-        return self.tools.client.send(
+        return tools.client.send(
             offer.origin,
             request_head(call, head, offer, self.hold.call_id, head.content_length),
-            large_body(call, self.tools.body_timeout_s, offer.route.body_max_bytes, start),
+            large_body(call, tools.body_timeout_s, offer.route.body_max_bytes, start, self.facts),
             method=method.encode(),
             safe=False,
             chunked=head.content_length is None,
-            sending=partial(self.tools.mark, self),
+            sending=partial(tools.mark, self),
         )
 
     async def _not_sent(self) -> None:

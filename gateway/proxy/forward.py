@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.offers import Offer
     from gateway.proxy.server import Call
+    from policies.meters.facts import RequestFacts
 
 # Bodies up to this size are read before credits are held, so that a slow sender holds none.
 SMALL_BODY_MAX_BYTES = 65_536
@@ -213,17 +214,21 @@ class BodyReader:
 
 
 async def large_body(
-    call: Call, timeout_s: float, limit_bytes: int, start: bytes = b""
+    call: Call, timeout_s: float, limit_bytes: int, start: bytes, facts: RequestFacts | None
 ) -> AsyncIterator[bytes]:
     """The body in parts as they come, each within `timeout_s`; `start` was read before.
 
-    With back-pressure: nothing is read before the last part was taken.
+    With back-pressure: nothing is read before the last part was taken. `facts` are told how much
+    has come of a body that did not announce its length.
 
     Raises: BodyTooLargeError, BodyTimeoutError, ClientGoneError.
     """
     total = len(start)
     if total > limit_bytes:
         raise BodyTooLargeError(limit_bytes)
+    counted = facts if facts is not None and facts.body_bytes is None else None
+    if counted is not None:
+        counted.body_bytes = total
     if start:
         yield start
     while True:
@@ -237,6 +242,8 @@ async def large_body(
         total += len(part)
         if total > limit_bytes:
             raise BodyTooLargeError(limit_bytes)
+        if counted is not None:
+            counted.body_bytes = total
         yield part
 
 

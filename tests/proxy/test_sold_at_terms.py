@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
+from gateway.proxy.forward import REQUEST_READ_MAX_BYTES
 from policies.catalog import MeterSpec, OnMissing, Price, Source, Table, Tier
 from tests.support.gateway import CHAT_PRICE, CREDIT, TOKENS, chat_route, running_gateway
 from tests.support.nasty_upstream import nasty_upstream
@@ -231,3 +232,21 @@ async def test_a_complete_answer_without_units_costs_what_the_meter_says(
         await gateway.call(data=b"{}")  # the answer is "{}": 2 bytes, which suggest 1 token
         row = await gateway.settlement()
         assert (row.charged_microcredits, row.flags) == (charged, flags)
+
+
+async def test_a_long_upload_in_chunks_is_charged_by_its_length(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    """Too long to be read before it is sent on: its length is known when it has passed."""
+    size = REQUEST_READ_MAX_BYTES + 70_000
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b'{"use": 1}'.ljust(size % 10_000)
+        for _ in range(size // 10_000):
+            yield b" " * 10_000
+
+    meter = tokens(sources=(Source("request.bytes", ""),), picocredits_per_unit=MICRO)
+    async with served(clean_redis_url, postgres_url, priced(meters=(meter,))) as gateway:
+        await gateway.call(data=upload())
+        row = await gateway.settlement()
+        assert (row.units, row.charged_microcredits) == (f"token={size}", size)
