@@ -287,8 +287,17 @@ class Tasks:
                 log.warning("%d parked holds wait for Postgres: %s", len(self._kept), error)
             except Exception:
                 log.exception("%d parked holds wait for Postgres", len(self._kept))
+                self._put_first_last()  # one bad row must not keep the others
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_MAX_S)
+
+    def _put_first_last(self) -> None:
+        if self._kept:
+            call_id = next(iter(self._kept))
+            self._kept[call_id] = self._kept.pop(call_id)
+        elif self._over:
+            call_id = next(iter(self._over))
+            self._over[call_id] = self._over.pop(call_id)
 
     async def _write_next(self) -> None:
         """One row. Raises: CountersUnavailable, LedgerUnavailable; it is tried again."""
