@@ -179,9 +179,11 @@ def test_what_is_held_is_the_cost_of_the_reserves_at_the_dearest_tier(sold: Sold
         for meter in sold.price.meters
     )
     flat = replace(sold.price, meters=dearest)
-    assert terms.ceiling == model_cost(
+    cost = model_cost(
         sold._replace(price=flat, units=terms.reserves, failed=(), positions=(0,) * len(dearest))
     )
+    # What may cost anything at all holds something, so that it can be refused.
+    assert terms.ceiling == cost or (cost, terms.ceiling) == (0, 1)
 
 
 @given(calls_sold())
