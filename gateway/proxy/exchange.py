@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from gateway import errors
@@ -110,7 +111,7 @@ class Exchange:
         self.rewriter: StreamRewriter | None = None
         self.stage = HELD
         self.rounds = 0
-        self.started = asyncio.get_running_loop().time()
+        self.started = monotonic()
         self.status = CLIENT_CLOSED_STATUS
         self.tail = b""  # the end of what was passed on
         self.waited_for_client = False
@@ -152,7 +153,7 @@ class Exchange:
 
     def elapsed_ms(self) -> int:
         """How long it has run."""
-        return int((asyncio.get_running_loop().time() - self.started) * 1000)
+        return int((monotonic() - self.started) * 1000)
 
     async def _failed(self, failure: Exception) -> None:
         """Settle a call whose upload or agent failed before an answer began, and say so."""
@@ -218,9 +219,8 @@ class Exchange:
             reading = NOTHING_READ
         else:
             elapsed_ms = self.elapsed_ms() if plan.timed else 0
-            calls = hold.terms.calls
             reading = plan.read_whole(
-                METER_TOOLS, body, answer.headers, self.facts, elapsed_ms, calls
+                METER_TOOLS, body, answer.headers, self.facts, elapsed_ms, hold.terms.calls
             )
         ending = _COMPLETED if status < 400 else _ending_of(status)
         if hold.terms.bound is not None:
