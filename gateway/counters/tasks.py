@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # A task that is heard of after its hold ran out can still be corrected to what it costs.
 RECORD_KEPT_MS = 24 * 3_600_000
+# Being heard of renews a task's lease no longer than this after its admission: calls that cost
+# nothing could else keep its credits held, and it uncharged, for ever.
+TASK_AGE_MAX_MS = 7 * 24 * 3_600_000
 
 
 class Tasks(Base):
@@ -54,7 +57,7 @@ class Tasks(Base):
         """What is known of a task, whose lease is renewed with that; None: nothing."""
         state = keys.state
         names = bulks((state.meta, state.holds, state.leases, keys.task(task)))
-        told = (lease_ms, lease_ms + RECORD_KEPT_MS)
+        told = (lease_ms, lease_ms + RECORD_KEPT_MS, TASK_AGE_MAX_MS)
         reply = await self._run(state, "touch", names, *self._known(state), *told)
         match reply[0]:
             case b"OK":

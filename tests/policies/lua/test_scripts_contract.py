@@ -37,7 +37,7 @@ ARGUMENTS = {
     "expire": (CALL, 0, 0),
     "extend": (0, 0, 1000, CALL, 1, 3, "token=1"),
     "park": (CALL, 0, 0, 1000, 2000, f"{CALL} {{}}", 1),
-    "touch": (0, 0, 1000, 2000),
+    "touch": (0, 0, 1000, 2000, 9000),
     "unpark": (CALL,),
     "claim": (CALL, 0, 0, 5, "f" * 64, 1000, 5000, 100, ""),
     "remember": (CALL, "f" * 64, 1000, 5000, "answer", "receipt", 1000, 1000),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.support.lua_shard import LuaShard
 
 OTHER = "2" * 32
-LEASE_MS, KEPT_MS = 60_000, 90_000
+LEASE_MS, KEPT_MS, AGE_MS = 60_000, 90_000, 100_000
 
 
 def park(shard: LuaShard, call_id: str = CALL, *, ended: bool = True, note: str = "{}") -> Any:
@@ -34,7 +34,7 @@ def park(shard: LuaShard, call_id: str = CALL, *, ended: bool = True, note: str 
 
 
 def touch(shard: LuaShard, lease_ms: int = LEASE_MS) -> Any:
-    return shard.run("touch", 7, 0, 0, lease_ms, KEPT_MS)
+    return shard.run("touch", 7, 0, 0, lease_ms, KEPT_MS, AGE_MS)
 
 
 def kept_for_ms(shard: LuaShard) -> int:
@@ -67,8 +67,21 @@ def test_a_task_that_is_heard_of_keeps_its_hold_and_its_record(open_shard: LuaSh
     open_shard.client.pexpire(key("task"), 5_000)
     assert touch(open_shard)[3:] == [f'{CALL} {{"held":6}}', 1]
     assert KEPT_MS - 5_000 < kept_for_ms(open_shard) <= KEPT_MS
-    open_shard.set_clock(NOW_US + (2 * LEASE_MS - 2) * 1000)
+    open_shard.set_clock(NOW_US + (AGE_MS - 1) * 1000)
     assert expire(open_shard)[0] == "EARLY"
+
+
+def test_no_task_keeps_its_hold_beyond_the_greatest_age_however_often_it_is_heard_of(
+    open_shard: LuaShard,
+) -> None:
+    begun(open_shard)
+    park(open_shard)
+    for passed_ms in range(0, AGE_MS, LEASE_MS // 2):
+        open_shard.set_clock(NOW_US + passed_ms * 1000)
+        assert touch(open_shard)[4] == 1
+    open_shard.set_clock(NOW_US + AGE_MS * 1000)
+    assert expire(open_shard)[3:5] == [2, 0]
+    assert lot(open_shard) == [98, 0, 2, 0]
 
 
 def test_a_lease_is_never_shortened(open_shard: LuaShard) -> None:
@@ -162,7 +175,7 @@ def test_a_record_goes_with_its_own_call_only(open_shard: LuaShard) -> None:
 def test_a_closed_or_lost_shard_neither_parks_nor_finds(open_shard: LuaShard) -> None:
     begun(open_shard)
     park(open_shard)
-    assert open_shard.run("touch", 7, 3, 99, LEASE_MS, KEPT_MS)[0] == "REGRESSED"
+    assert open_shard.run("touch", 7, 3, 99, LEASE_MS, KEPT_MS, AGE_MS)[0] == "REGRESSED"
     open_shard.run("close", 0, 4, 3)
     assert touch(open_shard)[0] == "CLOSED"
     assert park(open_shard)[0] == "CLOSED"
