@@ -239,8 +239,8 @@ def _mistake_in_amounts(price: Price) -> str | None:
             f'maximum "{format_credits(maximum)}" is below '
             f'minimum "{format_credits(price.minimum_microcredits)}"'
         )
-    dearest = _at_dearest(price, [meter.reserve_units for meter in price.meters])
-    cost = price.per_request_microcredits + round_up_to_microcredits(dearest)
+    picocredits = _at_dearest(price, [meter.reserve_units for meter in price.meters])
+    cost = price.per_request_microcredits + round_up_to_microcredits(picocredits)
     if cost > AMOUNT_MICROCREDITS_MAX and maximum is None:
         return "a call at its reserve_units costs 2^53 microcredits or more; reserve fewer units"
     return None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.counters import CountersUnavailable
@@ -25,8 +24,7 @@ from policies.decision import (
     ShardLost,
     SpendCapReached,
 )
-from policies.meters.reading import Reading
-from policies.pricing import final
+from policies.pricing import at_most
 from policies.units import format_credits
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
     from gateway.proxy.allowance import Raises
     from gateway.proxy.hold import Hold
-    from policies.catalog import Price, Source
+    from policies.catalog import Source
     from policies.decision import Raising
     from policies.meters import CallMeter
     from policies.meters.facts import RequestFacts
@@ -84,7 +82,6 @@ class Cover:
         "_asking",
         "_busiest",
         "_call",
-        "_dearest",
         "_interval_ms",
         "_meter",
         "_raises",
@@ -95,15 +92,13 @@ class Cover:
 
     def __init__(self, call: Holder, raises: Raises, interval_ms: int) -> None:
         """Watch over a call that has opened its meter, if its price has any."""
-        terms = call.hold.terms
-        price = terms.price
+        price = call.hold.terms.price
         self._call = call
         self._meter = call.meter
         self._raises = raises
         self._interval_ms = interval_ms
         self._asking = asyncio.Lock()
         self._sources = [spec.sources[0] for spec in price.meters] if price is not None else []
-        self._dearest = terms._replace(price=_at_dearest(price), bound=None)
         # Units of the busiest interval so far, and those at the beginning of this one.
         self._busiest = (0,) * len(self._sources)
         self._since = self._units(0)
@@ -289,7 +284,7 @@ class Cover:
 
     def _cost(self, units: tuple[int, ...]) -> int:
         """Microcredits of so many units, wherever tiers find the account and whatever the bound."""
-        return final(self._dearest, Reading(units), whole=False).microcredits
+        return at_most(self._call.hold.terms, units)
 
 
 def _denied(decision: Raising | CountersUnavailable) -> Denied:
@@ -327,20 +322,3 @@ def _ahead(source: Source) -> int:
         case "request.bytes" | "response.bytes":
             return BYTES_AHEAD
     return 0
-
-
-def _at_dearest(price: Price | None) -> Price | None:
-    """The price with every unit of graduated tiers at that of the dearest."""
-    if price is None or not any(spec.tiers for spec in price.meters):
-        return price
-    meters = [
-        replace(
-            spec,
-            tiers=(),
-            picocredits_per_unit=max([tier.picocredits_per_unit for tier in spec.tiers]),
-        )
-        if spec.tiers
-        else spec
-        for spec in price.meters
-    ]
-    return replace(price, meters=tuple(meters))
