@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from policies.meters.jsonrpc import TOOL_METHOD
+from policies.meters.jsonrpc import messages_in, method_of, tool_of
 from policies.meters.members import is_repeated
 from policies.meters.pointer import BYTE_ORDER_MARK, compile_pointer, text_of, value_at
 from policies.meters.values import has_too_many_values
@@ -134,9 +134,9 @@ class RequestFacts:
             case "query":
                 return self._query_value(source.argument)
             case "jsonrpc.method":
-                return self._of_all_calls(_method)
+                return self._of_all_calls(method_of)
             case "jsonrpc.tool":
-                return self._of_all_calls(_tool)
+                return self._of_all_calls(tool_of)
             case _:
                 return None
 
@@ -167,23 +167,8 @@ class RequestFacts:
         return values
 
     def _of_all_calls(self, of_call: Callable[[object], str | None]) -> str | None:
-        document = self.document()
-        calls = document if isinstance(document, list) else [document]
-        values = {of_call(call) for call in calls}
+        values = {of_call(call) for call in messages_in(self.document())}
         return values.pop() if len(values) == 1 else None
-
-
-def _method(call: object) -> str | None:
-    method = call.get("method") if isinstance(call, dict) else None
-    return method if isinstance(method, str) else None
-
-
-def _tool(call: object) -> str | None:
-    if not isinstance(call, dict) or call.get("method") != TOOL_METHOD:
-        return None
-    params = call.get("params")
-    name = params.get("name") if isinstance(params, dict) else None
-    return name if isinstance(name, str) else None
 
 
 def _unescaped(text: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from policies.meters.members import folded, with_all_members
 from policies.meters.pointer import BYTE_ORDER_MARK
-from policies.meters.response_sse import data_of
+from policies.meters.response_sse import data_of, with_lf_only
 from policies.meters.values import WALKED_MAX, has_too_many_values
 from policies.terms import RpcCall
 
@@ -49,7 +49,7 @@ def mistake_in_request(body: bytes, document: object) -> str | None:
     one name they take, and some take "Method" for "method"; answers to two calls with one id can't
     be told apart.
     """
-    messages = _messages(document)
+    messages = messages_in(document)
     if not messages:
         return "is an empty batch"
     if len(messages) > BATCH_MESSAGES_MAX:
@@ -77,16 +77,15 @@ def priced_calls(document: object, prices: RpcPrices) -> tuple[RpcCall, ...]:
     name costs as much as the dearest.
     """
     calls = []
-    for message in _messages(document):
-        method = message.get("method") if type(message) is dict else None
+    for message in messages_in(document):
+        method = method_of(message)
         if method == TOOL_METHOD:
-            params = message.get("params")
-            name = params.get("name") if type(params) is dict else None
-            if type(name) is str:
+            name = tool_of(message)
+            if name is not None:
                 price = prices.tools.get(name, prices.default_tool)
             else:
                 name, price = TOOL_METHOD, max(prices.default_tool, 0, *prices.tools.values())
-        elif type(method) is str and method in prices.methods:
+        elif method is not None and method in prices.methods:
             name, price = method, prices.methods[method]
         else:
             continue
@@ -95,11 +94,31 @@ def priced_calls(document: object, prices: RpcPrices) -> tuple[RpcCall, ...]:
     return tuple(calls)
 
 
+def messages_in(document: object) -> list[Any]:
+    """The messages of a batch, or the one that there is."""
+    return document if type(document) is list else [document]
+
+
+def method_of(message: object) -> str | None:
+    """The method that a message calls; None if it calls none."""
+    method = message.get("method") if type(message) is dict else None
+    return method if type(method) is str else None
+
+
+def tool_of(message: object) -> str | None:
+    """The tool that a message calls; None if it calls none, or does not say which."""
+    if type(message) is not dict or message.get("method") != TOOL_METHOD:
+        return None
+    params = message.get("params")
+    name = params.get("name") if type(params) is dict else None
+    return name if type(name) is str else None
+
+
 def awaited_ids(document: object) -> tuple[RpcId, ...]:
     """The ids of all requests in a message or a batch that wait for an answer, in order."""
     return tuple(
         RpcId(_id_text(message["id"]), message["method"] == TOOL_METHOD)
-        for message in _messages(document)
+        for message in messages_in(document)
         if type(message) is dict and "method" in message and message.get("id") is not None
     )
 
@@ -166,12 +185,7 @@ class JsonRpcAnswers:
         return found
 
     def _feed_stream(self, chunk: bytes) -> None:
-        if self._after_cr and chunk:
-            self._after_cr = False
-            chunk = chunk.removeprefix(b"\n")
-        if b"\r" in chunk:
-            self._after_cr = chunk.endswith(b"\r")
-            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        chunk, self._after_cr = with_lf_only(chunk, after_cr=self._after_cr)
         pending = self._pending
         search_from = max(0, len(pending) - 1)  # the blank line may have begun in the chunk before
         pending += chunk
@@ -192,7 +206,7 @@ class JsonRpcAnswers:
             document = self._loads(text.removeprefix(BYTE_ORDER_MARK))
         except (ValueError, RecursionError):
             return
-        for message in _messages(document):
+        for message in messages_in(document):
             if type(message) is dict and "method" not in message:
                 self._read_message(message, alone=type(document) is dict and not self._stream)
 
@@ -221,10 +235,6 @@ def _failed(result: object) -> bool:
 
 def _id_text(rpc_id: object) -> str:
     return json.dumps(rpc_id)
-
-
-def _messages(document: object) -> list[Any]:
-    return document if type(document) is list else [document]
 
 
 def _mistake_in_message(message: dict[str, Any]) -> str | None:
@@ -268,7 +278,7 @@ def _repeated(body: bytes, messages: int) -> str | None:
         document = with_all_members(body)
     except (ValueError, RecursionError):
         return "is JSON that can't be read reliably"
-    mistakes = map(_repeated_in_message, _messages(document))
+    mistakes = map(_repeated_in_message, messages_in(document))
     return next(filter(None, mistakes), None)
 
 

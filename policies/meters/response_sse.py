@@ -87,7 +87,7 @@ class ResponseSse:
         length = len(chunk)
         self.size += length
         if self._after_cr or _CR in chunk:
-            chunk = self._with_lf_only(chunk)
+            chunk, self._after_cr = with_lf_only(chunk, after_cr=self._after_cr)
             length = len(chunk)
         if self._pending or not chunk.endswith(_BLANK_LINE):
             self._feed_part(chunk)
@@ -134,14 +134,6 @@ class ResponseSse:
             # of this event from being taken for the start of one.
             del pending[:-1]
 
-    def _with_lf_only(self, chunk: bytes) -> bytes:
-        if self._after_cr and chunk:
-            self._after_cr = False
-            chunk = chunk.removeprefix(b"\n")
-        if chunk.endswith(b"\r"):
-            self._after_cr = True
-        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
     def _end_pending(self, events: bytes) -> None:
         if self._oversize:
             self._oversize = False
@@ -169,6 +161,17 @@ class ResponseSse:
         """An event that is too long to be read is one all the same."""
         self.documents += 1
         self._tally.skip()
+
+
+def with_lf_only(chunk: bytes, *, after_cr: bool) -> tuple[bytes, bool]:
+    """A chunk with LF for every line end, and whether its last byte is a CR.
+
+    `after_cr` says that of the chunk before: an LF that begins this one belongs to it.
+    """
+    if after_cr and chunk:
+        chunk, after_cr = chunk.removeprefix(b"\n"), False
+    after_cr = after_cr or chunk.endswith(b"\r")
+    return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), after_cr
 
 
 def data_of(event: bytes) -> bytes:
