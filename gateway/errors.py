@@ -154,6 +154,9 @@ def unavailable(detail: str) -> Refusal:
     return Refusal(503, "temporarily_unavailable", detail, retry_after_s=UNAVAILABLE_RETRY_AFTER_S)
 
 
+NOT_RESERVED = unavailable("Credits can't be reserved at the moment.")
+
+
 def too_large(limit_bytes: int) -> Refusal:
     """The request's body is over the route's limit, in bytes."""
     return Refusal(

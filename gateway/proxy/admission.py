@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 ADMIT_ATTEMPTS_MAX = 8
 
 
-NOT_RESERVED = errors.unavailable("Credits can't be reserved at the moment.")
 _UNDECIDED: Mapping[type, str] = {
     ShardLost: "Credits are being restored after a loss of data.",
     NotLoaded: "The account can't be loaded at the moment.",
@@ -127,7 +126,7 @@ class Admission:
         try:
             decision = await self.ask(quest, terms)
         except CountersUnavailable:
-            return NOT_RESERVED
+            return errors.NOT_RESERVED
         return await self.again(self.ask, quest, facts, terms, decision)
 
     async def again(
@@ -158,7 +157,7 @@ class Admission:
                     return terms, decision
                 decision = await asked(quest, terms)
         except CountersUnavailable:
-            return NOT_RESERVED
+            return errors.NOT_RESERVED
         except Exception:
             log.exception("call %s: its account could not be loaded", quest.call_id)
             return errors.unavailable("The account can't be loaded at the moment.")

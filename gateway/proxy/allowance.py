@@ -29,7 +29,7 @@ from policies.pricing import at_most, dearest
 from policies.units import BASIS_POINTS, PICOCREDITS_PER_MICROCREDIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from gateway.counters import AccountKeys
     from gateway.proxy.hold import Hold
@@ -59,6 +59,17 @@ class Raises(Protocol):
         rules: bytes = b"",
     ) -> Raising:
         """Reserve more for a running call."""
+
+
+def ask_for(raises: Raises, hold: Hold, least: int, target: int) -> Awaitable[Raising]:
+    """Have a running call's hold raised to `target` microcredits, or to `least` at the least.
+
+    Raises: CountersUnavailable, when awaited.
+    """
+    principal, offer = hold.principal, hold.offer
+    return raises.raise_hold(
+        principal.keys, hold.call_id, principal.key_id, least, target, hold.session, offer.rules
+    )
 
 
 class Allowance:
@@ -137,15 +148,7 @@ class Allowance:
             target = min(target, bound)
         decision: Raising | CountersUnavailable
         try:
-            decision = await self._counters.raise_hold(
-                hold.principal.keys,
-                hold.call_id,
-                hold.principal.key_id,
-                cost,
-                target,
-                hold.session,
-                hold.offer.rules,
-            )
+            decision = await ask_for(self._counters, hold, cost, target)
         except CountersUnavailable as failure:
             decision = failure
         match decision:

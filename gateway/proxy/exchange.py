@@ -203,7 +203,7 @@ class Exchange:
         """Refuse a call that could not be marked as sent on, and undo its hold."""
         self.call.interruptible = False
         self.stage = HELD
-        refuse_admitted(self, errors.unavailable("Credits can't be reserved at the moment."))
+        refuse_admitted(self, errors.NOT_RESERVED)
         await self.tools.settler.void(self.hold)
 
     async def _answer_whole(self, answer: Answer, body: bytes) -> None:
@@ -232,7 +232,7 @@ class Exchange:
             body = self.rewriter.feed(body) + self.rewriter.end()
         if self.watcher is not None:
             self.watcher.begin(
-                status, answer.reason, lines + self._whole_framing(answer, body), kind
+                status, answer.reason, lines, self._whole_framing(answer, body), kind
             )
             self.watcher.feed(body)
         receipt = await self._end(ending, reading, whole=True)
@@ -277,7 +277,7 @@ class Exchange:
         chunked = self._begin_stream(answer, lines)
         if self.watcher is not None:
             framing = _CHUNKED if chunked else answers.length_line(answer)
-            self.watcher.begin(answer.status, answer.reason, lines + framing, kind)
+            self.watcher.begin(answer.status, answer.reason, lines, framing, kind)
         try:
             chunk = await self._pass_on(answer, kind, chunked=chunked)
         except ExhaustedError as exhausted:

@@ -177,11 +177,7 @@ class BodyReader:
         taken = 0
         try:
             while len(body) <= REQUEST_READ_MAX_BYTES:
-                try:
-                    async with asyncio.timeout(timeout_s):
-                        part = await _read(call.payload)
-                except TimeoutError:
-                    raise BodyTimeoutError from None
+                part = await _next_part(call, timeout_s)
                 if not part:
                     return bytes(body), True
                 if len(body) + len(part) > limit_bytes:
@@ -232,11 +228,7 @@ async def large_body(
     if start:
         yield start
     while True:
-        try:
-            async with asyncio.timeout(timeout_s):
-                part = await _read(call.payload)
-        except TimeoutError:
-            raise BodyTimeoutError from None
+        part = await _next_part(call, timeout_s)
         if not part:
             return
         total += len(part)
@@ -245,6 +237,14 @@ async def large_body(
         if counted is not None:
             counted.body_bytes = total
         yield part
+
+
+async def _next_part(call: Call, timeout_s: float) -> bytes:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _read(call.payload)
+    except TimeoutError:
+        raise BodyTimeoutError from None
 
 
 async def _read(payload: StreamReader) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from gateway import errors
 from gateway.counters import CommandRefused, CountersUnavailable
 from gateway.errors import Refusal, refusal_of
-from gateway.proxy.admission import NOT_RESERVED, Quest, quest_terms
+from gateway.proxy.admission import Quest, quest_terms
 from gateway.proxy.answers import connection_line, refuse
 from gateway.proxy.authenticate import TooManyLookupsError
 from gateway.proxy.exchange import Exchange
@@ -100,7 +100,7 @@ class Proxy:
         self._call_ids = call_ids
         self._body_timeout_s = body_timeout_s
         self._reader = BodyReader()
-        self._quotes = Quotes(admission, body_timeout_s)
+        self._quotes = Quotes(admission, self._reader, body_timeout_s)
         self._listeners = Listeners()
         self._unready = unready
 
@@ -226,7 +226,7 @@ class Proxy:
         except CountersUnavailable as failure:
             # Without a hold nobody could tell whether it runs, or what its task has paid.
             if keyed is not None or task is not None:
-                return NOT_RESERVED
+                return errors.NOT_RESERVED
             return await self._serve_on_trust(call, head, quest, (terms, facts, *body), failure)
         rounds = 0
         if type(decision) is not Admitted:
@@ -254,7 +254,7 @@ class Proxy:
         if keyed is not None:
             if not keyed.watch(exchange):
                 await self._tools.settler.void(exchange.hold)
-                return NOT_RESERVED
+                return errors.NOT_RESERVED
             exchange.rounds = RENEWED  # so that its mark is confirmed before it is sent on
         try:
             if task is not None:
@@ -330,7 +330,7 @@ class Proxy:
         if trusted and not isinstance(failure, CommandRefused):
             hold = self._trust.admit(principal, offer, terms, call_id, session.decode())
         if hold is None:
-            return NOT_RESERVED
+            return errors.NOT_RESERVED
         exchange = Exchange(call, head, hold, self._tools_on_trust, facts)
         to_send = body, start
         if offer.route.ensure_usage:

@@ -103,12 +103,13 @@ class KeyedCall:
         exchange.call.detached = True
         return exchange.hold.admitted.admitted_ms < self._deadline_ms
 
-    def begin(self, status: int, reason: bytes, lines: bytes, kind: AnswerKind) -> None:
+    def begin(
+        self, status: int, reason: bytes, lines: bytes, framing: bytes, kind: AnswerKind
+    ) -> None:
         """Take the head of the answer. Whoever leaves a stream that he has seen, ends it."""
         if self._exchange is not None and not self._exchange.call.gone:
             self._exchange.call.attach()
-        head, framing = _without_framing(lines)
-        self._head = Head(status, reason, head, framing, kind.event_stream)
+        self._head = Head(status, reason, lines, framing, kind.event_stream)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
@@ -163,14 +164,3 @@ class KeyedCall:
         self._recording.give_back(self._size)
         self._size = 0
         self._parts = None
-
-
-def _without_framing(lines: bytes) -> tuple[bytes, bytes]:
-    """Header lines, and the one of them that says where the body ends."""
-    head, framing = [], b""
-    for line in lines.splitlines(keepends=True):
-        if line.partition(b":")[0].lower() in {b"content-length", b"transfer-encoding"}:
-            framing = line
-        else:
-            head.append(line)
-    return b"".join(head), framing

@@ -91,7 +91,7 @@ class Listening(Exchange):
             self._listeners.leave(account_id)
 
     async def _answer_stream(self, answer: Answer) -> None:
-        _, kind = self._read_head(answer)
+        lines, kind = self._read_head(answer)
         if not kind.event_stream or answer.status != 200:
             await super()._answer_stream(answer)
             return
@@ -101,11 +101,12 @@ class Listening(Exchange):
         if call.gone:
             answer.abort()
             return
-        await self._listen(answer, kind, receipt)
+        await self._listen(answer, lines, kind, receipt)
 
-    async def _listen(self, answer: Answer, kind: AnswerKind, receipt: Receipt) -> None:
+    async def _listen(
+        self, answer: Answer, lines: bytes, kind: AnswerKind, receipt: Receipt
+    ) -> None:
         call = self.call
-        lines, _ = self._read_head(answer)
         chunked = self._begin_stream(answer, lines)
         call.interruptible = call.idle = True
         chunk = b""

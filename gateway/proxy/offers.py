@@ -161,16 +161,21 @@ class Offer:
         """What prices can ask of a request; `body` is None when it is too long to be read."""
         size = head.content_length if body is None else len(body)
         plain = not body or mistake_in_head(head) is None
-        return RequestFacts(
-            orjson.loads,
-            head.method,
-            head.path,
-            self.route.pattern,
-            head.query,
-            body,
-            size,
-            plain=plain,
-        )
+        return self.facts_about(head.method, head.path, head.query, body, size, plain=plain)
+
+    def facts_about(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        body: bytes | None,
+        size: int | None,
+        *,
+        plain: bool = True,
+    ) -> RequestFacts:
+        """The same of a request that need not have been made; see `RequestFacts`."""
+        pattern = self.route.pattern
+        return RequestFacts(orjson.loads, method, path, pattern, query, body, size, plain=plain)
 
     def upstream_path(self, path: str) -> bytes:
         """The path the agent is asked for: the call's own, unless the upstream has one.

@@ -21,21 +21,20 @@ from gateway.proxy.forward import (
     CONTINUE,
     REQUEST_READ_MAX_BYTES,
     BodyError,
-    BodyReader,
     body_refusal,
 )
 from gateway.proxy.heads import read_target
 from policies.catalog import ErrorStyle
 from policies.decision import Admitted, InsufficientCredits, KeyRefused
-from policies.meters.facts import RequestFacts
 from policies.pricing import floor
 from policies.units import format_credits
 
 if TYPE_CHECKING:
     from gateway.proxy.admission import Admission
     from gateway.proxy.authenticate import Principal
+    from gateway.proxy.forward import BodyReader
     from gateway.proxy.heads import RequestHead
-    from gateway.proxy.offers import Offer, PlatformOffers
+    from gateway.proxy.offers import PlatformOffers
     from gateway.proxy.server import Call
     from policies.decision import Admission as Decision
     from policies.terms import Terms
@@ -57,10 +56,10 @@ class _Wanted(NamedTuple):
 class Quotes:
     """Answers quotes."""
 
-    def __init__(self, admission: Admission, body_timeout_s: float) -> None:
+    def __init__(self, admission: Admission, reader: BodyReader, body_timeout_s: float) -> None:
         self._admission = admission
+        self._reader = reader
         self._body_timeout_s = body_timeout_s
-        self._reader = BodyReader()
 
     async def answer(
         self,
@@ -97,7 +96,7 @@ class Quotes:
         if offer is None:
             return errors.NO_ROUTE
         quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max)
-        facts = _facts(wanted, offer) if offer.needs_request else None
+        facts = offer.facts_about(*wanted, len(wanted.body)) if offer.needs_request else None
         terms = call_terms(offer, facts, principal.discount, head.credits_max)
         too_dear = None
         if isinstance(terms, Refusal) and head.credits_max is not None:
@@ -125,18 +124,6 @@ class Quotes:
         except BodyError as failure:
             return body_refusal(failure)
         return _read_wanted(told) if ended else errors.too_large(REQUEST_READ_MAX_BYTES)
-
-
-def _facts(wanted: _Wanted, offer: Offer) -> RequestFacts:
-    return RequestFacts(
-        orjson.loads,
-        wanted.method,
-        wanted.path,
-        offer.route.pattern,
-        wanted.query,
-        wanted.body,
-        len(wanted.body),
-    )
 
 
 def _quoted(

@@ -29,8 +29,10 @@ class Settling(Protocol):
 class Watcher(Protocol):
     """Sees the agent's answer as it goes to the client, and the call's end."""
 
-    def begin(self, status: int, reason: bytes, lines: bytes, kind: AnswerKind) -> None:
-        """Take the head; `lines` are the header lines that pass, and the one that frames it."""
+    def begin(
+        self, status: int, reason: bytes, lines: bytes, framing: bytes, kind: AnswerKind
+    ) -> None:
+        """Take the head: the header lines that pass, and the one that says where the body ends."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""

@@ -91,8 +91,10 @@ class Settler:
             owed, flags, metered, steps = billed
             result = result_blob(ending, status, metered, flags).encode("ascii")
             if steps:
-                billed, result, outcome = await self._settle_tiered(hold, ending, status, reading)
-                owed, flags, metered, steps = billed
+                billed, result, outcome = await self._settle_tiered(
+                    hold, ending, status, reading, billed
+                )
+                _, flags, metered, _ = billed
             else:
                 outcome = await self._counters.settle(
                     hold.principal.keys, call_id, owed, result, hold.session
@@ -117,13 +119,12 @@ class Settler:
         return await self._late.settle(hold, end, redis=redis)
 
     async def _settle_tiered(
-        self, hold: Hold, ending: Ending, status: int, reading: Reading
+        self, hold: Hold, ending: Ending, status: int, reading: Reading, billed: Bill
     ) -> tuple[Bill, bytes, Settling | Moved]:
-        """Charge a price with graduated tiers: computed again while the account's use moves on."""
+        """Charge a price with graduated tiers: billed again while the account's use moves on."""
         used = hold.principal.used
         route_id = hold.offer.route.id
         for attempt in range(MOVES_MAX + 1):
-            billed = bill(hold, ending, reading)
             result = result_blob(ending, status, billed.units, billed.flags).encode("ascii")
             steps = steps_text(route_id, billed.steps, exact=attempt < MOVES_MAX)
             outcome = await self._counters.settle(
@@ -133,6 +134,7 @@ class Settler:
                 break
             for step, position in zip(billed.steps, outcome.positions, strict=True):
                 used[route_id, step.unit] = position
+            billed = bill(hold, ending, reading)
         return billed, result, outcome
 
     async def void(self, hold: Hold) -> None:

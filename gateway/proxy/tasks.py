@@ -39,7 +39,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -292,12 +292,10 @@ class Tasks:
             pause_s = min(2 * pause_s, RETRY_MAX_S)
 
     def _put_first_last(self) -> None:
-        if self._kept:
-            call_id = next(iter(self._kept))
-            self._kept[call_id] = self._kept.pop(call_id)
-        elif self._over:
-            call_id = next(iter(self._over))
-            self._over[call_id] = self._over.pop(call_id)
+        waiting: dict[str, Any] = self._kept or self._over
+        if waiting:
+            call_id = next(iter(waiting))
+            waiting[call_id] = waiting.pop(call_id)
 
     async def _write_next(self) -> None:
         """One row. Raises: CountersUnavailable, LedgerUnavailable; it is tried again."""
@@ -425,11 +423,13 @@ class TaskCall:
         # Who pays nothing has no hold that would have to cover what passes.
         exchange.tools = tools if self.pays else tools._replace(raises=None)
 
-    def begin(self, status: int, reason: bytes, lines: bytes, kind: AnswerKind) -> None:
+    def begin(
+        self, status: int, reason: bytes, lines: bytes, framing: bytes, kind: AnswerKind
+    ) -> None:
         """Take the answer's head."""
         self._answer = TaskAnswer(orjson.loads, kind.media_type.decode("latin-1"))
         if self._then is not None:
-            self._then.begin(status, reason, lines, kind)
+            self._then.begin(status, reason, lines, framing, kind)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the answer. A task that it begins is noted while it passes."""

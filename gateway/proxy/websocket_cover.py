@@ -16,6 +16,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.counters import CountersUnavailable
+from gateway.proxy.allowance import ask_for
 from policies.decision import (
     AccountSuspended,
     InsufficientCredits,
@@ -211,15 +212,7 @@ class Cover:
         while True:
             decision: Raising | CountersUnavailable
             try:
-                decision = await self._raises.raise_hold(
-                    hold.principal.keys,
-                    hold.call_id,
-                    hold.principal.key_id,
-                    least,
-                    target,
-                    hold.session,
-                    hold.offer.rules,
-                )
+                decision = await ask_for(self._raises, hold, least, target)
             except CountersUnavailable as failure:
                 decision = failure
             away = isinstance(decision, CountersUnavailable | ShardLost)

@@ -26,13 +26,13 @@ class Wire(Protocol):
 
     @property
     def writing_paused(self) -> bool:
-        """Whether it takes no more for now."""
+        """Whether it takes no more at the moment."""
 
     def write(self, data: bytes) -> object:
         """Hand it bytes."""
 
     def pause_reading(self) -> object:
-        """Read nothing for now."""
+        """Read nothing until told to."""
 
     def resume_reading(self) -> object:
         """Read again."""

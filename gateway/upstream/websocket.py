@@ -108,7 +108,7 @@ class Tunnel(Answer, asyncio.Protocol):
             self._receiver.feed_eof()
 
     def pause_writing(self) -> None:
-        """The agent takes no more for now."""
+        """The agent takes no more at the moment."""
         self.writing_paused = True
 
     def resume_writing(self) -> None:

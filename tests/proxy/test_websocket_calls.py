@@ -22,14 +22,13 @@ from tests.support.conversations import (
     talking_agent,
 )
 from tests.support.gateway import CREDIT, running_gateway
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
     from policies.catalog import MeterSpec
 
-DEADLINE_S = 20
 TEXT, BINARY, CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
 MIB = 2**20
 

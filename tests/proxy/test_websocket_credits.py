@@ -12,16 +12,19 @@ from websockets.frames import Close, Opcode
 from gateway.counters import Counters, CountersUnavailable
 from gateway.operations.accounts import set_status
 from gateway.proxy import websocket_cover
-from policies.catalog import Caps, Price, WebSocketRule
+from policies.catalog import Caps, Price
 from tests.support.conversations import (
+    PER_CALL,
+    PER_MESSAGE,
+    PER_SECOND,
+    SOON,
     closed,
-    counted,
     talk,
     talk_route,
     talking_agent,
 )
 from tests.support.gateway import CREDIT, running_gateway
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,12 +33,7 @@ if TYPE_CHECKING:
 
     from tests.support.gateway import Gateway
 
-DEADLINE_S = 20
 TEXT = Opcode.TEXT
-SOON = WebSocketRule(check_ms=50)
-PER_MESSAGE = Price(meters=(counted("websocket.messages:in", reserve=2),))
-PER_SECOND = Price(meters=(counted("duration:ms", credits_per_unit="0.001", reserve=100),))
-PER_CALL = Price(per_request_microcredits=CREDIT)
 
 
 async def test_credits_that_are_gone_end_it_at_the_message_that_they_do_not_pay_for(

@@ -13,11 +13,12 @@ from websockets.frames import Close, Frame, Opcode
 from gateway.proxy import websocket_relay
 from gateway.proxy.websocket_cover import Cover
 from gateway.upstream.websocket import accept_of
-from policies.catalog import Price, Timeouts, WebSocketRule
+from policies.catalog import Timeouts, WebSocketRule
 from tests.support.conversations import (
+    PER_CALL,
+    PER_MESSAGE,
     agreeing,
     closed,
-    counted,
     masked,
     raw_client,
     silent,
@@ -27,19 +28,14 @@ from tests.support.conversations import (
 )
 from tests.support.gateway import CREDIT, running_gateway
 from tests.support.nasty_upstream import nasty_upstream
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
     from tests.support.nasty_upstream import Conversation
 
-DEADLINE_S = 20
 TEXT = Opcode.TEXT
-SOON = WebSocketRule(check_ms=50)
-PER_MESSAGE = Price(meters=(counted("websocket.messages:in", reserve=2),))
-PER_SECOND = Price(meters=(counted("duration:ms", credits_per_unit="0.001", reserve=100),))
-PER_CALL = Price(per_request_microcredits=CREDIT)
 
 
 async def test_silence_and_age_end_it_as_routes_say(

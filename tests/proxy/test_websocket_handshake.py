@@ -25,13 +25,12 @@ from tests.support.conversations import (
 )
 from tests.support.gateway import CREDIT, chat_route, open_route, running_gateway
 from tests.support.nasty_upstream import answering, nasty_upstream, speaking
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 if TYPE_CHECKING:
     from tests.support.gateway import Gateway
     from tests.support.nasty_upstream import Conversation
 
-DEADLINE_S = 20
 NOWHERE = "http://127.0.0.1:9"
 
 

@@ -38,6 +38,11 @@ def counted(source: str, *, credits_per_unit: str = "1", reserve: int = 10) -> M
     )
 
 
+# Looked at twenty times a second.
+SOON = WebSocketRule(check_ms=50)
+PER_MESSAGE = Price(meters=(counted("websocket.messages:in", reserve=2),))
+PER_SECOND = Price(meters=(counted("duration:ms", credits_per_unit="0.001", reserve=100),))
+PER_CALL = Price(per_request_microcredits=CREDIT)
 # Half a credit, and one for each message of the client; holds 10.5.
 TALK_PRICE = Price(per_request_microcredits=CREDIT // 2, meters=(counted("websocket.messages:in"),))
 
