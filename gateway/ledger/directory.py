@@ -6,7 +6,7 @@ import json
 
 from gateway.ledger.database import Database, rows
 from gateway.ledger.rows import KeyRow, PlatformRoutes, PlatformRow
-from gateway.ledger.specs import route_from_spec
+from gateway.ledger.specs import guards_in_force, route_from_spec
 
 
 class Directory(Database):
@@ -15,7 +15,11 @@ class Directory(Database):
     async def find_key(self, digest: bytes) -> KeyRow | None:
         """The key of this digest, revoked and expired ones included."""
         record = await self._session.one("key_find", digest)
-        return KeyRow(**record) if record else None
+        if record is None:
+            return None
+        fields = dict(record)
+        guards = guards_in_force(json.loads(fields.pop("specs")))
+        return KeyRow(**fields, routes=guards.routes, addresses=guards.addresses)
 
     async def snapshot_routes(self) -> list[PlatformRoutes]:
         """Every platform with its active routes, as of one instant."""

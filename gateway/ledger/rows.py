@@ -10,6 +10,17 @@ if TYPE_CHECKING:
     from policies.catalog import Route
 
 
+# What is left of guards that have no route in common: no route has this name.
+NO_ROUTE = ("",)
+
+
+class Guards(NamedTuple):
+    """What a key may be used for: route names, and networks as `10.0.0.0/8`. Empty: all."""
+
+    routes: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
 class KeyRow(NamedTuple):
     """An API key and whose it is. Whether it may call is decided in Redis, on every call."""
 
@@ -24,6 +35,10 @@ class KeyRow(NamedTuple):
     platform_id: int
     platform_slug: str
     discount: int  # of the account, in basis points; Redis knows of a change first
+    kind: str  # key | delegated | issuer
+    routes: tuple[str, ...]  # which it is for, ancestors' guards included; empty: all
+    addresses: tuple[str, ...]  # networks it may be used from, as ancestors say; empty: all
+    guard_version: int  # grows whenever routes or addresses change, an ancestor's too
 
 
 class PlatformRow(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gateway.ledger.rows import NO_ROUTE, Guards
 from policies.catalog import (
     Caps,
     ChargePer,
@@ -178,6 +179,27 @@ def key_to_spec(limits: Limits, caps: Caps) -> Spec:
 def key_from_spec(spec: Mapping[str, Any]) -> tuple[Limits, Caps]:
     """The limits and caps of a key's stored spec; `{}` has none."""
     return _limits_from_spec(spec.get("limits", {})), _caps_from_spec(spec.get("caps", {}))
+
+
+def guards_in_force(specs: Iterable[Mapping[str, Any]]) -> Guards:
+    """What a key may be used for, of its own stored spec and its ancestors', its own first.
+
+    Only routes that all of them allow; the addresses of the nearest that has some.
+    """
+    routes: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    for spec in specs:
+        guards = guards_from_spec(spec)
+        if routes and guards.routes:
+            routes = tuple(name for name in routes if name in guards.routes) or NO_ROUTE
+        routes = routes or guards.routes
+        addresses = addresses or guards.addresses
+    return Guards(routes, addresses)
+
+
+def guards_from_spec(spec: Mapping[str, Any]) -> Guards:
+    """The guards of a key's stored spec; `{}` has none."""
+    return Guards(tuple(spec.get("routes", ())), tuple(spec.get("addresses", ())))
 
 
 def _meter_to_spec(meter: MeterSpec) -> Spec:

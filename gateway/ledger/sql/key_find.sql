@@ -1,4 +1,11 @@
--- A worker's miss on a key: everything that identifies the caller, in one look-up by digest.
+-- A worker's miss on a key: everything that identifies the caller, in one look-up by digest, and
+-- what ancestors allow, of the same instant.
+WITH RECURSIVE lineage AS (
+    SELECT 0 AS level, parent_key_id, spec FROM api_keys WHERE digest = $1
+    UNION ALL
+    SELECT lineage.level + 1, parent.parent_key_id, parent.spec
+    FROM lineage JOIN api_keys AS parent ON parent.id = lineage.parent_key_id
+)
 SELECT
     api_keys.id AS key_id,
     api_keys.name AS key_name,
@@ -12,7 +19,10 @@ SELECT
     platforms.slug AS platform_slug,
     coalesce(
         accounts.discount_basis_points, (plans.spec ->> 'discount_basis_points')::integer, 0
-    ) AS discount
+    ) AS discount,
+    api_keys.kind,
+    (SELECT jsonb_agg(lineage.spec ORDER BY lineage.level) FROM lineage) AS specs,
+    api_keys.guard_version
 FROM api_keys
 JOIN accounts ON accounts.id = api_keys.account_id
 LEFT JOIN plans ON plans.id = accounts.plan_id
