@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.clock import CallIds
 from gateway.counters import Counters
-from gateway.ledger import CATALOG_CHANNEL, Ledger, SettlementWriter
+from gateway.ledger import (
+    CATALOG_CHANNEL,
+    CATALOG_SEEN_CHANNEL,
+    Ledger,
+    LedgerUnavailable,
+    SettlementWriter,
+)
 from gateway.ledger.answer_writer import AnswerWriter
 from gateway.operations.publish import publisher
 from gateway.proxy.admission import Admission
@@ -64,8 +70,11 @@ class WorkerSettings:
 class Worker:
     """A running data plane: a server to listen with, and its orderly end."""
 
-    def __init__(self, settings: WorkerSettings, proxy: Proxy, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: WorkerSettings, proxy: Proxy, ledger: Ledger, worker_id: int
+    ) -> None:
         config = settings.gateway
+        self._worker_id = worker_id
         self.deadline_s = config.shutdown_deadline_s
         self._proxy = proxy
         self._ledger = ledger
@@ -81,7 +90,18 @@ class Worker:
 
     async def load_catalogue(self) -> None:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
-        self._proxy.offers = build_offers(await self._ledger.snapshot_routes())
+        snapshot = await self._ledger.snapshot_catalogue()
+        try:
+            self._proxy.offers = build_offers(snapshot.platforms)
+        except Exception:
+            await self._tell_seen(f"{snapshot.version}!")
+            raise
+        await self._tell_seen(str(snapshot.version))
+
+    async def _tell_seen(self, version: str) -> None:
+        """Who changed the catalogue may be waiting to hear it (gateway/operations/spread.py)."""
+        with contextlib.suppress(LedgerUnavailable):  # asked for again
+            await self._ledger.notify(CATALOG_SEEN_CHANNEL, f"{self._worker_id}:{version}")
 
     def catalogue_changed(self, _payload: str) -> None:
         """Tell `follow_catalogue` that there is something to read; also after a lost connection."""
@@ -151,7 +171,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             body_timeout_s=config.body_timeout_s,
             unready=unready,
         )
-        worker = Worker(settings, proxy, ledger)
+        worker = Worker(settings, proxy, ledger, settling.worker_id)
         await worker.load_catalogue()
         await ledger.listen(CATALOG_CHANNEL, worker.catalogue_changed)
         await stack.enter_async_context(_background(worker.follow_catalogue()))
@@ -177,6 +197,7 @@ class _Settling(NamedTuple):
     admission: Admission
     idempotency: Idempotency
     answers: AnswerWriter
+    worker_id: int
 
 
 async def _start_settling(
@@ -222,7 +243,9 @@ async def _start_settling(
     settler = Settler(counters, writer, late, shards, live.calls)
     tasks = Tasks(counters, ledger, settler, shards, live.calls)
     await stack.enter_async_context(_background(tasks.run()))
-    return _Settling(settler, late, writer, live, trust, tasks, admission, idempotency, answers)
+    return _Settling(
+        settler, late, writer, live, trust, tasks, admission, idempotency, answers, worker_id
+    )
 
 
 def _lease_ms(config: GatewayConfig) -> int:

@@ -1,7 +1,15 @@
 """Postgres, the truth. See README.md."""
 
-from gateway.ledger.catalog import CATALOG_CHANNEL, CatalogReport, StoredRoute
+from gateway.ledger.catalog import (
+    BY_API,
+    BY_CONFIG,
+    CATALOG_CHANNEL,
+    CATALOG_SEEN_CHANNEL,
+    CatalogReport,
+    StoredRoute,
+)
 from gateway.ledger.changes import RecordedChanges, Refund, RefundRefused, SettledCall
+from gateway.ledger.database import Scope
 from gateway.ledger.errors import LedgerRejected, LedgerUnavailable, MigrationError
 from gateway.ledger.events import EventRow
 from gateway.ledger.late import TakenLate
@@ -20,10 +28,14 @@ from gateway.ledger.rows import (
     SettlementRow,
 )
 from gateway.ledger.seeds import SessionSpend
+from gateway.ledger.tenancy import Tenancy
 from gateway.ledger.writer import SettlementWriter
 
 __all__ = [
+    "BY_API",
+    "BY_CONFIG",
     "CATALOG_CHANNEL",
+    "CATALOG_SEEN_CHANNEL",
     "AccountRow",
     "CatalogReport",
     "DueRenewal",
@@ -42,11 +54,13 @@ __all__ = [
     "RecordedChanges",
     "Refund",
     "RefundRefused",
+    "Scope",
     "SessionSpend",
     "SettledCall",
     "SettlementRow",
     "SettlementWriter",
     "StoredRoute",
     "TakenLate",
+    "Tenancy",
     "migrate",
 ]

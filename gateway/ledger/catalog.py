@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # The channel that `catalog_notify.sql` names; payload: the slug of the platform.
 CATALOG_CHANNEL = "tollkeeper_catalog"
+# Where workers tell which version they serve by, as "<worker id>:<version>"; with "!" behind it:
+# which they could not, so that they go on with the one before.
+CATALOG_SEEN_CHANNEL = "tollkeeper_catalog_seen"
 
 
 class CatalogReport(NamedTuple):
@@ -39,11 +42,16 @@ class CatalogReport(NamedTuple):
     prices_created: tuple[str, ...]
 
 
+# Who describes a plan or a route: the config's file, or people by the API.
+BY_CONFIG, BY_API = "config", "api"
+
+
 class StoredRoute(NamedTuple):
     """A route of the database, also if it is out of service."""
 
     route: Route
     active: bool
+    managed_by: str = BY_CONFIG
 
 
 class Catalog(Database):
@@ -68,8 +76,10 @@ class Catalog(Database):
     ) -> CatalogReport:
         """Make the database say what the config says, in one transaction, and tell the workers.
 
-        Routes that the config does not name go out of service; plans stay, accounts have them. A
-        price gets a new version only if it changed.
+        Its routes that the config does not name any more go out of service; plans stay, accounts
+        have them. Those that people made by the API stay as they are, unless the config has one of
+        the same name: that is the config's from then on. A price gets a new version only if it
+        changed.
         """
         async with self.transaction() as session:
             platform_id = int(
@@ -84,10 +94,17 @@ class Catalog(Database):
             created, changed, deactivated, priced = await _apply_routes(
                 session, platform_id, routes
             )
-            await session.value("catalog_notify", platform.slug)
+            await announce(session, platform.slug)
         return CatalogReport(
             platform_id, plans_created, plans_changed, created, changed, deactivated, priced
         )
+
+
+async def announce(session: Session, platform_slug: str) -> int:
+    """Have the workers read the catalogue anew when this transaction is done; its version then."""
+    version = int(await session.value("catalog_bump"))
+    await session.value("catalog_notify", platform_slug)
+    return version
 
 
 Names = tuple[str, ...]
@@ -96,16 +113,16 @@ Names = tuple[str, ...]
 async def _apply_plans(
     session: Session, platform_id: int, plans: Sequence[Plan]
 ) -> tuple[Names, Names]:
-    stored = {
-        row["slug"]: json.loads(row["spec"]) for row in await session.all("plan_list", platform_id)
-    }
+    rows = await session.all("plan_list", platform_id)
+    stored = {row["slug"]: json.loads(row["spec"]) for row in rows}
+    own = {row["slug"] for row in rows if row["managed_by"] == BY_CONFIG}
     created: list[str] = []
     changed: list[str] = []
     for plan in plans:
         spec = plan_to_spec(plan)
-        if stored.get(plan.slug) == spec:
+        if stored.get(plan.slug) == spec and plan.slug in own:
             continue
-        await session.value("plan_upsert", platform_id, plan.slug, json.dumps(spec))
+        await session.value("plan_upsert", platform_id, plan.slug, json.dumps(spec), BY_CONFIG)
         (changed if plan.slug in stored else created).append(plan.slug)
     return tuple(created), tuple(changed)
 
@@ -120,9 +137,10 @@ async def _apply_routes(
     for route in routes:
         before = stored.get(route.name)
         spec = route_to_spec(route)
-        if before is None or not before.active or route_to_spec(before.route) != spec:
+        own = before is not None and before.active and before.managed_by == BY_CONFIG
+        if before is None or not own or route_to_spec(before.route) != spec:
             route_id = await session.value(
-                "route_upsert", platform_id, route.name, json.dumps(spec)
+                "route_upsert", platform_id, route.name, json.dumps(spec), BY_CONFIG
             )
             (created if before is None else changed).append(route.name)
         else:
@@ -137,7 +155,11 @@ async def _apply_routes(
         await session.value("route_price", route_id, version)
         priced.append(route.name)
     named = {route.name for route in routes}
-    gone = [row.route for name, row in stored.items() if row.active and name not in named]
+    gone = [
+        row.route
+        for name, row in stored.items()
+        if row.active and row.managed_by == BY_CONFIG and name not in named
+    ]
     for route in gone:
         await session.value("route_deactivate", route.id)
     return tuple(created), tuple(changed), tuple(route.name for route in gone), tuple(priced)
@@ -153,6 +175,7 @@ async def _stored_routes(session: Session, platform_id: int) -> list[StoredRoute
                 price_version=row["price_version_id"] or 0,
             ),
             row["active"],
+            row["managed_by"],
         )
         for row in await session.all("route_list", platform_id)
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import asyncpg
 
@@ -13,7 +14,7 @@ from gateway.ledger.errors import translated
 from gateway.ledger.queries import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from asyncpg import Record
 
@@ -36,6 +37,21 @@ SESSION_SETTINGS = {
 
 
 log = logging.getLogger("tollkeeper.ledger")
+
+
+class Scope(NamedTuple):
+    """For whom transactions work, and who is behind them.
+
+    `account_id` None: for all accounts of the platform. Row-level security binds the API by the
+    first two (migrations/0007); the others are what the audit log says of a change: `actor` as in
+    "token:7", the client's address, and the request's id.
+    """
+
+    platform_id: int
+    account_id: int | None
+    actor: str
+    address: str = ""
+    request_id: str = ""
 
 
 class Session:
@@ -74,8 +90,32 @@ class Session:
             )
 
 
+class ScopedSession(Session):
+    """A place to ask queries of which each is a transaction of its own, in the database's scope."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def all(self, query: str, *arguments: object) -> list[Record]:
+        """Every row."""
+        async with self._database.transaction() as session:
+            return await session.all(query, *arguments)
+
+    async def one(self, query: str, *arguments: object) -> Record | None:
+        """The first row, if there is one."""
+        async with self._database.transaction() as session:
+            return await session.one(query, *arguments)
+
+    async def value(self, query: str, *arguments: object) -> Any:
+        """The first column of the first row, or None."""
+        async with self._database.transaction() as session:
+            return await session.value(query, *arguments)
+
+
 class Database:
     """Connections to one Postgres. Opens without it: each query then says `LedgerUnavailable`."""
+
+    _session: Session
 
     def __init__(
         self,
@@ -83,8 +123,12 @@ class Database:
         *,
         connections_max: int = CONNECTIONS_MAX,
         command_timeout_s: float = COMMAND_TIMEOUT_S,
+        settings: Mapping[str, str] = SESSION_SETTINGS,
     ) -> None:
+        """Take the address; `settings` are those of each connection."""
         self._url = url
+        self._settings = dict(settings)
+        self._scope: Scope | None = None
         self._connections_max = connections_max
         self._command_timeout_s = command_timeout_s
         self._queries = load_queries()
@@ -100,7 +144,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=self._command_timeout_s,
                 max_cached_statement_lifetime=0,
-                server_settings=SESSION_SETTINGS,
+                server_settings=self._settings,
             )
         self._session = Session(self._pool, self._queries)
         return self
@@ -116,6 +160,12 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
 
+    def scoped(self, scope: Scope) -> Self:
+        """The same connections, for whose every transaction the scope is told to Postgres."""
+        other = copy(self)
+        other._scope, other._session = scope, ScopedSession(other)  # noqa: SLF001 - of this class
+        return other
+
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Session]:
         """Queries that take effect together; with `snapshot` they only read, as of one instant."""
@@ -126,7 +176,9 @@ class Database:
                     isolation="repeatable_read" if snapshot else "read_committed", readonly=snapshot
                 ),
             ):
-                yield Session(connection, self._queries)  # type: ignore[arg-type] # a proxy of one
+                session = Session(connection, self._queries)  # type: ignore[arg-type] # a proxy of one
+                await self._enter_scope(session)
+                yield session
 
     @asynccontextmanager
     async def transaction_apart(
@@ -143,7 +195,9 @@ class Database:
             transaction = connection.transaction()
             with translated():
                 await transaction.start()
-            yield Session(connection, self._queries, timeout_s)
+            session = Session(connection, self._queries, timeout_s)
+            await self._enter_scope(session)
+            yield session
             with translated():
                 await transaction.commit()
         except BaseException:
@@ -154,13 +208,19 @@ class Database:
         else:
             connection.terminate()
 
+    async def _enter_scope(self, session: Session) -> None:
+        if self._scope is not None:
+            platform_id, account_id, *behind = self._scope
+            account = "" if account_id is None else str(account_id)
+            await session.value("scope_enter", str(platform_id), account, *behind)
+
     async def _apart(self) -> asyncpg.Connection[Record]:
         while self._spare:
             connection = self._spare.pop()
             if not connection.is_closed():
                 return connection
         return await asyncpg.connect(
-            self._url, timeout=CONNECT_TIMEOUT_S, server_settings=SESSION_SETTINGS
+            self._url, timeout=CONNECT_TIMEOUT_S, server_settings=self._settings
         )
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
@@ -193,7 +253,7 @@ class Database:
         self, channel: str, callback: Callable[[str], None], *first: object
     ) -> None:
         connection = await asyncpg.connect(
-            self._url, timeout=CONNECT_TIMEOUT_S, server_settings=SESSION_SETTINGS
+            self._url, timeout=CONNECT_TIMEOUT_S, server_settings=self._settings
         )
         ended = asyncio.Event()
         try:

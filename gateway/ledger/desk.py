@@ -10,7 +10,7 @@ from gateway.ledger.database import Database, rows
 from gateway.ledger.migrate import migrations
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 REPORT_ROWS_MAX = 10_000
 
@@ -48,8 +48,20 @@ class AuditAccountRow(NamedTuple):
 class Desk(Database):
     """For commands."""
 
-    def __init__(self, url: str, *, connections_max: int, command_timeout_s: float) -> None:
-        super().__init__(url, connections_max=connections_max, command_timeout_s=command_timeout_s)
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections_max: int,
+        command_timeout_s: float,
+        settings: Mapping[str, str],
+    ) -> None:
+        super().__init__(
+            url,
+            connections_max=connections_max,
+            command_timeout_s=command_timeout_s,
+            settings=settings,
+        )
         self._locking = asyncio.Lock()
 
     async def missing_migrations(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from gateway.ledger.database import Database, rows
-from gateway.ledger.rows import KeyRow, PlatformRoutes, PlatformRow
+from gateway.ledger.rows import CatalogueSnapshot, KeyRow, PlatformRoutes, PlatformRow
 from gateway.ledger.specs import guards_in_force, route_from_spec
 
 
@@ -21,27 +21,31 @@ class Directory(Database):
         guards = guards_in_force(json.loads(fields.pop("specs")))
         return KeyRow(**fields, routes=guards.routes, addresses=guards.addresses)
 
-    async def snapshot_routes(self) -> list[PlatformRoutes]:
+    async def snapshot_catalogue(self) -> CatalogueSnapshot:
         """Every platform with its active routes, as of one instant."""
         async with self.transaction(snapshot=True) as session:
+            version = int(await session.value("catalog_version"))
             platforms = rows(PlatformRow, await session.all("platform_list"))
             records = [row for row in await session.all("route_list", None) if row["active"]]
-        return [
-            PlatformRoutes(
-                platform,
-                tuple(
-                    route_from_spec(
-                        json.loads(row["spec"]),
-                        row["route_id"],
-                        price=json.loads(row["price"]) if row["price"] else None,
-                        price_version=row["price_version_id"] or 0,
-                    )
-                    for row in records
-                    if row["platform_id"] == platform.platform_id
-                ),
-            )
-            for platform in platforms
-        ]
+        return CatalogueSnapshot(
+            version,
+            [
+                PlatformRoutes(
+                    platform,
+                    tuple(
+                        route_from_spec(
+                            json.loads(row["spec"]),
+                            row["route_id"],
+                            price=json.loads(row["price"]) if row["price"] else None,
+                            price_version=row["price_version_id"] or 0,
+                        )
+                        for row in records
+                        if row["platform_id"] == platform.platform_id
+                    ),
+                )
+                for platform in platforms
+            ],
+        )
 
     async def fix_setting(self, name: str, value: str) -> str:
         """Fix a fact of this deployment at its first start; answers the value in force."""

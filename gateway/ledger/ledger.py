@@ -16,7 +16,7 @@ from gateway.ledger.answers import Answers
 from gateway.ledger.books import Books
 from gateway.ledger.catalog import Catalog
 from gateway.ledger.changes import Changes
-from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX
+from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX, SESSION_SETTINGS
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
 from gateway.ledger.events import Events
@@ -31,7 +31,7 @@ from gateway.ledger.seeds import Seeds
 from gateway.ledger.shards import Shards
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from policies.settlement import Settlement
 
@@ -66,8 +66,14 @@ class Ledger(
         *,
         connections_max: int = CONNECTIONS_MAX,
         command_timeout_s: float = COMMAND_TIMEOUT_S,
+        settings: Mapping[str, str] = SESSION_SETTINGS,
     ) -> None:
-        super().__init__(url, connections_max=connections_max, command_timeout_s=command_timeout_s)
+        super().__init__(
+            url,
+            connections_max=connections_max,
+            command_timeout_s=command_timeout_s,
+            settings=settings,
+        )
         self._recorder = Recorder(url, self._queries["settlement_record"])
 
     async def __aexit__(self, *_: object) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from policies.catalog import Caps, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from policies.catalog import Route
 
 
@@ -55,6 +57,13 @@ class PlatformRoutes(NamedTuple):
 
     platform: PlatformRow
     routes: tuple[Route, ...]
+
+
+class CatalogueSnapshot(NamedTuple):
+    """What the proxy serves by at an instant, and which changes that holds."""
+
+    version: int
+    platforms: Sequence[PlatformRoutes]
 
 
 class AccountRow(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.counters.errors import CountersUnavailable
-from gateway.ledger.catalog import CatalogReport
+from gateway.ledger.catalog import BY_CONFIG, CatalogReport
 from gateway.ledger.specs import plan_to_spec, price_to_spec, route_to_spec
 from gateway.operations.errors import NotToldError, OperationError
 from gateway.operations.publish import publish_account
@@ -80,7 +80,9 @@ async def preview_config(ledger: Ledger, config: Config) -> CatalogReport:
         routes_created=tuple(r.name for r in config.routes if r.name not in stored_routes),
         routes_changed=tuple(r.name for r in config.routes if _changes(r, stored_routes)),
         routes_deactivated=tuple(
-            name for name, stored in stored_routes.items() if stored.active and name not in named
+            name
+            for name, stored in stored_routes.items()
+            if stored.active and stored.managed_by == BY_CONFIG and name not in named
         ),
         prices_created=tuple(r.name for r in config.routes if _prices_anew(r, stored_routes)),
     )
@@ -99,7 +101,8 @@ def _changes(route: Route, stored: Mapping[str, StoredRoute]) -> bool:
     before = stored.get(route.name)
     if before is None:
         return False
-    return not before.active or route_to_spec(before.route) != route_to_spec(route)
+    kept = before.active and before.managed_by == BY_CONFIG
+    return not kept or route_to_spec(before.route) != route_to_spec(route)
 
 
 def _prices_anew(route: Route, stored: Mapping[str, StoredRoute]) -> bool:

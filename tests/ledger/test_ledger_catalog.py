@@ -159,7 +159,7 @@ async def test_what_was_applied_is_what_the_proxy_gets(ledger: Ledger) -> None:
     report = await ledger.apply_catalog(DEMO, (PRO,), (CHAT, FREE))
     await ledger.apply_catalog(Platform("bare"), (), ())
 
-    bare, (platform, routes) = await ledger.snapshot_routes()
+    bare, (platform, routes) = (await ledger.snapshot_catalogue()).platforms
 
     assert (bare.platform.slug, bare.platform.name, bare.routes) == ("bare", "bare", ())
     assert platform == (report.platform_id, "demo", "Demo", "https://demo.example/upgrade")
@@ -183,15 +183,15 @@ async def test_what_was_applied_is_what_the_proxy_gets(ledger: Ledger) -> None:
 
 async def test_applying_the_same_again_changes_nothing(ledger: Ledger) -> None:
     await ledger.apply_catalog(DEMO, (PRO,), (CHAT, FREE))
-    before = await ledger.snapshot_routes()
+    before = (await ledger.snapshot_catalogue()).platforms
     again = await ledger.apply_catalog(DEMO, (PRO,), (CHAT, FREE))
     assert set(again[1:]) == {()}
-    assert await ledger.snapshot_routes() == before
+    assert (await ledger.snapshot_catalogue()).platforms == before
 
 
 async def test_only_a_changed_price_gets_a_new_version(ledger: Ledger) -> None:
     async def version() -> int:
-        ((_, (route,)),) = await ledger.snapshot_routes()
+        ((_, (route,)),) = (await ledger.snapshot_catalogue()).platforms
         return route.price.version if route.price else 0
 
     await ledger.apply_catalog(DEMO, (), (CHAT,))
@@ -218,7 +218,7 @@ async def test_a_route_that_left_the_config_is_out_of_service_and_may_come_back(
     report = await ledger.apply_catalog(DEMO, (), (FREE,))
 
     assert report.routes_deactivated == ("chat",)
-    ((_, routes),) = await ledger.snapshot_routes()
+    ((_, routes),) = (await ledger.snapshot_catalogue()).platforms
     assert [route.name for route in routes] == ["free"]
     assert [(row.route.name, row.active) for row in await ledger.routes(platform_id)] == [
         ("chat", False),
@@ -239,11 +239,11 @@ async def test_a_changed_plan_is_reported(ledger: Ledger) -> None:
 
 async def test_a_failing_apply_leaves_the_catalog_as_it_was(ledger: Ledger) -> None:
     await ledger.apply_catalog(DEMO, (), (CHAT,))
-    before = await ledger.snapshot_routes()
+    before = (await ledger.snapshot_catalogue()).platforms
     broken = replace(FREE, name="nul\x00")
     with pytest.raises(Exception, match=r"0x00|u0000"):
         await ledger.apply_catalog(DEMO, (), (broken,))
-    assert await ledger.snapshot_routes() == before
+    assert (await ledger.snapshot_catalogue()).platforms == before
 
 
 async def test_workers_hear_of_a_new_catalog_also_after_a_lost_connection(

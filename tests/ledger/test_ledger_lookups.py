@@ -204,7 +204,7 @@ async def test_postgres_away_is_said_in_our_words_by_every_kind_of_question() ->
         questions: list[Callable[[], Awaitable[object]]] = [
             lambda: ledger.find_key(b"x"),
             lambda: ledger.account_state(1),
-            ledger.snapshot_routes,
+            ledger.snapshot_catalogue,
             lambda: ledger.record_settlements([settlement()]),
         ]
         for question in questions:

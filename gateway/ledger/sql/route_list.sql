@@ -4,6 +4,7 @@ SELECT
     routes.platform_id,
     routes.name,
     routes.active,
+    routes.managed_by,
     routes.spec,
     routes.price_version_id,
     price_versions.spec AS price

@@ -1,0 +1,2 @@
+-- Which changes a snapshot holds.
+SELECT version FROM catalog_state
