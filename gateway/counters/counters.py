@@ -22,6 +22,7 @@ from gateway.counters.rebuilding import Rebuilding
 from gateway.counters.replies import admitted, denial, lost, not_loaded, raising
 from gateway.counters.resp import Integers, bulk, bulks
 from gateway.counters.tasks import Tasks
+from gateway.counters.traffic import TrafficSums
 from policies.catalog import Ending
 from policies.decision import (
     AlreadySettled,
@@ -63,7 +64,7 @@ EXTEND_BATCH = 250
 Checkpoint = tuple[str, int, int | None, str]
 
 
-class Counters(Accounts, Claims, Outbox, Rebuilding, Tasks):
+class Counters(Accounts, Claims, Outbox, Rebuilding, Tasks, TrafficSums):
     """The shards of one deployment.
 
     Every method raises CountersUnavailable when Redis gives no usable answer within `deadline_ms`.
