@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Network, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from gateway.config.references import is_reference, parse_reference, resolve_sec
 from gateway.config.values import EMBEDDED, GatewayConfig
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network
     from pathlib import Path
 
     from gateway.config.section import Section
@@ -19,6 +21,7 @@ _DEFAULT = GatewayConfig()
 _VISIBLE = re.compile(r"[!-~]+")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 _POSTGRES_SCHEMES = ("postgresql", "postgres")
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def read_gateway(section: Section, folder: Path) -> GatewayConfig:
@@ -56,6 +59,7 @@ def read_gateway(section: Section, folder: Path) -> GatewayConfig:
         ),
         # Renewed every third of it: under 2 s a busy loop would lose holds of running calls.
         lease_s=section.integer("lease_s", _DEFAULT.lease_s, least=2, most=3_600),
+        private_upstreams=_networks(section, "private_upstreams"),
     )
     section.close()
     return config
@@ -80,6 +84,27 @@ def parse_listen(text: str) -> tuple[str, int]:
 def _listen(text: str) -> str:
     parse_listen(text)
     return text
+
+
+def _networks(section: Section, key: str) -> tuple[str, ...]:
+    """A list of networks and addresses, each as a CIDR."""
+    networks = []
+    for text in section.texts(key):
+        try:
+            networks.append(str(_network(text)))
+        except ValueError as error:
+            section.complain(key, str(error))
+    return tuple(networks)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(text if "%" not in text else "")  # zones are no part of a network
+    except ValueError:
+        raise ValueError(f'"{text}" is no network, such as "10.0.0.0/8" or "fd00::/8"') from None
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        raise ValueError(f'"{text}" stands for IPv4 addresses: write them as such')
+    return network
 
 
 def _server_url(section: Section, key: str, schemes: tuple[str, ...], folder: Path) -> str:

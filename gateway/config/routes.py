@@ -81,7 +81,7 @@ def _note_clash(section: Section, route: Route, served: dict[tuple[str, str], st
 
 def _route(section: Section, folder: Path) -> Route:
     methods, pattern = section.parsed("match", parse_match, _NO_MATCH)
-    upstream = section.parsed("upstream", _upstream, "")
+    upstream = section.parsed("upstream", parse_upstream, "")
     before = section.problems_so_far()
     price = _price(section, pattern)
     priced = section.problems_so_far() == before
@@ -167,7 +167,11 @@ def _too_little(held: int) -> str:
     return f'lets no call pass: one holds "{format_credits(held)}"'
 
 
-def _upstream(text: str) -> str:
+def parse_upstream(text: str) -> str:
+    """An upstream's URL, without a slash at its end.
+
+    Raises: ValueError saying what is wrong.
+    """
     if not _VISIBLE.fullmatch(text):  # urlsplit would drop line ends and tabs without a word
         raise ValueError("must be visible ASCII without spaces")
     try:

@@ -65,6 +65,14 @@ class Section:
         """A text, or None where the key is not there."""
         return self.text(key) if key in self else None
 
+    def texts(self, key: str) -> list[str]:
+        """A list of texts; empty where the key is not there."""
+        items: list[object] = self._typed(key, list, [], [])
+        texts = [item for item in items if isinstance(item, str)]
+        if len(texts) < len(items):
+            self.complain(key, "must be a list of texts")
+        return texts
+
     def flag(self, key: str) -> bool:
         """A boolean; false where the key is not there."""
         return self._typed(key, bool, default=False, fallback=False)

@@ -36,6 +36,11 @@ class GatewayConfig:
     backlog_rows_max: int = 1_000_000  # settlements a worker keeps while Postgres is away
     backlog_minutes_max: int = 60  # how old the oldest of them may become
     lease_s: int = 30  # how long a hold outlives its worker
+    # CIDRs that upstreams may be in which owners give by the API; public ones always may.
+    private_upstreams: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "private_upstreams", tuple(self.private_upstreams))  # JSON: a list
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def test_an_empty_file_is_the_defaults(load: Callable[[str], Config]) -> None:
 
 def test_the_example_at_the_root_offers_what_the_readme_tells() -> None:
     config = load_config(ROOT / "config.toml")
-    assert config.gateway == GatewayConfig()
+    assert config.gateway == GatewayConfig(private_upstreams=("127.0.0.0/8", "::1/128"))
     (plan,) = config.plans
     assert (plan.slug, plan.credits_microcredits) == ("free", 1_000_000_000)
     assert (plan.requests_per_minute, plan.requests_per_month, plan.concurrency) == (
@@ -78,11 +78,16 @@ def test_every_commented_default_of_the_example_is_the_default(
     settings = [line for line in written if line.partition(" ")[0] in options]
     assert {line.partition(" ")[0] for line in settings} == options
     config = load("[gateway]\n" + "\n".join(settings))
-    assert dataclasses.replace(config.gateway, key_pepper=None) == GatewayConfig()
+    assert dataclasses.replace(config.gateway, key_pepper=None, private_upstreams=()) == (
+        GatewayConfig()
+    )
 
 
 def test_the_deployment_survives_the_way_to_a_worker(load: Callable[[str], Config]) -> None:
-    config = load('[gateway]\nheader_timeout_s = 0.5\nredis_url = "rediss://u:p@[::1]:6379/1"')
+    config = load(
+        '[gateway]\nheader_timeout_s = 0.5\nredis_url = "rediss://u:p@[::1]:6379/1"\n'
+        'private_upstreams = ["10.0.0.0/8"]'
+    )
     assert GatewayConfig(**orjson.loads(orjson.dumps(config.gateway))) == config.gateway
 
 
@@ -171,6 +176,32 @@ def test_all_mistakes_are_reported_at_once(load: Callable[[str], Config]) -> Non
         "routes[#1].price": "is missing: no price, no service; or say free = true",
         "extra": "unknown key; there is gateway, platform, plans, routes",
     }
+
+
+def test_networks_are_read_as_cidrs(load: Callable[[str], Config]) -> None:
+    config = load('[gateway]\nprivate_upstreams = ["10.0.0.0/8", "192.168.1.7", "FD00:1::/32"]')
+    assert config.gateway.private_upstreams == ("10.0.0.0/8", "192.168.1.7/32", "fd00:1::/32")
+    assert load("[gateway]\nprivate_upstreams = []").gateway.private_upstreams == ()
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ('"10.0.0.0/8"', "must be a list"),
+        ("[10]", "list of texts"),
+        ('["10.0.0.1/8"]', "no network"),
+        ('["agent.internal"]', "no network"),
+        ('["10.0.0.0/33"]', "no network"),
+        ('["fe80::1%eth0"]', "no network"),
+        ('["::ffff:10.0.0.0/104"]', "write them as such"),
+        ('["10.0.0.0/8", ""]', "no network"),
+    ],
+)
+def test_networks_that_are_none_are_mistakes(
+    load: Callable[[str], Config], networks: str, message: str
+) -> None:
+    problems = problems_of(load, f"[gateway]\nprivate_upstreams = {networks}")
+    assert message in problems["gateway.private_upstreams"]
 
 
 def test_a_config_error_reads_as_one_line_per_mistake(load: Callable[[str], Config]) -> None:
