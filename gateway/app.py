@@ -38,6 +38,7 @@ from gateway.proxy.offers import build_offers
 from gateway.proxy.server import ProxyServer
 from gateway.proxy.settle import Settler
 from gateway.proxy.tasks import Tasks
+from gateway.proxy.traffic import Traffic
 from gateway.proxy.trust import Trust
 from gateway.recovery.carry import Carrier
 from gateway.recovery.late import LateApplier
@@ -71,9 +72,15 @@ class Worker:
     """A running data plane: a server to listen with, and its orderly end."""
 
     def __init__(
-        self, settings: WorkerSettings, proxy: Proxy, ledger: Ledger, worker_id: int
+        self,
+        settings: WorkerSettings,
+        proxy: Proxy,
+        ledger: Ledger,
+        traffic: Traffic,
+        worker_id: int,
     ) -> None:
         config = settings.gateway
+        self._traffic = traffic
         self._worker_id = worker_id
         self.deadline_s = config.shutdown_deadline_s
         self._proxy = proxy
@@ -92,7 +99,7 @@ class Worker:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
         snapshot = await self._ledger.snapshot_catalogue()
         try:
-            self._proxy.offers = build_offers(snapshot.platforms)
+            self._proxy.offers = build_offers(snapshot.platforms, self._traffic.of)
         except Exception:
             await self._tell_seen(f"{snapshot.version}!")
             raise
@@ -171,10 +178,12 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             body_timeout_s=config.body_timeout_s,
             unready=unready,
         )
-        worker = Worker(settings, proxy, ledger, settling.worker_id)
+        traffic = Traffic(counters, settling.worker_id)
+        worker = Worker(settings, proxy, ledger, traffic, settling.worker_id)
         await worker.load_catalogue()
         await ledger.listen(CATALOG_CHANNEL, worker.catalogue_changed)
         await stack.enter_async_context(_background(worker.follow_catalogue()))
+        await stack.enter_async_context(_background(traffic.run()))
         await stack.enter_async_context(_background(worker.server.sweep_late_heads()))
         # In reverse order, and each even if the one before failed.
         stack.push_async_callback(settling.writer.drain, FLUSH_DEADLINE_S)

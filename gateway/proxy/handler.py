@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from gateway import errors
 from gateway.counters import CommandRefused, CountersUnavailable
-from gateway.errors import Refusal, refusal_of
+from gateway.errors import NO_IDS, Refusal, refusal_of
 from gateway.proxy.admission import Quest, quest_terms
 from gateway.proxy.answers import connection_line, refuse
 from gateway.proxy.authenticate import TooManyLookupsError
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
     from gateway.clock import CallIds
+    from gateway.errors import RpcIds
     from gateway.proxy.admission import Admission
     from gateway.proxy.allowance import Raises
     from gateway.proxy.authenticate import Authenticator, Principal
@@ -137,7 +138,7 @@ class Proxy:
             quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max)
             await self._serve(call, head, quest)
         else:
-            refuse(call, refusal, offer.route.errors, call_id)
+            _deny(call, refusal, offer, call_id)
 
     def _too_early(self, head: RequestHead, offer: Offer) -> Refusal | None:
         """What can be refused before the body is read or credits are looked at."""
@@ -157,7 +158,6 @@ class Proxy:
     async def _serve(self, call: Call, head: RequestHead, quest: Quest) -> None:
         """Admit and forward, or refuse."""
         offer = quest.offer
-        style = offer.route.errors
         if call.payload.is_eof() and _is_small(head):
             body: bytes | None = call.payload.read_nowait()
             start = b""
@@ -165,13 +165,14 @@ class Proxy:
             try:
                 body, start = await self._body(call, head, quest)
             except BodyError as failure:
-                refuse(call, body_refusal(failure), style, quest.call_id)
+                _deny(call, body_refusal(failure), offer, quest.call_id)
                 return
         facts = offer.facts_of(head, body) if offer.needs_request else None
         sell = self._sell_once if head.idempotency_key else self._sell
         refusal = await sell(call, head, quest, facts, (body, start))
         if refusal is not None:
-            refuse(call, refusal, style, quest.call_id, rpc_ids=ids_of(style, facts))
+            ids = ids_of(offer.route.errors, facts)
+            _deny(call, refusal, offer, quest.call_id, rpc_ids=ids)
 
     async def _sell_once(
         self,
@@ -365,6 +366,14 @@ class Proxy:
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n%b\r\n%b"
             % (connection_line(call), b"" if call.message.method == "HEAD" else b"ok\n")
         )
+
+
+def _deny(
+    call: Call, refusal: Refusal, offer: Offer, call_id: str, rpc_ids: RpcIds = NO_IDS
+) -> None:
+    """Refuse a call whose route is known, in that route's words."""
+    offer.traffic.denials += 1
+    refuse(call, refusal, offer.route.errors, call_id, rpc_ids=rpc_ids)
 
 
 def _is_small(head: RequestHead) -> bool:

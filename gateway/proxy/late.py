@@ -113,6 +113,7 @@ class LateSettler:
         if kept is None:
             done = asyncio.get_running_loop().create_future()
             kept = self._kept[hold.call_id] = _Kept(hold, end, redis, done)
+            hold.offer.traffic.count(end.owed)
             self._some.set()
         try:
             async with asyncio.timeout(POSTGRES_WAIT_S):

@@ -16,6 +16,7 @@ import orjson
 from gateway.config import resolve_secret
 from gateway.proxy.jsonrpc import mistake_in_head, rpc_prices_of
 from gateway.proxy.match import RouteTree
+from gateway.proxy.traffic import RouteTraffic
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
 from policies.catalog import ChargePer, Ending, ErrorStyle, Protocol, Rule
@@ -27,7 +28,7 @@ from policies.terms import Terms
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gateway.ledger import PlatformRoutes, PlatformRow
     from gateway.proxy.heads import RequestHead
@@ -86,13 +87,19 @@ class Offer:
         "sells_tasks",
         "tail_segments",
         "terms",
+        "traffic",
         "upgrade_url",
     )
 
     def __init__(
-        self, route: Route, tls: ssl.SSLContext | None, upgrade_url: str | None = None
+        self,
+        route: Route,
+        tls: ssl.SSLContext | None,
+        upgrade_url: str | None = None,
+        traffic: RouteTraffic | None = None,
     ) -> None:
         self.route = route
+        self.traffic = traffic or RouteTraffic()
         self.upgrade_url = upgrade_url  # told to clients whose credits ran out
         self.origin, self.base_path = Origin.parse(
             route.upstream,
@@ -200,8 +207,12 @@ class PlatformOffers:
         self.find = tree.find
 
 
-def build_offers(catalogue: Iterable[PlatformRoutes]) -> dict[int, PlatformOffers]:
+def build_offers(
+    catalogue: Iterable[PlatformRoutes], traffic: Callable[[int], RouteTraffic]
+) -> dict[int, PlatformOffers]:
     """The offers of every platform, by platform id, from its active routes.
+
+    `traffic` answers where a route's calls are counted.
 
     Raises: ValueError when a secret that a route names can't be resolved, or a CA file can't be
     read.
@@ -210,11 +221,11 @@ def build_offers(catalogue: Iterable[PlatformRoutes]) -> dict[int, PlatformOffer
 
     def offer(route: Route, upgrade_url: str | None) -> Offer:
         if not route.upstream.startswith("https:"):
-            return Offer(route, None, upgrade_url)
+            return Offer(route, None, upgrade_url, traffic(route.id))
         # One context per CA file: origins share connections only when they share their context.
         if route.tls_ca_file not in contexts:
             contexts[route.tls_ca_file] = client_context(route.tls_ca_file)
-        return Offer(route, contexts[route.tls_ca_file], upgrade_url)
+        return Offer(route, contexts[route.tls_ca_file], upgrade_url, traffic(route.id))
 
     return {
         platform.platform_id: PlatformOffers(

@@ -104,6 +104,7 @@ class Settler:
             if type(outcome) is Settled:
                 self._writer.add(settlement_of(hold, ending, status, metered, flags, outcome))
                 self._calls.pop(call_id, None)
+                hold.offer.traffic.count(outcome.charged)
                 return Receipt(outcome.charged, outcome.remaining)
             reason = outcome
         except CountersUnavailable as failure:
