@@ -1,7 +1,7 @@
 """What the workers are doing: calls, credits and denials of each route, for people who look on.
 
 Not books, but a look at the moment: every worker writes its own sums since its start, and Redis
-forgets them TRAFFIC_TTL_S after it last did. The names are of no shard:
+forgets them TRAFFIC_TTL_MS after it last did. The names are of no shard:
 
     tk:traffic            zset  worker id by the time at which it last wrote, by its own clock
     tk:traffic:<worker>   hash  route id -> "calls:microcredits:denials", and "worker" -> its id
@@ -19,7 +19,7 @@ from gateway.counters.base import Base
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TRAFFIC_TTL_S = 10
+TRAFFIC_TTL_MS = 10_000
 # Rows written by one command: bounds how long Redis is busy with it.
 TRAFFIC_BATCH = 250
 # Workers that have not written for as long are dropped from the index. Far longer than clocks of
@@ -57,13 +57,13 @@ class TrafficSums(Base):
         name = f"{_INDEX}:{worker_id}"
         fields = [part for route_id, row in rows.items() for part in (route_id, str(row))]
         known, *_ = await asyncio.gather(
-            self.command("EXPIRE", name, TRAFFIC_TTL_S),
+            self.command("PEXPIRE", name, TRAFFIC_TTL_MS),
             self.command("HSET", name, _OWN_FIELD, worker_id),
             *(
                 self.command("HSET", name, *fields[start : start + 2 * TRAFFIC_BATCH])
                 for start in range(0, len(fields), 2 * TRAFFIC_BATCH)
             ),
-            self.command("EXPIRE", name, TRAFFIC_TTL_S),
+            self.command("PEXPIRE", name, TRAFFIC_TTL_MS),
             self.command("ZADD", _INDEX, now_ms, worker_id),
             self.command("ZREMRANGEBYSCORE", _INDEX, "-inf", now_ms - INDEX_TTL_MS),
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest_asyncio
 
 from gateway.counters import Counters
-from gateway.counters.traffic import INDEX_TTL_MS, TRAFFIC_BATCH, TRAFFIC_TTL_S, TrafficRow, since
+from gateway.counters.traffic import INDEX_TTL_MS, TRAFFIC_BATCH, TRAFFIC_TTL_MS, TrafficRow, since
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ async def test_a_worker_hears_when_redis_has_forgotten_it(counters: Counters) ->
 
 async def test_a_worker_that_has_ended_is_forgotten(counters: Counters) -> None:
     await counters.save_traffic(1, {CHAT: TrafficRow(3)}, NOW_MS)
-    assert 0 < await counters.command("TTL", "tk:traffic:1") <= TRAFFIC_TTL_S
+    assert 0 < await counters.command("PTTL", "tk:traffic:1") <= TRAFFIC_TTL_MS
     await counters.command("DEL", "tk:traffic:1")  # as its expiry does
     assert await counters.traffic() == {}
     await counters.save_traffic(2, {}, NOW_MS + INDEX_TTL_MS)
