@@ -60,6 +60,7 @@ def read_gateway(section: Section, folder: Path) -> GatewayConfig:
         # Renewed every third of it: under 2 s a busy loop would lose holds of running calls.
         lease_s=section.integer("lease_s", _DEFAULT.lease_s, least=2, most=3_600),
         private_upstreams=_networks(section, "private_upstreams"),
+        trusted_proxies=_networks(section, "trusted_proxies"),
     )
     section.close()
     return config

@@ -38,9 +38,12 @@ class GatewayConfig:
     lease_s: int = 30  # how long a hold outlives its worker
     # CIDRs that upstreams may be in which owners give by the API; public ones always may.
     private_upstreams: tuple[str, ...] = ()
+    # CIDRs of proxies before this one, whose X-Forwarded-For says who the client is.
+    trusted_proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "private_upstreams", tuple(self.private_upstreams))  # JSON: a list
+        for name in ("private_upstreams", "trusted_proxies"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # in JSON they are lists
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def test_every_commented_default_of_the_example_is_the_default(
 def test_the_deployment_survives_the_way_to_a_worker(load: Callable[[str], Config]) -> None:
     config = load(
         '[gateway]\nheader_timeout_s = 0.5\nredis_url = "rediss://u:p@[::1]:6379/1"\n'
-        'private_upstreams = ["10.0.0.0/8"]'
+        'private_upstreams = ["10.0.0.0/8"]\ntrusted_proxies = ["fd00::/8"]'
     )
     assert GatewayConfig(**orjson.loads(orjson.dumps(config.gateway))) == config.gateway
 
@@ -182,6 +182,7 @@ def test_networks_are_read_as_cidrs(load: Callable[[str], Config]) -> None:
     config = load('[gateway]\nprivate_upstreams = ["10.0.0.0/8", "192.168.1.7", "FD00:1::/32"]')
     assert config.gateway.private_upstreams == ("10.0.0.0/8", "192.168.1.7/32", "fd00:1::/32")
     assert load("[gateway]\nprivate_upstreams = []").gateway.private_upstreams == ()
+    assert load('[gateway]\ntrusted_proxies = ["::1"]').gateway.trusted_proxies == ("::1/128",)
 
 
 @pytest.mark.parametrize(
