@@ -36,7 +36,8 @@ def read_gateway(section: Section, folder: Path) -> GatewayConfig:
         workers=section.integer("workers", _DEFAULT.workers, least=1, most=256),
         redis_url=_server_url(section, "redis_url", _REDIS_SCHEMES, folder),
         postgres_url=_server_url(section, "postgres_url", _POSTGRES_SCHEMES, folder),
-        key_pepper=_pepper(section, folder),
+        key_pepper=_secret(section, "key_pepper", folder),
+        master_key=_secret(section, "master_key", folder),
         shards=section.integer("shards", _DEFAULT.shards, least=1, most=4_096),
         header_timeout_s=section.seconds("header_timeout_s", _DEFAULT.header_timeout_s),
         body_timeout_s=section.seconds("body_timeout_s", _DEFAULT.body_timeout_s),
@@ -139,8 +140,9 @@ def _server_url(section: Section, key: str, schemes: tuple[str, ...], folder: Pa
     return section.parsed(key, parse, EMBEDDED, EMBEDDED)
 
 
-def _pepper(section: Section, folder: Path) -> str | None:
-    if "key_pepper" not in section:
+def _secret(section: Section, key: str, folder: Path) -> str | None:
+    """A reference to a secret, which is read when it is needed."""
+    if key not in section:
         return None
 
     def parse(text: str) -> str:
@@ -148,4 +150,4 @@ def _pepper(section: Section, folder: Path) -> str | None:
             raise ValueError('is a secret: refer to it as "env:NAME" or "file:PATH"')
         return parse_reference(text, folder)
 
-    return section.parsed("key_pepper", parse, None)
+    return section.parsed(key, parse, None)

@@ -25,6 +25,7 @@ class GatewayConfig:
     redis_url: str = field(default=EMBEDDED, repr=False)
     postgres_url: str = field(default=EMBEDDED, repr=False)
     key_pepper: str | None = None  # a reference, "env:X" or "file:P"; None: `dev` makes its own
+    master_key: str | None = None  # the same; seals what owners and the gateway keep in Postgres
     shards: int = 64  # fixed at a deployment's first start
     header_timeout_s: float = 10
     body_timeout_s: float = 30  # between two reads of a request's body

@@ -78,9 +78,10 @@ def test_every_commented_default_of_the_example_is_the_default(
     settings = [line for line in written if line.partition(" ")[0] in options]
     assert {line.partition(" ")[0] for line in settings} == options
     config = load("[gateway]\n" + "\n".join(settings))
-    assert dataclasses.replace(config.gateway, key_pepper=None, private_upstreams=()) == (
-        GatewayConfig()
+    shown = dataclasses.replace(
+        config.gateway, key_pepper=None, master_key=None, private_upstreams=()
     )
+    assert shown == GatewayConfig()
 
 
 def test_the_deployment_survives_the_way_to_a_worker(load: Callable[[str], Config]) -> None:
@@ -249,6 +250,7 @@ def test_a_file_that_is_no_config_is_named(
         ('postgres_url = "mysql://u:hidden@h"', 'must be "embedded" or a URL'),
         ('postgres_url = "env:TOLLKEEPER_NOT_SET"', "environment variable is not set"),
         ('key_pepper = "hidden"', "is a secret: refer to it"),
+        ('master_key = "hidden"', "is a secret: refer to it"),
         ('key_pepper = "env:A-B"', "needs the name of an environment variable"),
         ("redis_url = 5", "must be a text, not 5"),
     ],

@@ -15,6 +15,7 @@ from policies import apikeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
 RANDOM = st.text(alphabet=apikeys.ALPHABET, min_size=22, max_size=22)
 ENVIRONMENT = st.sampled_from(["dev", "live"])
@@ -92,3 +93,24 @@ def test_all_but_four_random_characters_stay_hidden(env: str, random: str) -> No
     assert prefix == f"tk_{env}_{random[:4]}"
     assert last4 == key[-4:]
     assert random[4:] not in prefix + last4
+
+
+@given(ENVIRONMENT, RANDOM, st.uuids())
+def test_no_kind_of_text_passes_for_another(env: str, random: str, session: UUID) -> None:
+    texts = {
+        apikeys.KEY: apikeys.compose_key(env, random),
+        apikeys.TOKEN: apikeys.compose_token(env, random),
+        apikeys.REFRESH: apikeys.compose_refresh(env, session.hex, random),
+    }
+    assert set(texts) == set(apikeys.KINDS)
+    for kind, text in texts.items():
+        assert text.startswith(f"{kind}_{env}_")
+        assert [other for other in texts if apikeys.well_formed(text, other)] == [kind]
+    assert apikeys.session_of(texts[apikeys.REFRESH]) == session.hex
+    assert apikeys.display(texts[apikeys.TOKEN])[0] == f"tt_{env}_{random[:4]}"
+
+
+@pytest.mark.parametrize("session", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32])
+def test_a_refresh_token_names_a_session(session: str) -> None:
+    with pytest.raises(ValueError, match="session"):
+        apikeys.compose_refresh("dev", session, "a" * 22)
