@@ -1,0 +1,5 @@
+"""`/v1/accounts`: a platform's customers."""
+
+from gateway.control.accounts.endpoints import ENDPOINTS
+
+__all__ = ["ENDPOINTS"]

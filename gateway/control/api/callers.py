@@ -1,0 +1,119 @@
+"""Who is behind a request: from what it shows to a `Caller`, or 401.
+
+admin token           operator
+tt_…  API token       what it was made for
+eyJ…  access token    of a login: what the API token behind it was made for
+tk_…  API key         a member of its account; so is a delegated token
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from gateway.clock import now_ms
+from gateway.control.api.problems import not_found, too_many, unauthenticated
+from gateway.control.api.roles import Caller, Role
+from gateway.identity.tokens import AccessToken, DelegatedToken
+from policies.apikeys import digest
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gateway.control.api.services import Services
+    from gateway.ledger.access import TokenRow
+    from gateway.ledger.rows import KeyRow
+
+PLATFORM_HEADER = "Tollkeeper-Platform"
+CREDENTIAL_CHARACTERS_MAX = 4_096
+
+
+async def identify(request: web.Request, services: Services) -> Caller:
+    """The caller, working on the platform that it names or belongs to.
+
+    Raises: Problem: 401 for nobody known, 404 for a platform that is not the caller's, 429 after
+    too many failures from one address.
+    """
+    address = request.remote or ""
+    if wait_ms := services.failures.wait_ms(address):
+        raise too_many(wait_ms, "Too many failed attempts from this address.")
+    caller = await _known(_credential(request), services)
+    if caller is None:
+        services.failures.take(address)
+        raise unauthenticated()
+    named = request.headers.get(PLATFORM_HEADER)
+    if caller.role is Role.OPERATOR:
+        return await _on_platform(caller, named or services.platform, services)
+    if named not in (None, caller.platform_slug):
+        raise not_found("platform")
+    return caller
+
+
+def _credential(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return request.headers.get("X-API-Key", "").strip()
+
+
+async def _known(credential: str, services: Services) -> Caller | None:
+    if not credential or len(credential) > CREDENTIAL_CHARACTERS_MAX or not credential.isascii():
+        return None
+    admin = services.admin_token
+    if admin is not None and hmac.compare_digest(credential.encode(), admin.encode()):
+        return Caller(Role.OPERATOR, 0, "", None, "operator")
+    if credential.startswith("eyJ"):
+        return await _of_jwt(credential, services)
+    hashed = digest(credential, services.keys.pepper)
+    if credential.startswith("tt_"):
+        return _of_token(await services.ledger.find_token(hashed))
+    if credential.startswith("tk_"):
+        return _of_key(await services.ledger.find_key(hashed))
+    return None
+
+
+async def _of_jwt(credential: str, services: Services) -> Caller | None:
+    token = services.verifier.read(credential, now_ms())
+    match token:
+        case AccessToken():
+            row = await services.ledger.live_session(token.session_id)
+            caller = _of_token(row)
+            return caller and caller._replace(session_id=token.session_id)
+        case DelegatedToken():
+            hashed = digest(token.jti, services.keys.pepper)
+            return _of_key(await services.ledger.find_key(hashed))
+        case _:
+            return None
+
+
+def _of_token(row: TokenRow | None) -> Caller | None:
+    if row is None or row.revoked_ms or 0 < row.expires_ms <= now_ms():
+        return None
+    return Caller(
+        Role(row.role),
+        row.platform_id or 0,
+        row.platform_slug or "",
+        row.account_id,
+        f"token:{row.token_id}",
+        token_id=row.token_id,
+    )
+
+
+def _of_key(row: KeyRow | None) -> Caller | None:
+    if row is None or row.key_status != "active" or 0 < row.expires_ms <= now_ms():
+        return None
+    return Caller(
+        Role.MEMBER,
+        row.platform_id,
+        row.platform_slug,
+        row.account_id,
+        f"key:{row.key_id}",
+        key_id=row.key_id,
+    )
+
+
+async def _on_platform(caller: Caller, slug: str, services: Services) -> Caller:
+    platform = await services.ledger.find_platform(slug)
+    if platform is None:
+        raise not_found("platform")
+    return caller._replace(platform_id=platform.platform_id, platform_slug=platform.slug)

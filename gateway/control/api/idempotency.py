@@ -1,0 +1,136 @@
+"""Creating requests with an Idempotency-Key: who repeats one gets what the first was answered.
+
+    state       row in api_requests                     a repetition is
+    absent      none                                    done
+    running     claimed_at, request_id                  409; after CLAIM_LEASE_MS see below
+    answered    status and the sealed answer            answered the same, nothing is done
+
+Writes: claim → the resource's own transaction, with its audit entries → answer. Who dies before the
+second leaves a claim without any entry of its request: the next one takes the claim over. Who dies
+behind the second leaves entries: what was created is there, but its answer is lost, and the next one
+is told so. An answer of 4xx changed nothing and takes the claim back. Answers are sealed under a key
+that only who shows the Idempotency-Key again can derive, for they may hold a secret. Rows are kept
+for a day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.clock import now_ms
+from gateway.control.api.problems import Problem, conflict, invalid_field, problem_of
+from gateway.identity.seal import AnswerSealer, CannotOpenError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gateway.ledger import Ledger
+    from gateway.ledger.access import RequestClaim
+
+# Longer than any request may run (serve.REQUEST_TIMEOUT_S).
+CLAIM_LEASE_MS: Final = 60_000
+KEY_CHARACTERS_MAX: Final = 255
+REPLAYED = {"Idempotency-Replayed": "true"}
+
+
+class Once:
+    """Does a creating request once for each key of an actor."""
+
+    def __init__(self, ledger: Ledger, pepper: bytes) -> None:
+        """`ledger` is not a tenant's: claims are the deployment's own."""
+        self._ledger = ledger
+        self._sealer = AnswerSealer(pepper)
+
+    async def answer(
+        self,
+        actor: str,
+        key: str,
+        request: bytes,
+        request_id: str,
+        work: Callable[[], Awaitable[web.Response]],
+    ) -> web.Response:
+        """What `work` answers, or did answer.
+
+        Raises: Problem: 409 while the first still runs or when its answer is lost, 422 for a key of
+        another request; and what `work` raises.
+        """
+        if not 0 < len(key) <= KEY_CHARACTERS_MAX or not key.isascii() or not key.isprintable():
+            raise invalid_field(
+                "Idempotency-Key", f"Send 1 to {KEY_CHARACTERS_MAX} printable characters."
+            )
+        name = hashlib.sha256(key.encode()).digest()
+        fingerprint = hashlib.sha256(request).digest()
+        kept = await self._ledger.claim_request(actor, name, fingerprint, request_id)
+        if kept is not None:
+            replay = await self._replay(kept, actor, name, fingerprint, (key, request_id))
+            if replay is not None:
+                return replay
+        return await self._do(actor, name, key, work)
+
+    async def _do(
+        self, actor: str, name: bytes, key: str, work: Callable[[], Awaitable[web.Response]]
+    ) -> web.Response:
+        try:
+            answer = await work()
+        except Exception as failure:
+            problem = problem_of(failure)
+            if problem is not None and problem.status < 500:
+                await self._ledger.release_request(actor, name)
+            raise
+        kept = {
+            "body": bytes(answer.body or b"").decode(),  # type: ignore[arg-type] # JSON's bytes
+            "type": answer.content_type,
+        }
+        sealed = self._sealer.seal(key, orjson.dumps(kept))
+        await self._ledger.answer_request(actor, name, answer.status, sealed)
+        return answer
+
+    async def _replay(
+        self,
+        kept: RequestClaim,
+        actor: str,
+        name: bytes,
+        fingerprint: bytes,
+        asked: tuple[str, str],
+    ) -> web.Response | None:
+        """The answer of the first; None when it is this one's turn after all."""
+        key, request_id = asked
+        if kept.fingerprint != fingerprint:
+            raise Problem(
+                422, "idempotency_mismatch", "This Idempotency-Key was used for another request."
+            )
+        if kept.answer is not None:
+            try:
+                document = orjson.loads(self._sealer.open(key, kept.answer))
+            except CannotOpenError:
+                raise _lost(kept.request_id) from None
+            return web.Response(
+                text=document["body"],
+                content_type=document["type"],
+                status=kept.status or 200,
+                headers=REPLAYED,
+            )
+        if now_ms() - kept.claimed_ms < CLAIM_LEASE_MS:
+            raise Problem(
+                409,
+                "idempotency_in_progress",
+                "The first request with this Idempotency-Key still runs.",
+                headers={"Retry-After": "1"},
+            )
+        if await self._ledger.request_changed(kept.request_id):
+            raise _lost(kept.request_id)
+        if not await self._ledger.take_over_request(actor, name, kept.request_id, request_id):
+            raise Problem(409, "idempotency_in_progress", "Another request took this over.")
+        return None
+
+
+def _lost(request_id: str) -> Problem:
+    return conflict(
+        "answer_lost",
+        f"The first request did its work, but its answer is lost: look for what request "
+        f"{request_id} made in the audit log, and use another Idempotency-Key for a new one.",
+    )

@@ -1,0 +1,47 @@
+"""What the API works with, put together by the composition root (gateway/node.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.clock import now_ms
+from gateway.control.api.exports import Exports
+from gateway.control.api.limiter import Limiter
+
+if TYPE_CHECKING:
+    from gateway.counters import Counters
+    from gateway.identity.seal import Sealer
+    from gateway.identity.signing import Signer
+    from gateway.identity.tokens import Verifier
+    from gateway.ledger import Ledger, Tenancy
+    from gateway.operations.keys import KeyMaker
+    from gateway.operations.spread import Spread
+    from gateway.upstream.networks import Networks
+
+# Of one address, per minute: attempts to get in that failed, and requests to log in or for tokens.
+FAILURES_PER_MINUTE = 30
+LOGINS_PER_MINUTE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything handlers can ask of the deployment.
+
+    `ledger` is not bound to a tenant: it is for who asks (tokens, sessions), and for operators.
+    """
+
+    platform: str  # the slug of the config's platform, an operator's default
+    admin_token: str | None
+    ledger: Ledger
+    tenancy: Tenancy
+    counters: Counters
+    spread: Spread
+    keys: KeyMaker
+    sealer: Sealer
+    signer: Signer
+    verifier: Verifier
+    networks: Networks
+    exports: Exports = field(default_factory=Exports)
+    failures: Limiter = field(default_factory=lambda: Limiter(FAILURES_PER_MINUTE, now_ms))
+    logins: Limiter = field(default_factory=lambda: Limiter(LOGINS_PER_MINUTE, now_ms))

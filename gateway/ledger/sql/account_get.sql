@@ -1,0 +1,13 @@
+-- One account by its id; no row if it is another platform's.
+SELECT
+    accounts.id AS account_id,
+    accounts.platform_id,
+    accounts.name,
+    plans.slug AS plan_slug,
+    accounts.status,
+    to_ms(accounts.created_at) AS created_ms,
+    accounts.discount_basis_points,
+    coalesce((plans.spec ->> 'discount_basis_points')::integer, 0) AS plan_discount_basis_points
+FROM accounts
+LEFT JOIN plans ON plans.id = accounts.plan_id
+WHERE accounts.platform_id = $1 AND accounts.id = $2
