@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 
 from gateway.ledger.database import Database, rows
 from gateway.ledger.rows import CatalogueSnapshot, KeyRow, PlatformRoutes, PlatformRow
 from gateway.ledger.specs import guards_in_force, route_from_spec
+
+DIGEST_BYTES = 32
+NAME_CHARACTERS_MAX = 100
 
 
 class Directory(Database):
@@ -20,6 +24,22 @@ class Directory(Database):
         fields = dict(record)
         guards = guards_in_force(json.loads(fields.pop("specs")))
         return KeyRow(**fields, routes=guards.routes, addresses=guards.addresses)
+
+    async def issuer_key(
+        self, platform_id: int, issuer_id: int, account_name: str
+    ) -> KeyRow | None:
+        """The key that stands for an account which a platform's own issuer names.
+
+        It is made when the account is first named. None: the platform has no such account, or not
+        this issuer.
+        """
+        named = (platform_id, issuer_id, account_name)
+        digest = await self._session.value("key_issuer_find", *named)
+        if digest is None:
+            made = secrets.token_bytes(DIGEST_BYTES)
+            await self._session.value("key_issuer_insert", *named, NAME_CHARACTERS_MAX, made)
+            digest = await self._session.value("key_issuer_find", *named)
+        return None if digest is None else await self.find_key(digest)
 
     async def snapshot_catalogue(self) -> CatalogueSnapshot:
         """Every platform with its active routes, as of one instant."""
