@@ -36,7 +36,7 @@ class Admitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeyRefused:
-    """The key is revoked or expired, whatever a cache says."""
+    """The key, or one that it was carved from, is revoked or expired, whatever a cache says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,15 @@ class TermsChanged(NamedTuple):
     """
 
     discount: int
+
+
+class GuardChanged(NamedTuple):
+    """The key's guards have another version than was checked: read and check them, and ask again.
+
+    `version` is that of the key now; 0: it has none any more.
+    """
+
+    version: int
 
 
 class NotLoaded(NamedTuple):
@@ -217,6 +226,36 @@ class Withdrawn(NamedTuple):
     outbox_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Carved:
+    """The delegated key may make calls; its budget counts in its parent's cap."""
+
+
+class CarveRefused(NamedTuple):
+    """The parent's cap in total has less left than the budget: so much."""
+
+    available_microcredits: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTooLong:
+    """The key would have more ancestors than `delegation.DELEGATION_DEPTH_MAX`."""
+
+
+class GivenBack(NamedTuple):
+    """What the key had not used is back with its parent.
+
+    `counted_microcredits` still count there: what was charged, and what calls that still run hold.
+    """
+
+    counted_microcredits: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAlive:
+    """Too early to give back: neither the key nor one above it is revoked or expired."""
+
+
 Admission = (
     Admitted
     | KeyRefused
@@ -227,6 +266,7 @@ Admission = (
     | SpendCapReached
     | InsufficientCredits
     | TermsChanged
+    | GuardChanged
     | NotLoaded
     | ShardLost
     | AlreadySettled
@@ -246,6 +286,10 @@ Expiring = Settled | Voided | LeaseRunning | HoldGone | ShardLost
 LateSettling = Settled | ExpiredFirst | NotLoaded | ShardLost
 Parking = Parked | TaskTaken | HoldGone | ShardLost
 Withdrawing = Withdrawn | NotLoaded | ShardLost
+Carving = (
+    Carved | CarveRefused | ChainTooLong | KeyRefused | AccountSuspended | NotLoaded | ShardLost
+)
+GivingBack = GivenBack | KeyAlive | NotLoaded | ShardLost
 
 
 def format_postings(postings: Iterable[Posting]) -> str:

@@ -1,8 +1,8 @@
 """How often an account, a key or a route may be called, and how much may be spent: limits and caps.
 
-`account_limits`, `rules_text`, `route_rules_text` and `key_text` write them as `admit.lua` reads
-them; the rest is what it decides, in integers throughout. The Lua is held against this file by
-`tests/policies/lua`.
+`account_limits`, `rules_text`, `delegated_rules_text`, `route_rules_text` and `key_text` write them
+as `admit.lua` reads them; the rest is what it decides, in integers throughout. The Lua is held
+against this file by `tests/policies/lua`.
 
 A *scope* is what a rule counts for: the account, one key of it, or the account on one route. A
 *window* is named by its end, in ms since 1970: it holds the moments before that, and another end is
@@ -13,6 +13,7 @@ leave anybody in a window that is not now.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from policies.catalog import QuotaWindow
@@ -31,13 +32,17 @@ PER_MINUTE_MAX = MINUTE_US
 BURST_MAX = 1_000_000
 
 # A rule's kind and what it limits; those of RATES_US may name a burst, "pw" names two times, and
-# "dp" limits nothing: it is the account's discount, in basis points of every price.
+# "dp" limits nothing: it is the account's discount, in basis points of every price. Only keys have
+# two more: "up" names the key that a delegated one was carved from, "gv" the version of the key's
+# guards (its routes and addresses), which the caller of `admit.lua` must have checked.
 RATES_US = {"rs": SECOND_US, "rm": MINUTE_US}
 QUOTAS = ("qm", "qp")
 CAPS = ("cd", "cm", "ct", "cs")
 PERIOD = "pw"
 DISCOUNT = "dp"
-KINDS = (*RATES_US, *QUOTAS, "cc", *CAPS, PERIOD, DISCOUNT)
+PARENT = "up"
+GUARD = "gv"
+KINDS = (*RATES_US, *QUOTAS, "cc", *CAPS, PERIOD, DISCOUNT, PARENT, GUARD)
 
 _MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ITEM = re.compile(r"([a-z]{2}):([0-9]{1,16})(?::([0-9]{1,16}))?", re.ASCII)
@@ -144,9 +149,34 @@ def account_limits(
     return AccountLimits(fields["rm"], fields.get("qm", 0), fields["cc"], _text(rest))
 
 
-def rules_text(limits: Limits, caps: Caps) -> str:
-    """The limits and caps of a key as rules: "rs:10:20 cc:5 cd:5000000". Empty for none."""
-    return _text(_rules(limits, caps))
+def rules_text(limits: Limits, caps: Caps, guard_version: int = 0) -> str:
+    """The limits and caps of a key as rules: "rs:10:20 cc:5 cd:5000000". Empty for none.
+
+    `guard_version` is that of the key's routes and addresses, which workers check; 0: it has none.
+    """
+    guard = [Rule(GUARD, guard_version)] if guard_version else []
+    return _text([*guard, *_rules(limits, caps)])
+
+
+def delegated_rules_text(
+    limits: Limits,
+    caps: Caps,
+    *,
+    parent_key_id: int,
+    budget_microcredits: int,
+    guard_version: int = 0,
+) -> str:
+    """The rules of a key that was carved out of another: "ct:5000000 up:17 gv:2 rs:10".
+
+    Its budget is its cap in total, in the place of one that `caps` may name.
+
+    Raises: ValueError for a budget of nothing, because a cap of 0 would be none.
+    """
+    if budget_microcredits < 1:
+        raise ValueError("a delegated key has a budget")
+    own = [Rule("ct", budget_microcredits), Rule(PARENT, parent_key_id)]
+    rest = rules_text(limits, replace(caps, total=0), guard_version)
+    return f"{_text(own)} {rest}" if rest else _text(own)
 
 
 def route_rules_text(route_id: int, limits: Limits, caps: Caps) -> str:

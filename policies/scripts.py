@@ -32,6 +32,8 @@ SCRIPTS = (
     "credit",
     "load",
     "amend",
+    "carve",
+    "giveback",
     "close",
     "restore",
     "open",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gateway.counters.keys import AccountKeys, Shard
+    from gateway.counters.resp import Part
     from gateway.counters.scripts import Script
     from policies.decision import (
         Admission,
@@ -116,13 +117,15 @@ class Counters(Accounts, Claims, Outbox, Rebuilding, Tasks, TrafficSums):
         rules: bytes = b"",
         session: bytes = b"",
         discount: int = 0,
+        guard: int = 0,
     ) -> Admission:
         """Decide whether a call may run, and hold `amount` microcredits for it.
 
         `due` is what the call costs should its hold expire once it is sent on; `context` comes back
         in the outbox; `rules` are those of the route for one account, with their scope before them;
         `session` is what the client named its session; `discount` is the account's, in
-        ten-thousandths, that the amounts were computed with.
+        ten-thousandths, that the amounts were computed with; `guard` is the version of the key's
+        routes and addresses that the call was checked against.
         """
         state = keys.state
         integers = self._integers
@@ -143,8 +146,10 @@ class Counters(Accounts, Claims, Outbox, Rebuilding, Tasks, TrafficSums):
             context,
         )
         head = self._admit_head
-        if rules or session or discount:
-            more = (rules, session, discount) if discount else (rules, session)
+        if rules or session or discount or guard:
+            more: tuple[Part, ...] = (rules, session)
+            if discount or guard:
+                more = (*more, discount, guard) if guard else (*more, discount)
             head = self._scripts["admit"].head(ADMIT_ARGUMENTS + len(more), 1 if session else 0)
             tail += bulks(more)
         try:
@@ -243,6 +248,7 @@ class Counters(Accounts, Claims, Outbox, Rebuilding, Tasks, TrafficSums):
         rules: bytes = b"",
         session: bytes = b"",
         discount: int = 0,
+        guard: int = 0,
     ) -> Admission:
         """What `admit` would decide now. Nothing is held or counted, whatever the answer is."""
         reply = await self._run(
@@ -259,6 +265,7 @@ class Counters(Accounts, Claims, Outbox, Rebuilding, Tasks, TrafficSums):
             rules,
             session,
             discount,
+            *((guard,) if guard else ()),
             more_keys=(keys.session(session.decode()),) if session else (),
         )
         if reply[0] == b"OK":

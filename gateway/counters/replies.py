@@ -14,6 +14,7 @@ from policies.decision import (
     Admitted,
     AlreadySettled,
     ConcurrencyLimited,
+    GuardChanged,
     HoldGone,
     InsufficientCredits,
     KeyRefused,
@@ -161,6 +162,7 @@ _DENIALS: dict[bytes, Callable[[list[Any]], Admission]] = {
     b"QUOTA": lambda reply: QuotaExceeded(reply[3], reply[4], reply[5].decode()),
     b"CONCURRENCY": lambda reply: ConcurrencyLimited(reply[3], reply[4].decode()),
     b"TERMS": lambda reply: TermsChanged(reply[3]),
+    b"GUARD": lambda reply: GuardChanged(reply[3]),
     b"LOAD": not_loaded,
     b"SETTLED": lambda _: AlreadySettled(),
 }

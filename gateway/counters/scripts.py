@@ -28,6 +28,8 @@ KEYS_COUNT = {
     "credit": 2,
     "load": 2,
     "amend": 2,
+    "carve": 2,
+    "giveback": 2,
     "close": 6,
     "restore": 4,
     "open": 4,

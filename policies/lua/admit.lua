@@ -21,6 +21,7 @@
 --         session id ('': none)
 --       11, only with these two: the discount of the account that the amount was computed with, in
 --         ten-thousandths; 0 without it
+--       12, only with these three: the version of the key's guards that were checked; 0 without it
 -- Result, always starting with {status, epoch, seq}:
 --   OK           remaining (below 0: debt in overage), allocation ('gid:amt gid:amt', a lot of
 --                overage as '99o:amt'; '' if nothing is held, as in a dry run), now_ms, rpm_limit,
@@ -29,9 +30,11 @@
 --   STALE        the shard is empty (epoch 0) or of another epoch
 --   CLOSED       the shard is being rebuilt
 --   REGRESSED    the shard has lost writes that the caller has seen
---   LOAD         the account, or this key of it, is not here: read Postgres, then run `load`
---   KEY          the key is revoked or expired
+--   LOAD         the account, this key of it, or one that the key was carved from is not here: read
+--                Postgres, then run `load`
+--   KEY          the key, or one that it was carved from, is revoked or expired
 --   SUSPENDED    the account is
+--   GUARD        version that the key's guards have: another than was checked
 --   TERMS        discount that the account has: another than was assumed
 --   RATE         limit, retry_after_ms, source
 --   QUOTA        limit, retry_after_ms, source
@@ -41,8 +44,8 @@
 --   CREDITS      available (with the room in overage), held (over the lots that are valid now)
 --   SETTLED      this call id has been settled: it can't be used again
 -- A source is 'account', 'key', 'route' or, of a cap, 'session'; a window is 'day', 'month',
--- 'total' or 'session'. The account's fast fields are asked first, then its rules, the key's, the
--- route's; the first to refuse is named. Limits count admitted calls; a void does not take a call
+-- 'total' or 'session'. The account's fast fields are asked first, then its rules, the key's,
+-- those of the keys that it was carved from, the route's; the first to refuse is named. Limits count admitted calls; a void does not take a call
 -- back from rates and quotas, but from caps and concurrency. A quota or cap counts from when there
 -- is one. A call that holds nothing passes every cap. A call id that is admitted already gets the
 -- same allocation, time and counted again, whatever has changed since.
@@ -52,8 +55,8 @@
 --            0190...ab 3 41 5 2500000 30000 100000 1,7,5,2,9,
 --   -> {'OK', 3, 42, 997500000, '12:2500000', 1790000000123, 600, 599}
 assert(#KEYS == 4 and #ARGV == 8
-  or (#ARGV == 10 or #ARGV == 11) and #KEYS == (ARGV[10] == '' and 4 or 5),
-  'admit takes 4 KEYS and 8, 10 or 11 ARGV, with a session id 5 KEYS')
+  or #ARGV >= 10 and #ARGV <= 12 and #KEYS == (ARGV[10] == '' and 4 or 5),
+  'admit takes 4 KEYS and 8 or 10 to 12 ARGV, with a session id 5 KEYS')
 -- Names that the common case looks up often: each costs less as a local one.
 local KEYS, ARGV, call, format, tonumber = KEYS, ARGV, redis.call, string.format, tonumber
 local amount, lease_ms, due = whole(ARGV[5]), whole(ARGV[6]), whole(ARGV[7])
@@ -68,7 +71,7 @@ if tonumber(account[1]) ~= epoch then return {'LOAD', epoch, seq} end
 local now_us = clock_us()
 local now_ms = (now_us - now_us % 1000) / 1000
 
-local key_rules
+local key_rules, lineage
 if not stored then
   local key_expires_ms = tonumber(account[11])
   if not key_expires_ms then
@@ -77,7 +80,17 @@ if not stored then
     key_expires_ms = tonumber(key_expires_ms)
   end
   if key_expires_ms ~= 0 and key_expires_ms <= now_ms then return {'KEY', epoch, seq} end
+  if key_rules and string.find(key_rules, 'up:', 1, true) then
+-- needs: lib/lineage.lua
+    local status
+    status, lineage = lineage_of(KEYS[2], ARGV[4], key_rules, now_ms)
+    if status then return {status, epoch, seq} end
+  end
   if account[3] ~= 'active' then return {'SUSPENDED', epoch, seq} end
+  if key_rules or ARGV[12] then
+    local version = tonumber(string.match(key_rules or '', 'gv:(%d+)') or 0)
+    if version ~= whole(ARGV[12] or '0') then return {'GUARD', epoch, seq, version} end
+  end
   if account[12] ~= '' or ARGV[11] then
     local discount = tonumber(string.match(account[12] or '', 'dp:(%d+)') or 0)
     if discount ~= whole(ARGV[11] or '0') then return {'TERMS', epoch, seq, discount} end
@@ -125,9 +138,11 @@ local limiting = rules ~= '' and string.find(rules, '[cqr]%l:') -- more than pw 
 if (limiting or key_rules or route_rules ~= '') and not stored then
 -- needs: lib/calendar.lua lib/limits.lua
   local texts = {'A', rules, 'K' .. ARGV[4], key_rules or ''}
+  for _, text in ipairs(lineage or {}) do texts[#texts + 1] = text end
   if route_rules ~= '' then
-    texts[5], texts[6] = string.match(route_rules, '^(R%d+) (.*)$')
-    assert(texts[6], "a route's rules must begin with its scope")
+    local scope, its_rules = string.match(route_rules, '^(R%d+) (.*)$')
+    assert(scope, "a route's rules must begin with its scope")
+    texts[#texts + 1], texts[#texts + 2] = scope, its_rules
   end
   refusal, asked = check_rules(KEYS[2], KEYS[5], texts, amount, now_us, epoch, seq)
   if refusal then return refusal end

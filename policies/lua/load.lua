@@ -1,4 +1,4 @@
--- needs: lib/gate.lua lib/calendar.lua lib/facts.lua
+-- needs: lib/gate.lua lib/calendar.lua lib/facts.lua lib/fields.lua
 --
 -- Seed an account with what Postgres says of it: absolutely, never additively.
 --
@@ -12,12 +12,13 @@
 --         separated by spaces, overage with the suffix o); for each of these grants a: available,
 --         s: settled, w: withdrawn (microcredits), e: expires_ms (0: never), f: effective_ms, and
 --         perhaps h: held; k:<key id> for each key (0 active for ever, -1 revoked, else expires_ms;
---         perhaps a space and rules); perhaps running; perhaps month (yyyymm) and count, its calls
---         so far; counters '<scope>.<kind>', 'u:<route id>:<unit>'
+--         perhaps a space and rules), and p:<key id> for delegated ones ('<parent>:<budget>', as
+--         giveback.lua leaves it); perhaps running; perhaps month (yyyymm) and count, its calls so
+--         far; counters '<scope>.<kind>', 'u:<route id>:<unit>'
 -- Result, always starting with {status, epoch, seq}:
 --   OK
 --   KEPT       the account is loaded; of what is given only keys and counters are added that it
---              does not know
+--              does not know, and no shares: which keys were carved it knows better
 --   LOAD       the account was amended or credited after `seq`, so that what was read may be too
 --              old: read Postgres again
 --   BUSY       force, but calls are running whose holds would be lost
@@ -31,7 +32,7 @@
 --   -> {'OK', 3, 41}
 assert(#KEYS == 2 and #ARGV >= 15 and #ARGV % 2 == 1,
   'load takes 2 KEYS, 3 ARGV and six or more pairs')
-assert(#ARGV <= 4096, 'an account has too many lots and keys') -- unpack() ends at about 8000
+assert(#ARGV <= 16384, 'an account has too many lots and keys')
 local seq_seen = whole(ARGV[2])
 local given = {}
 for i = 4, #ARGV, 2 do given[ARGV[i]] = ARGV[i + 1] end
@@ -48,6 +49,8 @@ local fields = {
   'conc', given.conc, 'lots', given.lots, 'tat', '0', 'month_end', string.format('%d', month_end),
   'count', string.format('%d', count), 'rules', given.rules,
 }
+local _, lots_count = string.gsub(given.lots, '%S+', '')
+assert(lots_count <= 400, 'an account has too many lots') -- see credit.lua
 for token in string.gmatch(given.lots, '%S+') do
   local id = string.match(token, '^(%d+)o?$')
   assert(id, 'lots must be grant ids')
@@ -62,6 +65,8 @@ for field, value in pairs(given) do
   if string.find(field, '^k:%d+$') or is_counter(field) then
     check_fact(field, value)
     added_only[#added_only + 1], added_only[#added_only + 2] = field, value
+  elseif is_share(field, value) then
+    fields[#fields + 1], fields[#fields + 2] = field, value
   end
 end
 
@@ -88,5 +93,6 @@ for i = 1, #added_only do fields[#fields + 1] = added_only[i] end
 -- The seq first: at maxmemory this write is refused, before anything is gone.
 seq = next_seq(KEYS[1], seq, closed)
 call('DEL', KEYS[2])
-call('HSET', KEYS[2], 'epoch', string.format('%d', epoch), unpack(fields))
+call('HSET', KEYS[2], 'epoch', string.format('%d', epoch))
+write_fields(KEYS[2], fields)
 return {'OK', epoch, seq}

@@ -1,5 +1,5 @@
 -- needs: lib/gate.lua lib/clock.lua lib/calendar.lua lib/lots.lua lib/rules.lua lib/holds.lua
--- needs: lib/places.lua
+-- needs: lib/places.lua lib/lineage.lua
 --
 -- Let a running call hold more than it was admitted with, as far as credits and caps go; and look
 -- whether its key and account may still make calls. All checks, then all writes.
@@ -19,7 +19,7 @@
 -- Result, always starting with {status, epoch, seq}:
 --   OK         held (in all, now), remaining, allocation, counted ('': none), as admit. Held is the
 --              target, or as much above the least as credits and caps allow; no less than before
---   KEY        the key is revoked or expired
+--   KEY        the key, or one that it was carved from, is revoked or expired
 --   SUSPENDED  the account is
 --   CAP        as admit; spent counts what this call holds
 --   CREDITS    available (with the room in overage), held by other calls (over the lots that are
@@ -59,6 +59,8 @@ local now_ms = (now_us - now_us % 1000) / 1000
 local key_expires_ms, key_rules = string.match(account[5] or '-1', '^(-?%d+) ?(.*)$')
 key_expires_ms = tonumber(key_expires_ms)
 if key_expires_ms ~= 0 and key_expires_ms <= now_ms then return {'KEY', epoch, seq} end
+local status, lineage = lineage_of(KEYS[2], ARGV[4], key_rules, now_ms)
+if status then return {'KEY', epoch, seq} end
 if account[2] ~= 'active' then return {'SUSPENDED', epoch, seq} end
 
 local lots = read_lots(KEYS[2], account[3], '', now_ms)
@@ -69,6 +71,7 @@ if target <= held then return as_it_is() end
 -- Caps, then credits: `reachable` is what the call can hold in all.
 local reachable = target
 local scopes = {A = account[4] or '', ['K' .. ARGV[4]] = key_rules}
+for i = 1, #lineage, 2 do scopes[lineage[i]] = lineage[i + 1] end
 local route_scope, route_rules = string.match(ARGV[7] or '', '^(R%d+) (.*)$')
 if route_scope then scopes[route_scope] = route_rules end
 local places = places_of(KEYS[2], KEYS[5], counted, held, scopes, now_ms)

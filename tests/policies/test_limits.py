@@ -20,6 +20,7 @@ from policies.limits import (
     Counter,
     Rule,
     account_limits,
+    delegated_rules_text,
     key_text,
     month_end_ms,
     parse_rules,
@@ -53,6 +54,26 @@ def test_rules_are_written_as_the_scripts_read_them() -> None:
     assert route_rules_text(7, Limits(), Caps()) == ""
     assert key_text(0, "") == "0"
     assert key_text(-1, "cc:5") == "-1 cc:5"
+
+
+def test_a_keys_guards_and_a_delegated_keys_budget_and_parent_are_rules() -> None:
+    assert rules_text(Limits(), Caps(), 3) == "gv:3"
+    assert rules_text(Limits(concurrency=5), Caps(day=9), 3) == "gv:3 cc:5 cd:9"
+    carved = delegated_rules_text(
+        Limits(requests_per_second=2), Caps(total=99), parent_key_id=17, budget_microcredits=40
+    )
+    assert carved == "ct:40 up:17 rs:2"
+    guarded = delegated_rules_text(
+        Limits(), Caps(), parent_key_id=17, budget_microcredits=40, guard_version=2
+    )
+    assert guarded == "ct:40 up:17 gv:2"
+    assert [rule.kind for rule in parse_rules(guarded)] == ["ct", "up", "gv"]
+
+
+def test_a_delegated_key_without_a_budget_is_refused() -> None:
+    # A cap of 0 would be no cap.
+    with pytest.raises(ValueError, match="budget"):
+        delegated_rules_text(Limits(), Caps(), parent_key_id=17, budget_microcredits=0)
 
 
 def test_a_route_has_no_cap_per_session() -> None:

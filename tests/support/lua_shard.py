@@ -42,6 +42,8 @@ KEYS = {
     "credit": ("meta", "account"),
     "load": ("meta", "account"),
     "amend": ("meta", "account"),
+    "carve": ("meta", "account"),
+    "giveback": ("meta", "account"),
     "close": ("meta", "holds", "leases", "old", "oldleases", "reports"),
     "restore": ("meta", "holds", "leases", "reports"),
     "open": ("meta", "old", "oldleases", "reports"),

@@ -48,6 +48,8 @@ ARGUMENTS = {
     "credit": (0, 0, 13, 100, 0, 0, 0, 0, "12 13"),
     "load": (0, 0, 0, *flat(account_seed(lots={12: 100}))),
     "amend": (0, 0, "k:5", "-1"),
+    "carve": (0, 0, 5, 19, 40, f"{NOW_MS + 9000} ct:40 up:5"),
+    "giveback": (0, 0, 19, 0),
     "close": (4, 3),
     "restore": (4, "", 1000, CALL, HOLD, 1),
     "open": (4,),
@@ -90,6 +92,8 @@ def test_a_script_called_with_the_wrong_arity_writes_nothing(
         *(("credit", place) for place in (0, 3, 4, 5, 6, 7)),
         *(("load", place) for place in (0, 1, 6, 8, 10, 18, 20, 22, 24, 26)),
         *(("amend", place) for place in (0,)),
+        *(("carve", place) for place in (0, 4)),
+        *(("giveback", place) for place in (0,)),
         *(("close", place) for place in (0, 1)),
         *(("restore", place) for place in (0, 2)),
         *(("open", place) for place in (0,)),
@@ -292,7 +296,7 @@ def test_at_maxmemory_running_calls_keep_their_leases(full_memory: LuaShard) -> 
 
 @pytest.mark.parametrize(
     "script",
-    ["admit", "claim", "remember", "load", "amend", "credit", "withdraw", "close"],
+    ["admit", "claim", "remember", "load", "amend", "carve", "credit", "withdraw", "close"],
 )
 def test_at_maxmemory_nothing_new_starts_and_nothing_is_half_written(
     full_memory: LuaShard, script: str
