@@ -79,11 +79,6 @@ class Desk(Database):
             await session.value("account_lock", account_id)
             yield
 
-    async def expire_key(self, platform_id: int, key_id: int, expires_ms: int) -> int | None:
-        """Let a key end at a time, or sooner if it would have; answers whose it was."""
-        account_id = await self._session.value("key_expire", platform_id, key_id, expires_ms)
-        return None if account_id is None else int(account_id)
-
     async def balances(self, platform_id: int) -> dict[int, BalanceRow]:
         """Every account's sums by its id."""
         found = rows(BalanceRow, await self._session.all("account_balances", platform_id))

@@ -1,10 +1,11 @@
 """The ledger: Postgres as the gateway sees it, one object with typed methods.
 
 What can be asked stands in directory.py (a call's way), seeds.py (what Redis is loaded with),
-catalog.py (config), accounts.py (people), lots.py and periods.py (what is given), changes.py (what
-else moves credits), events.py (what accounts are told of), inquiries.py (single calls and grants),
-desk.py (commands), answers.py (idempotency keys), books.py (calls and audit), reconciling.py
-(against Redis), late.py and shards.py (recovery); recorder.py writes settlements.
+catalog.py (config), accounts.py and keys.py (people), delegations.py (agents), lots.py and
+periods.py (what is given), changes.py (what else moves credits), events.py (what accounts are told
+of), inquiries.py (single calls and grants), desk.py (commands), answers.py (idempotency keys),
+books.py (calls and audit), reconciling.py (against Redis), late.py and shards.py (recovery);
+recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from gateway.ledger.books import Books
 from gateway.ledger.catalog import Catalog
 from gateway.ledger.changes import Changes
 from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX, SESSION_SETTINGS
+from gateway.ledger.delegations import Delegations
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
 from gateway.ledger.events import Events
 from gateway.ledger.inquiries import Inquiries
+from gateway.ledger.keys import Keys
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.lots import Lots
 from gateway.ledger.parked import ParkedHolds
@@ -41,6 +44,8 @@ class Ledger(
     Seeds,
     Catalog,
     Accounts,
+    Keys,
+    Delegations,
     Lots,
     Periods,
     Changes,

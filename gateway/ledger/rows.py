@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from policies.catalog import Caps, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from policies.catalog import Route
 
@@ -85,6 +86,9 @@ class KeyListRow(NamedTuple):
     key_id: int
     account_id: int
     account_name: str
+    kind: str
+    parent_key_id: int | None  # of a delegated key, as is its budget
+    budget_microcredits: int | None
     name: str
     prefix: str
     last4: str
@@ -92,8 +96,29 @@ class KeyListRow(NamedTuple):
     expires_ms: int
     created_ms: int
     revoked_ms: int
+    limits: Limits
+    caps: Caps
+    guards: Guards  # its own; an ancestor may allow less
+    guard_version: int
+    metadata: Mapping[str, str]
+
+    @property
+    def facts(self) -> KeyFacts:
+        """What of it can be changed."""
+        return KeyFacts(
+            self.name, self.expires_ms, self.limits, self.caps, self.guards, self.metadata
+        )
+
+
+class KeyFacts(NamedTuple):
+    """What of an API key people decide, and can decide otherwise later."""
+
+    name: str
+    expires_ms: int = 0
     limits: Limits = Limits()
     caps: Caps = Caps()
+    guards: Guards = Guards()
+    metadata: Mapping[str, str] = MappingProxyType({})
 
 
 class GrantRow(NamedTuple):

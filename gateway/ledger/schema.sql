@@ -93,7 +93,7 @@ CREATE TABLE api_keys (
         AND (kind = 'issuer') = (issuer_id IS NOT NULL)
     )
 );
-CREATE INDEX api_keys_account ON api_keys (account_id);
+CREATE INDEX api_keys_account ON api_keys (account_id, id);
 
 CREATE TABLE routes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -386,8 +386,13 @@ CREATE TABLE catalog_state (
 -- (routes, addresses) are in its spec; guard_version grows when they change. "closed": delegated,
 -- over, and what was left of its budget is back with its parent.
 CREATE INDEX api_keys_platform ON api_keys (platform_id, id);
-CREATE INDEX api_keys_parent ON api_keys (parent_key_id) WHERE parent_key_id IS NOT NULL;
-CREATE INDEX api_keys_ending ON api_keys (expires_at) WHERE kind = 'delegated' AND NOT closed;
+CREATE INDEX api_keys_shown ON api_keys (platform_id, prefix);
+CREATE INDEX api_keys_parent ON api_keys (parent_key_id, id) WHERE parent_key_id IS NOT NULL;
+-- Closed ones become many and are looked at by people only.
+CREATE INDEX api_keys_open ON api_keys (account_id, parent_key_id)
+    WHERE kind = 'delegated' AND NOT closed;
+CREATE INDEX api_keys_ending ON api_keys (least(expires_at, revoked_at))
+    WHERE kind = 'delegated' AND NOT closed;
 
 -- Identity providers whose tokens name accounts of a platform. A token's audience names the
 -- platform, so that no two platforms can claim one token.

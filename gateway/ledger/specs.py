@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 Spec = dict[str, Any]
+NO_GUARDS = Guards()
 # The defaults of a slotted class are on an instance of it only.
 _METER = MeterSpec("", (), 0, 0)
 _ESTIMATE_PER_UNIT = _METER.estimate_per_unit
@@ -171,9 +172,14 @@ def plan_from_spec(slug: str, spec: Mapping[str, Any]) -> Plan:
     )
 
 
-def key_to_spec(limits: Limits, caps: Caps) -> Spec:
-    """The limits and caps of one API key."""
-    return {"limits": _limits_to_spec(limits), "caps": _caps_to_spec(caps)}
+def key_to_spec(limits: Limits, caps: Caps, guards: Guards = NO_GUARDS) -> Spec:
+    """The limits, caps and guards of one API key."""
+    return {
+        "limits": _limits_to_spec(limits),
+        "caps": _caps_to_spec(caps),
+        "routes": list(guards.routes),
+        "addresses": list(guards.addresses),
+    }
 
 
 def key_from_spec(spec: Mapping[str, Any]) -> tuple[Limits, Caps]:

@@ -1,13 +1,17 @@
-"""API keys: make, list, revoke, rotate. A key's text exists once, in the answer to its making."""
+"""API keys: make, find, change, revoke, rotate. A key's text exists once: when it is made."""
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.ledger.rows import Guards
 from gateway.operations.bounds import change_bounds
-from gateway.operations.errors import UsageError
+from gateway.operations.errors import OperationError, UsageError
+from gateway.operations.guards import check_guards, check_metadata
 from gateway.operations.publish import publish_account
 from policies.apikeys import (
     ALPHABET,
@@ -20,11 +24,11 @@ from policies.apikeys import (
 from policies.catalog import Caps, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gateway.counters import Counters
     from gateway.ledger import Ledger
-    from gateway.ledger.rows import AccountRow, KeyListRow
+    from gateway.ledger.rows import AccountRow, KeyFacts, KeyListRow
 
 KEY_NAME_DEFAULT = "default"
 KEY_NAME_CHARACTERS_MAX = 100
@@ -32,7 +36,31 @@ KEY_NAME_CHARACTERS_MAX = 100
 PREFIX_CHARACTERS_MAX = 12
 # The version of the one pepper a deployment has; a second pepper will count on.
 PEPPER_VERSION = 1
-NO_LIMITS, NO_CAPS = Limits(), Caps()
+NO_LIMITS, NO_CAPS, NO_GUARDS = Limits(), Caps(), Guards()
+# Any number that Postgres can count to; a longer one is no key's.
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+NOTHING: Mapping[str, str] = MappingProxyType({})
+# What people can change of keys that are not secrets of people. A delegated key's limit is its
+# budget, and its guards are a part of its token.
+CHANGEABLE = {"delegated": {"name", "metadata"}, "issuer": {"name", "guards", "metadata"}}
+
+
+class KeyChangedError(OperationError):
+    """The key is another by now than the one whose change was asked for. Nothing changed."""
+
+
+class KeyChanges(NamedTuple):
+    """What becomes of a key; None leaves as it is. An expiry of 0 is never.
+
+    `bounds` are limits and caps by their fields' names, of which 0 ends one.
+    """
+
+    name: str | None = None
+    expires_ms: int | None = None
+    bounds: Mapping[str, int | None] = MappingProxyType({})
+    routes: Sequence[str] | None = None
+    addresses: Sequence[str] | None = None
+    metadata: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +96,23 @@ async def create_key(
     expires_ms: int = 0,
     limits: Limits = NO_LIMITS,
     caps: Caps = NO_CAPS,
+    guards: Guards = NO_GUARDS,
+    metadata: Mapping[str, str] = NOTHING,
 ) -> NewKey:
     """A new key of an account, which works from now on; `expires_ms` 0 for ever.
 
-    Raises: UsageError for a bad name; NotToldError when Redis could not be told.
+    Raises: UsageError for a bad name, guard or metadata; NotToldError when Redis could not be told.
     """
     new = await add_key(
-        ledger, account, maker, name=name, expires_ms=expires_ms, limits=limits, caps=caps
+        ledger,
+        account,
+        maker,
+        name=name,
+        expires_ms=expires_ms,
+        limits=limits,
+        caps=caps,
+        guards=guards,
+        metadata=metadata,
     )
     await publish_account(ledger, counters, account.account_id, account.name)
     return new
@@ -89,15 +127,15 @@ async def add_key(
     expires_ms: int = 0,
     limits: Limits = NO_LIMITS,
     caps: Caps = NO_CAPS,
+    guards: Guards = NO_GUARDS,
+    metadata: Mapping[str, str] = NOTHING,
 ) -> NewKey:
     """As `create_key`, without telling Redis: for an account that no call can have used yet."""
-    if not 0 < len(name) <= KEY_NAME_CHARACTERS_MAX or not name.isprintable():
-        raise UsageError(f"a key's name is 1 to {KEY_NAME_CHARACTERS_MAX} printable characters")
     text = maker.new_text()
     prefix, last4 = display(text)
     key_id = await ledger.create_key(
         account.account_id,
-        name=name,
+        name=check_name(name),
         prefix=prefix,
         last4=last4,
         pepper_version=PEPPER_VERSION,
@@ -105,6 +143,8 @@ async def add_key(
         expires_ms=expires_ms,
         limits=limits,
         caps=caps,
+        guards=await check_guards(ledger, account.platform_id, guards),
+        metadata=check_metadata(metadata),
     )
     if key_id is None:
         raise UsageError(f'the account "{account.name}" is gone')
@@ -116,20 +156,54 @@ async def find_key(ledger: Ledger, platform_id: int, reference: str) -> KeyListR
 
     Raises: UsageError when there is no such key on the platform, or more than one.
     """
-    keys = await ledger.keys(platform_id)
+    shown = reference if len(reference) <= PREFIX_CHARACTERS_MAX else "tk_…"
     if well_formed(reference):
         prefix, last4 = display(reference)
-        found = [key for key in keys if (key.prefix, key.last4) == (prefix, last4)]
         shown = f"{prefix}…{last4}"
+        found = await ledger.keys_alike(platform_id, prefix, last4)
+    elif _NUMBER.fullmatch(reference):
+        key = await ledger.key(platform_id, int(reference))
+        found = [key] if key else []
     else:
-        found = [key for key in keys if reference in (str(key.key_id), key.prefix)]
-        shown = reference if len(reference) <= PREFIX_CHARACTERS_MAX else "tk_…"
+        found = await ledger.keys_alike(platform_id, reference)
     if not found:
         raise UsageError(f'there is no key "{shown}": "tollkeeper keys list" shows their numbers')
     if len(found) > 1:
         numbers = ", ".join(str(key.key_id) for key in found)
         raise UsageError(f'"{shown}" is more than one key: say which by its number ({numbers})')
     return found[0]
+
+
+async def change_key(
+    ledger: Ledger,
+    counters: Counters,
+    platform_id: int,
+    key_id: int,
+    changes: KeyChanges,
+    *,
+    expected: KeyListRow | None = None,
+) -> KeyListRow:
+    """Change a key at once in all that is named, from its very next call.
+
+    A cap that is new counts what was spent in its window before. With `expected` only a key that is
+    still as it was seen.
+
+    Raises: UsageError for what can't be; KeyChangedError when it is not as expected; NotToldError
+    when Redis could not be told.
+    """
+    told = Guards(tuple(changes.routes or ()), tuple(changes.addresses or ()))
+    guards = await check_guards(ledger, platform_id, told)
+
+    def changed(key: KeyListRow) -> KeyFacts:
+        if expected is not None and key != expected:
+            raise KeyChangedError(f"key {key_id} was changed by somebody else: look at it again")
+        return _changed(key, changes, guards)
+
+    key = await ledger.change_key(platform_id, key_id, changed)
+    if key is None:
+        raise UsageError(f"there is no key {key_id}")
+    await publish_account(ledger, counters, key.account_id, key.account_name)
+    return key
 
 
 async def limit_key(
@@ -139,21 +213,18 @@ async def limit_key(
     key: KeyListRow,
     changes: Mapping[str, int | None],
 ) -> KeyListRow:
-    """Change limits and caps of a key, by their fields' names, from its very next call.
+    """Change limits and caps of a key, by their fields' names; None leaves one as it is, 0 ends it.
 
-    None leaves one as it is, 0 ends it. A cap that is new counts what was spent in its window
-    before.
-
-    Raises: UsageError for what can't be; NotToldError when Redis could not be told.
+    Raises: as `change_key`.
     """
-    limits, caps = change_bounds(key.limits, key.caps, changes)
-    await ledger.set_key_limits(platform_id, key.key_id, limits, caps)
-    await publish_account(ledger, counters, key.account_id, key.account_name)
-    return key._replace(limits=limits, caps=caps)
+    told = KeyChanges(bounds=changes)
+    return await change_key(ledger, counters, platform_id, key.key_id, told)
 
 
 async def revoke_key(ledger: Ledger, counters: Counters, platform_id: int, key: KeyListRow) -> None:
-    """End a key for ever, from the very next call. Repeating it tells Redis again.
+    """End a key for ever, with all that are delegated from it, from the very next call.
+
+    Repeating it tells Redis again.
 
     Raises: NotToldError when Redis could not be told, so that calls with the key may still pass.
     """
@@ -172,17 +243,60 @@ async def rotate_key(
 ) -> NewKey:
     """A new key in place of an old one, which ends now or, with an overlap, at `old_expires_ms`.
 
-    It has the old one's limits and caps, but has spent nothing.
-    The new key comes first: whatever fails on the way, a caller is never left without one.
+    It has the old one's limits, caps, guards and metadata, but has spent nothing. What was
+    delegated from the old one ends with that. The new key comes first: whatever fails on the way, a
+    caller is never left without one.
 
-    Raises: UsageError when the old key is revoked; NotToldError as for `revoke_key`.
+    Raises: UsageError when the old key is revoked or not a secret; NotToldError as for
+    `revoke_key`.
     """
+    if old.kind != "key":
+        raise UsageError(f"key {old.key_id} has no secret that could be another: it is {old.kind}")
     if old.status == "revoked":
         raise UsageError(f'key {old.key_id} is revoked already: make one with "keys create"')
-    new = await add_key(ledger, account, maker, name=old.name, limits=old.limits, caps=old.caps)
+    new = await add_key(
+        ledger,
+        account,
+        maker,
+        name=old.name,
+        limits=old.limits,
+        caps=old.caps,
+        guards=old.guards,
+        metadata=old.metadata,
+    )
     if old_expires_ms:
         await ledger.expire_key(account.platform_id, old.key_id, old_expires_ms)
     else:
         await ledger.revoke_key(account.platform_id, old.key_id)
     await publish_account(ledger, counters, account.account_id, account.name)
     return new
+
+
+def check_name(name: str) -> str:
+    """Raises: UsageError for what can't be a key's name."""
+    if not 0 < len(name) <= KEY_NAME_CHARACTERS_MAX or not name.isprintable():
+        raise UsageError(f"a key's name is 1 to {KEY_NAME_CHARACTERS_MAX} printable characters")
+    return name
+
+
+def _changed(key: KeyListRow, changes: KeyChanges, guards: Guards) -> KeyFacts:
+    facts = key.facts
+    if changes.name is not None:
+        facts = facts._replace(name=check_name(changes.name))
+    if changes.expires_ms is not None:
+        facts = facts._replace(expires_ms=changes.expires_ms)
+    if any(value is not None for value in changes.bounds.values()):
+        limits, caps = change_bounds(facts.limits, facts.caps, changes.bounds)
+        facts = facts._replace(limits=limits, caps=caps)
+    if changes.routes is not None:
+        facts = facts._replace(guards=facts.guards._replace(routes=guards.routes))
+    if changes.addresses is not None:
+        facts = facts._replace(guards=facts.guards._replace(addresses=guards.addresses))
+    if changes.metadata is not None:
+        facts = facts._replace(metadata=check_metadata(changes.metadata))
+    changeable = CHANGEABLE.get(key.kind)
+    for name, before, after in zip(facts._fields, key.facts, facts, strict=True):
+        if changeable is not None and name not in changeable and after != before:
+            word = name.removesuffix("_ms")
+            raise UsageError(f"key {key.key_id} is {key.kind}: its {word} can't be changed")
+    return facts

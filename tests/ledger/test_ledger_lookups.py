@@ -50,6 +50,7 @@ async def test_a_key_is_found_by_its_digest_whatever_its_state(ledger: Ledger) -
     assert row == (
         *(key_id, "ci", "revoked", expires_ms, b"one"),
         *(account_id, "alice", "suspended", platform_id, "demo", 0),
+        *("key", (), (), 0),
     )
     assert await ledger.find_key(b"two") is None
 

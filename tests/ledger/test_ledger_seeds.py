@@ -27,7 +27,8 @@ from policies.periods import months_after_ms
 from tests.support.settlements import account_with_grants, ledger_change, settlement
 
 if TYPE_CHECKING:
-    from gateway.ledger import Ledger
+    from gateway.ledger import KeyListRow, Ledger
+    from gateway.ledger.rows import KeyFacts
     from gateway.ledger.seeds import State
     from policies.settlement import Settlement
 
@@ -302,9 +303,13 @@ async def test_a_keys_limits_are_changed_and_listed(ledger: Ledger) -> None:
     key_id = await add_key(ledger, account_id, Caps(day=50))
     limits, caps = Limits(requests_per_second=1, burst=4), Caps(total=9)
 
-    assert await ledger.set_key_limits(platform_id, key_id, limits, caps) == account_id
-    assert await ledger.set_key_limits(platform_id + 1, key_id, limits, caps) is None
+    def change(key: KeyListRow) -> KeyFacts:
+        return key.facts._replace(limits=limits, caps=caps)
 
-    (row,) = await ledger.keys(platform_id)
+    row = await ledger.change_key(platform_id, key_id, change)
+    assert await ledger.change_key(platform_id + 1, key_id, change) is None
+
+    assert await ledger.keys(platform_id) == [row]
+    assert row is not None
     assert (row.limits, row.caps) == (limits, caps)
     assert (await state_of(ledger, account_id))[f"k:{key_id}"] == "0 rs:1:4 ct:9"
