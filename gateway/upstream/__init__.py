@@ -6,20 +6,24 @@ from gateway.upstream.errors import (
     CancelledUnsentError,
     UpstreamBroken,
     UpstreamError,
+    UpstreamForbidden,
     UpstreamTimeout,
     UpstreamTruncated,
     UpstreamUnreachable,
 )
+from gateway.upstream.networks import Networks
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
 
 __all__ = (
     "Answer",
     "CancelledUnsentError",
+    "Networks",
     "Origin",
     "UpstreamBroken",
     "UpstreamClient",
     "UpstreamError",
+    "UpstreamForbidden",
     "UpstreamTimeout",
     "UpstreamTruncated",
     "UpstreamUnreachable",

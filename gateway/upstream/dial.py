@@ -1,4 +1,9 @@
-"""Opening connections: resolve, try the addresses in a staggered race (RFC 8305), then TLS."""
+"""Opening connections: resolve, try the addresses in a staggered race (RFC 8305), then TLS.
+
+Of an origin with `networks` each address is judged before it is tried, and again as what the socket
+is connected to. What a name meant earlier, or means to somebody else, does not matter: nothing is
+resolved again between the look and the connection.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from asyncio import get_running_loop as running_loop
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from gateway.upstream.errors import UpstreamTimeout, UpstreamUnreachable
+from gateway.upstream.errors import UpstreamForbidden, UpstreamTimeout, UpstreamUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +34,8 @@ async def dial(
 ) -> asyncio.Protocol:
     """A protocol with a connected transport (TLS done and verified).
 
-    Raises: UpstreamUnreachable, or UpstreamTimeout in phase `connect` when all of it together took
-    longer than `timeout_s`.
+    Raises: UpstreamUnreachable (UpstreamForbidden when an address is refused), or UpstreamTimeout
+    in phase `connect` when all of it together took longer than `timeout_s`.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -41,13 +46,32 @@ async def dial(
         raise UpstreamUnreachable(f"{origin.host}:{origin.port}: {error}") from error
 
 
+async def resolve(origin: Origin) -> list[Address]:
+    """The addresses of an origin, in the order to try them; at least one.
+
+    One that is refused refuses them all: a name that is both here and there is up to something.
+
+    Raises: UpstreamForbidden; OSError or UnicodeError when there is none.
+    """
+    addresses = await running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    for *_, where in addresses:
+        _judge(origin, where)
+    return _interleaved(addresses)
+
+
+def _judge(origin: Origin, where: Sequence[Any]) -> None:
+    if origin.networks is not None and origin.networks.refusal(where[0]) is not None:
+        raise UpstreamForbidden(origin.host, origin.port)
+
+
 async def _connect(
     origin: Origin, protocol_factory: Callable[[], asyncio.Protocol], timeout_s: float
 ) -> asyncio.Protocol:
     loop = running_loop()
-    addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    sock = await _race(_interleaved(addresses)[:ADDRESSES_MAX])
+    sock = await _race((await resolve(origin))[:ADDRESSES_MAX])
     try:
+        if origin.networks is not None:
+            _judge(origin, sock.getpeername())
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if origin.tls is None:

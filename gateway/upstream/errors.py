@@ -31,6 +31,13 @@ class UpstreamUnreachable(UpstreamError):  # noqa: N818  # the name says what ha
         super().__init__(why, sent=False)
 
 
+class UpstreamForbidden(UpstreamUnreachable):
+    """It leads to an address that an owner's upstream may not have. An owner may see the text."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"{host}:{port} leads to an address that is not public, nor allowed")
+
+
 class UpstreamTimeout(UpstreamError):  # noqa: N818  # the name says what happened
     """A phase of the call took longer than it may."""
 

@@ -13,6 +13,8 @@ from policies.catalog import Timeouts
 if TYPE_CHECKING:
     import ssl
 
+    from gateway.upstream.networks import Networks
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 CONNECTIONS_MAX_DEFAULT = 512
 
@@ -27,12 +29,13 @@ class Origin:
     host_header: bytes = field(compare=False)
     tls: ssl.SSLContext | None = None
     connections_max: int = CONNECTIONS_MAX_DEFAULT
+    networks: Networks | None = None  # where it may be; None: anywhere, the operator named it
     timeouts: Timeouts = field(default=Timeouts(), compare=False)
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         # Looked up on every call: hashed once.
-        parts = (self.scheme, self.host, self.port, self.connections_max)
+        parts = (self.scheme, self.host, self.port, self.connections_max, self.networks)
         object.__setattr__(self, "_hash", hash(parts))
 
     def __hash__(self) -> int:
@@ -46,6 +49,7 @@ class Origin:
         tls: ssl.SSLContext | None = None,
         tls_ca_file: str | None = None,
         connections_max: int = CONNECTIONS_MAX_DEFAULT,
+        networks: Networks | None = None,
         timeouts: Timeouts | None = None,
     ) -> tuple[Origin, bytes]:
         """The origin of an upstream's URL and its base path (b"" when it has none).
@@ -78,6 +82,7 @@ class Origin:
             host_header=shown.encode("ascii"),
             tls=(tls or client_context(tls_ca_file)) if secure else None,
             connections_max=connections_max,
+            networks=networks,
             timeouts=timeouts or Timeouts(),
         )
         return origin, parts.path.rstrip("/").encode("ascii")

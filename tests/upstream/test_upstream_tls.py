@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import warnings
@@ -17,9 +16,9 @@ from gateway.upstream import (
     UpstreamTruncated,
     UpstreamUnreachable,
     client_context,
-    dial,
 )
 from tests.support.nasty_upstream import Conversation, answering, nasty_upstream
+from tests.support.resolver import resolving
 from tests.support.upstream_calls import HI, OK, connections_of, get, waiting_in, whole
 
 if TYPE_CHECKING:
@@ -129,31 +128,12 @@ async def test_an_ipv6_literal_is_reached(client: UpstreamClient) -> None:
         assert (await get(client, agent, origin)).body == b"hi"
 
 
-class _Resolving:
-    """The running loop with a resolver of our own: uvloop's methods cannot be replaced."""
-
-    def __init__(self, port: int, *hosts: str) -> None:
-        self.real = asyncio.get_running_loop()
-        self.found = [
-            (socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, 6, "", where)
-            for host in hosts
-            for where in [(host, port, 0, 0) if ":" in host else (host, port)]
-        ]
-
-    async def getaddrinfo(self, *_: object, **__: object) -> list[object]:
-        return list(self.found)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.real, name)
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_name_with_both_families_is_reached_where_it_listens(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     async with nasty_upstream(answering(HI), host=host) as agent:
-        loop = _Resolving(agent.port, "::1", "127.0.0.1")
-        monkeypatch.setattr(dial, "running_loop", lambda: loop)
+        resolving(monkeypatch, ["::1", "127.0.0.1"])
         async with UpstreamClient() as client:
             origin, _ = Origin.parse(f"http://agent.test:{agent.port}")
             assert (await get(client, agent, origin)).body == b"hi"
@@ -171,8 +151,7 @@ async def test_an_address_that_swallows_connections_does_not_hold_up_the_next(
             filler.settimeout(0)
             filler.connect_ex(full.getsockname())
         async with nasty_upstream(answering(HI), port=port) as agent:
-            loop = _Resolving(port, "127.0.0.2", "127.0.0.1")
-            monkeypatch.setattr(dial, "running_loop", lambda: loop)
+            resolving(monkeypatch, ["127.0.0.2", "127.0.0.1"])
             async with UpstreamClient() as client:
                 origin, _ = Origin.parse(f"http://agent.test:{port}")
                 assert (await get(client, agent, origin)).body == b"hi"
