@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +29,7 @@ from gateway.ledger.answer_writer import AnswerWriter
 from gateway.operations.publish import publisher
 from gateway.proxy.admission import Admission
 from gateway.proxy.authenticate import Authenticator
+from gateway.proxy.guards import Guards
 from gateway.proxy.handler import Proxy
 from gateway.proxy.idempotency import Idempotency
 from gateway.proxy.keyed import Recording
@@ -46,7 +47,7 @@ from gateway.recovery.rebuild import Rebuilder
 from gateway.recovery.reports import Reporter
 from gateway.recovery.shards import Shards
 from gateway.recovery.watermarks import Watermarks
-from gateway.upstream import UpstreamClient
+from gateway.upstream import Networks, UpstreamClient
 from gateway.worker_pool import CUT_CALLS_S, FLUSH_DEADLINE_S
 
 if TYPE_CHECKING:
@@ -62,10 +63,11 @@ log = logging.getLogger("tollkeeper.worker")
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What a worker is started with: resolved URLs and the pepper, never references."""
+    """What a worker is started with: resolved URLs and secrets, never references."""
 
     gateway: GatewayConfig
-    pepper: bytes
+    pepper: bytes = field(repr=False)
+    master_key: str | None = field(default=None, repr=False)
 
 
 class Worker:
@@ -82,6 +84,7 @@ class Worker:
         config = settings.gateway
         self._traffic = traffic
         self._worker_id = worker_id
+        self._networks = Networks.of(config.private_upstreams)
         self.deadline_s = config.shutdown_deadline_s
         self._proxy = proxy
         self._ledger = ledger
@@ -99,7 +102,9 @@ class Worker:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
         snapshot = await self._ledger.snapshot_catalogue()
         try:
-            self._proxy.offers = build_offers(snapshot.platforms, self._traffic.of)
+            self._proxy.offers = build_offers(
+                snapshot.platforms, self._traffic.of, self._networks
+            )
         except Exception:
             await self._tell_seen(f"{snapshot.version}!")
             raise
@@ -167,6 +172,7 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         proxy = Proxy(
             authenticator=Authenticator(ledger, settings.pepper, counters.keys, loop.time),
             admission=settling.admission,
+            guards=settling.guards,
             settler=settling.settler,
             raises=counters,
             live=settling.live,
@@ -204,6 +210,7 @@ class _Settling(NamedTuple):
     trust: Trust
     tasks: Tasks
     admission: Admission
+    guards: Guards
     idempotency: Idempotency
     answers: AnswerWriter
     worker_id: int
@@ -235,7 +242,8 @@ async def _start_settling(
     for part in (writer, late, live, trust, watermarks, answers):
         await stack.enter_async_context(_background(part.run()))
 
-    admission = Admission(counters, ledger, shards, lease_ms)
+    guards = Guards(ledger, config.trusted_proxies)
+    admission = Admission(counters, ledger, shards, guards, lease_ms)
     idempotency = Idempotency(counters, ledger, answers, admission, Recording())
 
     async def flush() -> None:
@@ -253,7 +261,17 @@ async def _start_settling(
     tasks = Tasks(counters, ledger, settler, shards, live.calls)
     await stack.enter_async_context(_background(tasks.run()))
     return _Settling(
-        settler, late, writer, live, trust, tasks, admission, idempotency, answers, worker_id
+        settler,
+        late,
+        writer,
+        live,
+        trust,
+        tasks,
+        admission,
+        guards,
+        idempotency,
+        answers,
+        worker_id,
     )
 
 

@@ -21,14 +21,16 @@ from gateway import errors
 from gateway.counters import CountersUnavailable
 from gateway.errors import Refusal
 from gateway.proxy.call_terms import call_terms, free_terms
-from policies.decision import NotLoaded, ShardLost, TermsChanged
+from policies.decision import GuardChanged, NotLoaded, ShardLost, TermsChanged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
 
     from gateway.counters import AccountKeys, Counters
     from gateway.proxy.authenticate import Principal
+    from gateway.proxy.guards import Guards
     from gateway.proxy.offers import Offer, PlatformOffers
+    from gateway.proxy.server import Call
     from gateway.proxy.settle import Shards
     from policies.decision import Admission as Decision
     from policies.meters.facts import RequestFacts
@@ -42,6 +44,7 @@ _UNDECIDED: Mapping[type, str] = {
     ShardLost: "Credits are being restored after a loss of data.",
     NotLoaded: "The account can't be loaded at the moment.",
     TermsChanged: "The account's prices are changing at this moment.",
+    GuardChanged: "What this API key is for is changing at this moment.",
 }
 
 log = logging.getLogger("tollkeeper.proxy")
@@ -56,6 +59,7 @@ class Quest(NamedTuple):
     offer: Offer
     session: bytes
     credits_max: int | None  # microcredits
+    call: Call | None = None  # says where it comes from, for keys that name networks
     free: bool = False  # it belongs to a task that is paid for, or asks for nothing that costs
 
 
@@ -77,10 +81,16 @@ class Admission:
     """Reserves credits for calls; loads accounts on the way."""
 
     def __init__(
-        self, counters: Counters, source: AccountSource, shards: Shards, lease_ms: int
+        self,
+        counters: Counters,
+        source: AccountSource,
+        shards: Shards,
+        guards: Guards,
+        lease_ms: int,
     ) -> None:
         """`lease_ms` is what a hold is given until its first renewal."""
         self._counters = counters
+        self._guards = guards
         self._source = source
         self._shards = shards
         self._lease_ms = lease_ms
@@ -91,7 +101,7 @@ class Admission:
 
         Raises: CountersUnavailable when Redis can't be asked in time.
         """
-        call_id, principal, _, offer, session, *_ = quest
+        call_id, principal, _, offer, session, _, _, _ = quest
         context = principal.contexts + offer.context_suffix
         return self._counters.admit(
             principal.keys,
@@ -104,6 +114,7 @@ class Admission:
             offer.rules,
             session,
             terms.discount,
+            principal.guard_version,
         )
 
     def ask(self, quest: Quest, terms: Terms) -> Awaitable[Decision]:
@@ -117,6 +128,7 @@ class Admission:
             quest.offer.rules,
             quest.session,
             terms.discount,
+            principal.guard_version,
         )
 
     async def quote(
@@ -141,30 +153,51 @@ class Admission:
 
         `asked` is `admit` or `ask`. The terms are new ones when the account's discount has changed.
         """
-        principal = quest.principal
         try:
             for _ in range(ADMIT_ATTEMPTS_MAX):
-                if isinstance(decision, NotLoaded | ShardLost):
-                    if not await self.make_ready(principal, decision):
-                        break
-                elif isinstance(decision, TermsChanged):
-                    principal.discount = decision.discount
-                    anew = quest_terms(quest, facts)
-                    if isinstance(anew, Refusal):
-                        return anew
-                    terms = anew
-                else:
-                    return terms, decision
+                if type(decision) not in _UNDECIDED:
+                    break
+                anew = await self._prepare(quest, facts, terms, decision)
+                if isinstance(anew, Refusal):
+                    return anew
+                if anew is None:
+                    break
+                terms = anew
                 decision = await asked(quest, terms)
         except CountersUnavailable:
             return errors.NOT_RESERVED
         except Exception:
             log.exception("call %s: its account could not be loaded", quest.call_id)
             return errors.unavailable("The account can't be loaded at the moment.")
-        if isinstance(decision, ShardLost | NotLoaded | TermsChanged):
+        if type(decision) in _UNDECIDED:
             log.warning("call %s: not admitted, %r", quest.call_id, decision)
             return errors.unavailable(_UNDECIDED[type(decision)])
         return terms, decision
+
+    async def _prepare(
+        self, quest: Quest, facts: RequestFacts | None, terms: Terms, decision: Decision
+    ) -> Terms | Refusal | None:
+        """See to what was missing; the terms to ask again with, or None: it is of no use.
+
+        Raises: as `make_ready`.
+        """
+        if isinstance(decision, TermsChanged):
+            quest.principal.discount = decision.discount
+            return quest_terms(quest, facts)
+        if isinstance(decision, GuardChanged):
+            return await self.guard_again(quest, decision) or terms
+        if isinstance(decision, NotLoaded | ShardLost):
+            return terms if await self.make_ready(quest.principal, decision) else None
+        return terms
+
+    async def guard_again(self, quest: Quest, changed: GuardChanged) -> Refusal | None:
+        """Read what the key may be used for, as it is now, and check the call once more.
+
+        Raises: the ledger's errors when Postgres can't be asked.
+        """
+        principal = quest.principal
+        await self._shared(principal, self._guards.renew, principal, changed)
+        return self._guards.refusal(principal, quest.offer, quest.call)
 
     async def make_ready(self, principal: Principal, asked: NotLoaded | ShardLost) -> bool:
         """Load the account, or wait for its shard; False: it is of no use to ask again.

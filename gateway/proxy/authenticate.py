@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from gateway.proxy.guards import guard_of
 from policies.apikeys import digest, well_formed
 
 if TYPE_CHECKING:
@@ -42,12 +43,18 @@ class Principal:
     was when this was looked up, and 0 if key or account had been refused then, or ever since.
     `discount` is in ten-thousandths; admit tells when it is another by now. `used` is what Redis
     last told of the account's use of tiered units, by route and unit: a first guess for the next.
+    `guard` is what the key may be used for (guards.py), and `guard_version` the version of it that
+    admit is told; `claimed_routes` are those to which a token narrows its key.
     """
 
     __slots__ = (
         "account_id",
+        "claimed_routes",
         "contexts",
+        "digest",
         "discount",
+        "guard",
+        "guard_version",
         "key_id",
         "key_number",
         "keys",
@@ -56,7 +63,9 @@ class Principal:
         "used",
     )
 
-    def __init__(self, row: KeyRow, keys: AccountKeys) -> None:
+    def __init__(
+        self, row: KeyRow, keys: AccountKeys, claimed_routes: frozenset[str] | None = None
+    ) -> None:
         self.platform_id = row.platform_id
         self.account_id = row.account_id
         self.key_id = b"%d" % row.key_id
@@ -66,6 +75,10 @@ class Principal:
         active = row.key_status == row.account_status == "active"
         self.usable_until_ms = (row.expires_ms or FOR_EVER_MS) if active else 0
         self.discount = row.discount
+        self.digest = row.digest
+        self.claimed_routes = claimed_routes
+        self.guard = guard_of(row, claimed_routes)
+        self.guard_version = row.guard_version
         self.used: dict[tuple[int, str], int] = {}
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from gateway.proxy.admission import Admission
     from gateway.proxy.allowance import Raises
     from gateway.proxy.authenticate import Authenticator, Principal
+    from gateway.proxy.guards import Guards
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.idempotency import Idempotency
     from gateway.proxy.keyed import KeyedCall
@@ -74,6 +75,7 @@ class Proxy:
         *,
         authenticator: Authenticator,
         admission: Admission,
+        guards: Guards,
         settler: Settler,
         raises: Raises,
         live: LiveCalls,
@@ -92,6 +94,7 @@ class Proxy:
         self.offers: Mapping[int, PlatformOffers] = {}
         self._authenticator = authenticator
         self._admission = admission
+        self._guards = guards
         self._calls: MutableMapping[str, LiveCall] = live.calls
         self._trust = trust
         self._tasks = tasks
@@ -101,7 +104,7 @@ class Proxy:
         self._call_ids = call_ids
         self._body_timeout_s = body_timeout_s
         self._reader = BodyReader()
-        self._quotes = Quotes(admission, self._reader, body_timeout_s)
+        self._quotes = Quotes(admission, guards, self._reader, body_timeout_s)
         self._listeners = Listeners()
         self._unready = unready
 
@@ -133,15 +136,21 @@ class Proxy:
         if platform is None or offer is None:
             refuse_stranger(call, errors.NO_ROUTE, call_id)
             return
-        refusal = self._too_early(head, offer)
+        refusal = self._too_early(call, head, principal, offer)
         if refusal is None:
-            quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max)
+            quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max, call)
             await self._serve(call, head, quest)
         else:
             _deny(call, refusal, offer, call_id)
 
-    def _too_early(self, head: RequestHead, offer: Offer) -> Refusal | None:
+    def _too_early(
+        self, call: Call, head: RequestHead, principal: Principal, offer: Offer
+    ) -> Refusal | None:
         """What can be refused before the body is read or credits are looked at."""
+        if principal.guard is not None:
+            refusal = self._guards.refusal(principal, offer, call)
+            if refusal is not None:
+                return refusal
         limit = offer.route.body_max_bytes
         if head.content_length is not None and head.content_length > limit:
             return errors.too_large(limit)
@@ -218,7 +227,7 @@ class Proxy:
                 return found
             if found is not None:
                 task, quest = found, quest._replace(free=not found.pays)
-        call_id, principal, _, offer, session, *_ = quest
+        call_id, principal, _, offer, session, _, _, _ = quest
         terms = quest_terms(quest, facts)
         if type(terms) is not Terms:
             return cast("Refusal", terms)
@@ -322,7 +331,7 @@ class Proxy:
         failure: CountersUnavailable,
     ) -> Refusal | None:
         """Forward without a hold, where the route allows it and Redis is away."""
-        call_id, principal, _, offer, session, *_ = quest
+        call_id, principal, _, offer, session, _, _, _ = quest
         terms, facts, body, start = sold
         hold = None
         # A Redis that refuses, at maxmemory for instance, is not away. A WebSocket has no end in

@@ -2,7 +2,8 @@
 
 One pass over the raw header lines does everything: framing checks, the credential, and the lines
 that may be forwarded. Hop-by-hop headers (RFC 9110 section 7.6.1) and whatever `Connection` names
-stay here; the client's own key never leaves the gateway.
+stay here; the client's own key never leaves the gateway. A signed token (JWT) is the client's
+credential only where it sends no key: else it may be meant for the agent, and passes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
 
 CREDENTIAL_PREFIX = b"tk_"
+TOKEN_PREFIX = b"eyJ"  # base64 of '{"', as every header of a JWT begins
+TOKEN_BYTES_MAX = 8_192
 # Most calls have one of a few targets. At most 8 KiB each.
 TARGETS_CACHED_MAX = 1_024
 LENGTH_DIGITS_MAX = 19  # as many as 2**63 has; int() refuses to read thousands
@@ -138,7 +141,7 @@ class RequestHead(NamedTuple):
     method: str
     path: str  # canonical
     query: str  # with its "?", as received; or empty
-    credential: bytes | None  # the key's text
+    credential: bytes | None  # the text of a key or a token
     host: bytes
     lines: list[bytes]  # "Name: value" to forward, without line ends
     accept_encoding: bytes | None
@@ -158,7 +161,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
     target = read_target(message.path)
     if isinstance(target, Refusal):
         return target
-    credential = host = length = coding = encoding = None
+    credential = token = host = length = coding = encoding = None
     dropped: frozenset[bytes] | None = None
     lines: list[bytes] = []
     rare: list[tuple[int, bytes]] = []
@@ -172,6 +175,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
             found = _credential(value)
             if found is None:
                 lines.append(name + b": " + value)
+                token = token or _token(value)
             else:
                 credential = credential or found
         elif kind == _HOST:
@@ -194,6 +198,9 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
             rare.append((kind, value))
             if kind == _SESSION:
                 lines.append(name + b": " + value)
+    if credential is None and token is not None:
+        credential = token
+        lines = [line for line in lines if token not in line]
     chunked = coding is not None
     wishes = _read_wishes(rare) if rare else _NO_WISHES
     if isinstance(wishes, Refusal):
@@ -206,9 +213,7 @@ def read_head(message: RawRequestMessage) -> RequestHead | Refusal:  # noqa: C90
         wishes = wishes._replace(expects_continue=False)
     if dropped:
         lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
-    host = host or b""
-    path, query = target
-    method = message.method
+    host, method, (path, query) = host or b"", message.method, target
     return RequestHead(
         method, path, query, credential, host, lines, encoding, length, chunked, *wishes
     )
@@ -304,6 +309,14 @@ def _credential(value: bytes) -> bytes | None:
         token = value[7:].strip()
         if token.startswith(CREDENTIAL_PREFIX):
             return token
+    return None
+
+
+def _token(value: bytes) -> bytes | None:
+    """What may be a signed token."""
+    token = value[7:].strip() if value[:7].lower() == _BEARER else value
+    if token.startswith(TOKEN_PREFIX) and token.count(b".") == 2 and len(token) <= TOKEN_BYTES_MAX:
+        return token
     return None
 
 
