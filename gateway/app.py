@@ -102,9 +102,7 @@ class Worker:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
         snapshot = await self._ledger.snapshot_catalogue()
         try:
-            self._proxy.offers = build_offers(
-                snapshot.platforms, self._traffic.of, self._networks
-            )
+            self._proxy.offers = build_offers(snapshot.platforms, self._traffic.of, self._networks)
         except Exception:
             await self._tell_seen(f"{snapshot.version}!")
             raise

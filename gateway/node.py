@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
+from secrets import token_hex
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from gateway.config import parse_listen
+from gateway.control.api.services import open_services
 from gateway.control.app import build_app, serving
 from gateway.control.metrics import Metrics
 from gateway.control.node import Figures, WorkerState
@@ -45,11 +46,13 @@ from gateway.recovery.late import LateApplier
 from gateway.recovery.rebuild import Rebuilder
 from gateway.recovery.shards import Shards
 from gateway.recovery.watermarks import Watermarks
+from gateway.upstream.networks import Networks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 
     from gateway.config import Config
+    from gateway.control.credentials import Credentials
     from gateway.worker_pool import WorkerPool
 
 POSTGRES_CONNECTIONS_MAX = 4
@@ -106,7 +109,7 @@ class RunningNode:
 
 @contextlib.asynccontextmanager
 async def running_node(
-    config: Config, pool: WorkerPool, admin_token: str | None
+    config: Config, pool: WorkerPool, credentials: Credentials
 ) -> AsyncIterator[RunningNode]:
     """Brings schema and catalog up to date, then runs control plane and jobs.
 
@@ -130,14 +133,25 @@ async def running_node(
             )
             await _check_redis(counters)
             await _check_shards(ledger, gateway.shards)
-            await _check_deployment(ledger, counters)
+            deployment = await _check_deployment(ledger, counters)
             watermarks = Watermarks(counters, ledger)
             await watermarks.start()
             report = await apply_config(ledger, counters, config)
         node = RunningNode(config, report.platform_id, pool, ledger, counters)
         metrics = Metrics()
         try:
-            app = build_app(node, admin_token, metrics, host=host)
+            services = await stack.enter_async_context(
+                open_services(
+                    ledger,
+                    counters,
+                    credentials,
+                    postgres_url=gateway.postgres_url,
+                    platform=config.platform.slug,
+                    deployment=deployment,
+                    networks=Networks.of(gateway.private_upstreams),
+                )
+            )
+            app = build_app(node, credentials.admin_token, metrics, services, host=host)
             await stack.enter_async_context(serving(app, host, port))
         except OSError as error:  # somebody took the port since it was found free
             raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
@@ -232,9 +246,9 @@ async def _check_shards(ledger: Ledger, shards: int) -> None:
         )
 
 
-async def _check_deployment(ledger: Ledger, counters: Counters) -> None:
-    """Redis and Postgres must belong together: each deployment has its own account 1."""
-    deployment = await ledger.fix_setting("deployment", secrets.token_hex(16))
+async def _check_deployment(ledger: Ledger, counters: Counters) -> str:
+    """The deployment's id. Redis and Postgres must belong together: each has its own account 1."""
+    deployment = await ledger.fix_setting("deployment", token_hex(16))
     await counters.command("SET", DEPLOYMENT_KEY, deployment, "NX")
     found = await counters.command("GET", DEPLOYMENT_KEY)
     if found != deployment.encode():
@@ -242,6 +256,7 @@ async def _check_deployment(ledger: Ledger, counters: Counters) -> None:
             "this Redis database holds the balances of another Tollkeeper deployment: use the "
             "Postgres (or data folder) it belongs to, another database number, or empty it"
         )
+    return deployment
 
 
 async def _answers(question: Awaitable[object]) -> bool:

@@ -23,13 +23,14 @@ import uvloop
 
 from gateway.announce import DEMO_ACCOUNT, Ready, Voice
 from gateway.config import EMBEDDED, ConfigError, load_config, parse_listen, resolve_secret
+from gateway.control.credentials import Credentials
 from gateway.embedded.agent import (
     SAMPLE_AGENT_HOST,
     SAMPLE_AGENT_PORT,
     route_to_sample_agent,
     sample_agent,
 )
-from gateway.embedded.datadir import DataDir, Running, open_data_dir
+from gateway.embedded.datadir import DataDir, Running, Secrets, open_data_dir
 from gateway.embedded.ports import free_port, listen_problem
 from gateway.embedded.servers import Servers, embedded_servers
 from gateway.embedded.spawn import EmbeddedError, stop_leftover
@@ -100,15 +101,14 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
                 stack.enter_async_context(_own_servers(config, folder, voice)),
                 asyncio.to_thread(_load_code),
             )
+            own = folder.secrets()
+            credentials = _own_credentials(config, own)
             config = _with_servers(config, servers)
             voice.step("Applying the config ...")
-            node = await stack.enter_async_context(
-                _node(config, pool, folder.secrets().admin_token)
-            )
-            pepper = _pepper(config) or bytes.fromhex(folder.secrets().pepper)
-            await _demo(node, folder, pepper, options.demo_microcredits)
+            node = await stack.enter_async_context(_node(config, pool, credentials))
+            await _demo(node, folder, credentials.pepper, options.demo_microcredits)
             await agent.ready()
-            await stack.enter_async_context(_working(pool, config, pepper))
+            await stack.enter_async_context(_working(pool, config, credentials))
             stack.enter_context(_announced(folder, config.gateway, pool))
             ready = _ready(config, folder, pool, servers, agent.url)
             voice.ready(ready, config.routes, str(options.data_dir))
@@ -123,7 +123,7 @@ async def _serve(options: ServeOptions, voice: Voice) -> None:
         for name in ("redis_url", "postgres_url")
         if getattr(gateway, name) == EMBEDDED
     ]
-    pepper = _pepper(config)
+    pepper = _secret(gateway.key_pepper)
     if pepper is None:
         problems.append('gateway.key_pepper: serve needs one, such as "env:TOLLKEEPER_PEPPER"')
     if pepper is None or problems:
@@ -135,8 +135,10 @@ async def _serve(options: ServeOptions, voice: Voice) -> None:
         await pool.spawn()
         voice.step("Applying the config ...")
         admin_token = os.environ.get(ADMIN_TOKEN_VARIABLE) or None
-        await stack.enter_async_context(_node(config, pool, admin_token))
-        await stack.enter_async_context(_working(pool, config, pepper))
+        master_key = _secret(gateway.master_key)
+        credentials = Credentials(pepper.encode(), admin_token, master_key, "live")
+        await stack.enter_async_context(_node(config, pool, credentials))
+        await stack.enter_async_context(_working(pool, config, credentials))
         voice.serving(_url(gateway.proxy_listen), _url(gateway.control_listen), pool.pids)
         await asyncio.Event().wait()
 
@@ -148,11 +150,11 @@ def _load_code() -> None:
 
 
 def _node(
-    config: Config, pool: WorkerPool, admin_token: str | None
+    config: Config, pool: WorkerPool, credentials: Credentials
 ) -> AbstractAsyncContextManager[RunningNode]:
     from gateway.node import running_node  # noqa: PLC0415 - loaded while servers started
 
-    return running_node(config, pool, admin_token)
+    return running_node(config, pool, credentials)
 
 
 def _demo(
@@ -265,9 +267,19 @@ def _with_servers(config: Config, servers: Servers) -> Config:
     return dataclasses.replace(config, gateway=gateway)
 
 
-def _pepper(config: Config) -> bytes | None:
-    reference = config.gateway.key_pepper
-    return resolve_secret(reference).encode() if reference is not None else None
+def _secret(reference: str | None) -> str | None:
+    return None if reference is None else resolve_secret(reference)
+
+
+def _own_credentials(config: Config, own: Secrets) -> Credentials:
+    """Those of the data folder, where the config has none."""
+    pepper = _secret(config.gateway.key_pepper)
+    return Credentials(
+        pepper.encode() if pepper is not None else bytes.fromhex(own.pepper),
+        own.admin_token,
+        _secret(config.gateway.master_key) or own.master_key,
+        "dev",
+    )
 
 
 async def _end_leftovers(folder: DataDir) -> None:
@@ -331,9 +343,15 @@ def _pool(config: Config) -> WorkerPool:
 
 
 @contextlib.asynccontextmanager
-async def _working(pool: WorkerPool, config: Config, pepper: bytes) -> AsyncIterator[None]:
+async def _working(
+    pool: WorkerPool, config: Config, credentials: Credentials
+) -> AsyncIterator[None]:
     """The workers take calls, and are replaced when they die; at the end they finish theirs."""
-    settings = {"gateway": dataclasses.asdict(config.gateway), "pepper": pepper.hex()}
+    settings = {
+        "gateway": dataclasses.asdict(config.gateway),
+        "pepper": credentials.pepper.hex(),
+        "master_key": credentials.master_key,
+    }
     try:
         await pool.run(settings)
         keeper = asyncio.create_task(pool.keep())

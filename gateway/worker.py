@@ -1,8 +1,8 @@
 """One worker process: `python -m gateway.worker`, started by the supervisor.
 
-Protocol: one JSON line on stdin, `{"gateway": {…}, "pepper": "hex", "index": 0}`; one JSON line
-on stdout, `{"event": "ready", "pid": …}`, once connections are accepted. It stops on SIGTERM, and
-when stdin ends, which means that the supervisor is dead. SIGINT is ignored: Ctrl-C reaches the
+Protocol: one JSON line on stdin, `{"gateway": {…}, "pepper": "hex", "master_key": …}`; one JSON
+line on stdout, `{"event": "ready", "pid": …}`, once connections are accepted. It stops on SIGTERM,
+and when stdin ends, which means that the supervisor is dead. SIGINT is ignored: Ctrl-C reaches the
 whole process group, and the supervisor decides the order.
 """
 
@@ -38,7 +38,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     message = orjson.loads(sys.stdin.buffer.readline())
     settings = WorkerSettings(
-        gateway=GatewayConfig(**message["gateway"]), pepper=bytes.fromhex(message["pepper"])
+        gateway=GatewayConfig(**message["gateway"]),
+        pepper=bytes.fromhex(message["pepper"]),
+        master_key=message.get("master_key"),
     )
     uvloop.run(_serve(settings))
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from gateway.control.api.serve import add_endpoints
 from gateway.control.health import add_health
 from gateway.control.metrics import add_metrics
+from gateway.control.resources import ENDPOINTS
 from gateway.control.status import add_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from gateway.control.api.services import Services
     from gateway.control.metrics import Metrics
     from gateway.control.node import Node
 
@@ -28,14 +31,16 @@ SHUTDOWN_TIMEOUT_S = 2.0
 
 
 def build_app(
-    node: Node, admin_token: str | None, metrics: Metrics, *, host: str
+    node: Node, admin_token: str | None, metrics: Metrics, services: Services | None, *, host: str
 ) -> web.Application:
-    """The application that listens on `host`.
+    """The application that listens on `host`; without `services` it has no API.
 
     Without an admin token its administrative part answers 401 to everybody. Where it listens only
     on loopback, `/metrics` needs none.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
+    if services is not None:
+        add_endpoints(app, services, ENDPOINTS)
     add_health(app, node)
     add_status(app, node, admin_token)
     add_metrics(app, node, metrics, admin_token, is_open=_is_loopback(host))

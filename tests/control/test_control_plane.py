@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -11,38 +10,13 @@ import pytest
 
 from gateway.control.app import BODY_BYTES_MAX, build_app, serving
 from gateway.control.metrics import Metrics
-from gateway.control.node import Figures, WorkerState
 from gateway.embedded.ports import free_port
+from tests.support.nodes import STARTING, SomeNode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
 TOKEN = "tka_right"
-READY = WorkerState(0, 11, ready=True, restarts=0)
-STARTING = WorkerState(1, None, ready=False, restarts=3)
-
-
-@dataclass
-class SomeNode:
-    """A node in a state of the test's choosing."""
-
-    places: list[WorkerState] = field(default_factory=lambda: [READY, STARTING])
-    redis: bool = True
-    postgres: bool = True
-    platform: str = "demo"
-
-    def workers(self) -> Sequence[WorkerState]:
-        return self.places
-
-    async def redis_answers(self) -> bool:
-        return self.redis
-
-    async def postgres_answers(self) -> bool:
-        return self.postgres
-
-    async def figures(self) -> Figures:
-        known = self.postgres
-        return Figures(3 if known else None, 7 if self.redis else None, 1 if known else None)
 
 
 class Client:
@@ -69,7 +43,7 @@ async def served(
 ) -> AsyncIterator[Client]:
     """Serves on loopback as it would when the config says to listen on `host`."""
     port = free_port()
-    app = build_app(node, token, metrics or Metrics(), host=host)
+    app = build_app(node, token, metrics or Metrics(), None, host=host)
     async with serving(app, "127.0.0.1", port), aiohttp.ClientSession() as session:
         yield Client(session, f"http://127.0.0.1:{port}")
 
@@ -185,5 +159,5 @@ async def test_401_metrics_for_everybody_elsewhere_when_no_admin_token_is_set() 
 
 
 def test_bodies_are_bounded() -> None:
-    app = build_app(SomeNode(), TOKEN, Metrics(), host="127.0.0.1")
+    app = build_app(SomeNode(), TOKEN, Metrics(), None, host="127.0.0.1")
     assert app._client_max_size == BODY_BYTES_MAX

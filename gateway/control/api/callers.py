@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.clock import now_ms
 from gateway.control.api.problems import not_found, too_many, unauthenticated
 from gateway.control.api.roles import Caller, Role
-from gateway.identity.tokens import AccessToken, DelegatedToken
+from gateway.identity.tokens import AccessToken, DelegatedToken, UnknownKey
 from policies.apikeys import digest
 
 if TYPE_CHECKING:
@@ -73,17 +73,18 @@ async def _known(credential: str, services: Services) -> Caller | None:
 
 
 async def _of_jwt(credential: str, services: Services) -> Caller | None:
-    token = services.verifier.read(credential, now_ms())
-    match token:
-        case AccessToken():
-            row = await services.ledger.live_session(token.session_id)
-            caller = _of_token(row)
-            return caller and caller._replace(session_id=token.session_id)
-        case DelegatedToken():
-            hashed = digest(token.jti, services.keys.pepper)
-            return _of_key(await services.ledger.find_key(hashed))
-        case _:
-            return None
+    verifier = services.verifier
+    token = verifier.access(credential)
+    if isinstance(token, UnknownKey) and await verifier.reload(services.ledger.signing_keys):
+        token = verifier.access(credential)
+    if isinstance(token, AccessToken):
+        caller = _of_token(await services.ledger.live_session(token.session_id))
+        return caller and caller._replace(session_id=token.session_id)
+    delegated = verifier.delegated(credential)
+    if isinstance(delegated, DelegatedToken):
+        hashed = digest(delegated.jti, services.keys.pepper)
+        return _of_key(await services.ledger.find_key(hashed))
+    return None
 
 
 def _of_token(row: TokenRow | None) -> Caller | None:

@@ -18,7 +18,7 @@ import orjson
 from gateway.control.api.problems import Problem, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from gateway.control.api.fields import Model, Page, PageQuery
 
@@ -50,7 +50,7 @@ class Exports:
         item: type[Model],
         page: Callable[[PageQuery], Awaitable[Page[Any]]],
         query: PageQuery,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """The whole list in pieces; `page` answers one page of it.
 
         Raises: Problem (503) when too many run, before the first piece.

@@ -5,12 +5,12 @@
     running     claimed_at, request_id                  409; after CLAIM_LEASE_MS see below
     answered    status and the sealed answer            answered the same, nothing is done
 
-Writes: claim → the resource's own transaction, with its audit entries → answer. Who dies before the
-second leaves a claim without any entry of its request: the next one takes the claim over. Who dies
-behind the second leaves entries: what was created is there, but its answer is lost, and the next one
-is told so. An answer of 4xx changed nothing and takes the claim back. Answers are sealed under a key
-that only who shows the Idempotency-Key again can derive, for they may hold a secret. Rows are kept
-for a day.
+Writes: claim → the resource's own transaction, with its audit entries → answer. Who dies before
+the second leaves a claim without any entry of its request: the next one takes the claim over. Who
+dies behind the second leaves entries: what was created is there, but its answer is lost, and the
+next one is told so. An answer of 4xx changed nothing and takes the claim back. Answers are sealed
+under a key that only who shows the Idempotency-Key again can derive, for they may hold a secret.
+Rows are kept for a day.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from gateway.counters.errors import CountersUnavailable
+from gateway.identity.seal import NotConfiguredError
 from gateway.ledger.errors import LedgerRejected, LedgerUnavailable
 from gateway.operations.errors import NotToldError, OperationError, UsageError
 from gateway.operations.spread import NotEffectiveError
@@ -153,6 +154,8 @@ def _of_operation(failure: OperationError) -> Problem:
 
 
 def _of_values(failure: BaseException) -> Problem | None:
+    if isinstance(failure, NotConfiguredError):
+        return conflict("not_configured", f"{failure}.")
     if isinstance(failure, LedgerRejected):
         return Problem(422, "invalid", "A value is out of range.")
     if isinstance(failure, web.HTTPRequestEntityTooLarge):

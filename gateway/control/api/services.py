@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.clock import now_ms
 from gateway.control.api.exports import Exports
 from gateway.control.api.limiter import Limiter
+from gateway.identity.seal import Sealer
+from gateway.identity.signing import Signer
+from gateway.identity.tokens import Verifier
+from gateway.ledger import Tenancy
+from gateway.operations.keys import KeyMaker
+from gateway.operations.spread import Spread
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gateway.control.credentials import Credentials
     from gateway.counters import Counters
-    from gateway.identity.seal import Sealer
-    from gateway.identity.signing import Signer
-    from gateway.identity.tokens import Verifier
-    from gateway.ledger import Ledger, Tenancy
-    from gateway.operations.keys import KeyMaker
-    from gateway.operations.spread import Spread
+    from gateway.ledger import Ledger
     from gateway.upstream.networks import Networks
 
 # Of one address, per minute: attempts to get in that failed, and requests to log in or for tokens.
@@ -45,3 +50,41 @@ class Services:
     exports: Exports = field(default_factory=Exports)
     failures: Limiter = field(default_factory=lambda: Limiter(FAILURES_PER_MINUTE, now_ms))
     logins: Limiter = field(default_factory=lambda: Limiter(LOGINS_PER_MINUTE, now_ms))
+
+
+@asynccontextmanager
+async def open_services(
+    ledger: Ledger,
+    counters: Counters,
+    credentials: Credentials,
+    *,
+    postgres_url: str,
+    platform: str,
+    deployment: str,
+    networks: Networks,
+) -> AsyncIterator[Services]:
+    """The services of a deployment whose schema is there; `deployment` is its id.
+
+    Raises: CannotOpenError when the master key is not the one that sealed what is there;
+    LedgerUnavailable.
+    """
+    sealer = Sealer.of(credentials.master_key)
+    signer = Signer(ledger, sealer, deployment)
+    if sealer.configured:
+        await signer.start()
+    verifier = Verifier(deployment)
+    verifier.replace_keys(await ledger.signing_keys())
+    async with Tenancy(postgres_url) as tenancy, Spread(ledger) as spread:
+        yield Services(
+            platform=platform,
+            admin_token=credentials.admin_token,
+            ledger=ledger,
+            tenancy=tenancy,
+            counters=counters,
+            spread=spread,
+            keys=KeyMaker(credentials.env, credentials.pepper),
+            sealer=sealer,
+            signer=signer,
+            verifier=verifier,
+            networks=networks,
+        )
