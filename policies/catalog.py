@@ -259,6 +259,9 @@ class Route:
     ensure_usage: str = ""  # "openai": streams are asked to report their usage
     task: TaskRule = TaskRule()  # of an A2A route
     websocket: WebSocketRule = WebSocketRule()
+    # Whether its upstream may only be where the operator lets owners' upstreams be. Not in the
+    # stored spec: it follows from who manages the route.
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

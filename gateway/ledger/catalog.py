@@ -173,6 +173,7 @@ async def _stored_routes(session: Session, platform_id: int) -> list[StoredRoute
                 row["route_id"],
                 price=json.loads(row["price"]) if row["price"] else None,
                 price_version=row["price_version_id"] or 0,
+                guarded=row["managed_by"] != BY_CONFIG,
             ),
             row["active"],
             row["managed_by"],

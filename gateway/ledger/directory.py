@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 
+from gateway.ledger.catalog import BY_CONFIG
 from gateway.ledger.database import Database, rows
 from gateway.ledger.rows import CatalogueSnapshot, KeyRow, PlatformRoutes, PlatformRow
 from gateway.ledger.specs import guards_in_force, route_from_spec
@@ -58,6 +59,7 @@ class Directory(Database):
                             row["route_id"],
                             price=json.loads(row["price"]) if row["price"] else None,
                             price_version=row["price_version_id"] or 0,
+                            guarded=row["managed_by"] != BY_CONFIG,
                         )
                         for row in records
                         if row["platform_id"] == platform.platform_id

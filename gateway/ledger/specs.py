@@ -75,7 +75,12 @@ def route_to_spec(route: Route) -> Spec:
 
 
 def route_from_spec(
-    spec: Mapping[str, Any], route_id: int, *, price: Mapping[str, Any] | None, price_version: int
+    spec: Mapping[str, Any],
+    route_id: int,
+    *,
+    price: Mapping[str, Any] | None,
+    price_version: int,
+    guarded: bool,
 ) -> Route:
     """The route of a stored spec; `price` is the spec of the version in force, None if free."""
     return Route(
@@ -99,6 +104,7 @@ def route_from_spec(
         ensure_usage=spec.get("ensure_usage", ""),
         task=_task_from_spec(spec.get("task")),
         websocket=WebSocketRule(**spec.get("websocket", {})),
+        guarded=guarded,
     )
 
 
@@ -188,14 +194,18 @@ def key_from_spec(spec: Mapping[str, Any]) -> tuple[Limits, Caps]:
 
 
 def guards_in_force(specs: Iterable[Mapping[str, Any]]) -> Guards:
-    """What a key may be used for, of its own stored spec and its ancestors', its own first.
+    """What a key may be used for, of its own stored spec and its ancestors', its own first."""
+    return combined_guards(map(guards_from_spec, specs))
+
+
+def combined_guards(lineage: Iterable[Guards]) -> Guards:
+    """What guards of a key and its ancestors allow together, its own first.
 
     Only routes that all of them allow; the addresses of the nearest that has some.
     """
     routes: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
-    for spec in specs:
-        guards = guards_from_spec(spec)
+    for guards in lineage:
         if routes and guards.routes:
             routes = tuple(name for name in routes if name in guards.routes) or NO_ROUTE
         routes = routes or guards.routes

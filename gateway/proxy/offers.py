@@ -17,6 +17,7 @@ from gateway.config import resolve_secret
 from gateway.proxy.jsonrpc import mistake_in_head, rpc_prices_of
 from gateway.proxy.match import RouteTree
 from gateway.proxy.traffic import RouteTraffic
+from gateway.upstream.networks import Networks
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
 from policies.catalog import ChargePer, Ending, ErrorStyle, Protocol, Rule
@@ -41,6 +42,7 @@ LISTENERS_MAX = 8_192
 LISTEN_MS_MAX = 24 * 3_600_000
 _EVENT_STREAM = b"text/event-stream"
 _PLAIN = frozenset({b"", b"identity"})
+_PUBLIC = Networks()
 _NO_TERMS = Terms(None, (), 0, 0)
 
 
@@ -97,6 +99,7 @@ class Offer:
         tls: ssl.SSLContext | None,
         upgrade_url: str | None = None,
         traffic: RouteTraffic | None = None,
+        networks: Networks = _PUBLIC,
     ) -> None:
         self.route = route
         self.traffic = traffic or RouteTraffic()
@@ -105,6 +108,7 @@ class Offer:
             route.upstream,
             tls=tls,
             connections_max=route.connections_max,
+            networks=networks if route.guarded else None,
             timeouts=route.timeouts,
         )
         price = route.price
@@ -208,11 +212,13 @@ class PlatformOffers:
 
 
 def build_offers(
-    catalogue: Iterable[PlatformRoutes], traffic: Callable[[int], RouteTraffic]
+    catalogue: Iterable[PlatformRoutes],
+    traffic: Callable[[int], RouteTraffic],
+    networks: Networks,
 ) -> dict[int, PlatformOffers]:
     """The offers of every platform, by platform id, from its active routes.
 
-    `traffic` answers where a route's calls are counted.
+    `traffic` answers where a route's calls are counted. In `networks` guarded upstreams may be.
 
     Raises: ValueError when a secret that a route names can't be resolved, or a CA file can't be
     read.
@@ -221,11 +227,12 @@ def build_offers(
 
     def offer(route: Route, upgrade_url: str | None) -> Offer:
         if not route.upstream.startswith("https:"):
-            return Offer(route, None, upgrade_url, traffic(route.id))
+            return Offer(route, None, upgrade_url, traffic(route.id), networks)
         # One context per CA file: origins share connections only when they share their context.
         if route.tls_ca_file not in contexts:
             contexts[route.tls_ca_file] = client_context(route.tls_ca_file)
-        return Offer(route, contexts[route.tls_ca_file], upgrade_url, traffic(route.id))
+        tls = contexts[route.tls_ca_file]
+        return Offer(route, tls, upgrade_url, traffic(route.id), networks)
 
     return {
         platform.platform_id: PlatformOffers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import fields, replace
 
+import asyncpg
 import pytest
 
 from gateway.ledger import CATALOG_CHANNEL, Ledger
@@ -124,10 +125,14 @@ def test_every_field_survives_postgres() -> None:
             for field in fields(value)
             if getattr(value, field.name) == getattr(bare, field.name)
         }
-        assert same <= {"id", "version"}, "the sample must differ from the defaults everywhere"
+        assert same <= {"id", "version", "guarded"}, (
+            "the sample must differ from the defaults everywhere"
+        )
 
-    stored = route_from_spec(route_to_spec(CHAT), 9, price=price_to_spec(PRICE), price_version=4)
-    assert stored == replace(CHAT, id=9, price=of_version(PRICE, 4))
+    price = price_to_spec(PRICE)
+    stored = route_from_spec(route_to_spec(CHAT), 9, price=price, price_version=4, guarded=True)
+    assert stored == replace(CHAT, id=9, price=of_version(PRICE, 4), guarded=True)
+    assert "guarded" not in route_to_spec(stored)
     assert price_from_spec(price_to_spec(PRICE), 0) == PRICE
     assert plan_from_spec("pro", plan_to_spec(PRO)) == PRO
 
@@ -142,7 +147,7 @@ def test_what_an_earlier_version_stored_has_the_defaults() -> None:
         del route[name]
     for name in ("protocol", "ensure_usage", "task", "websocket"):
         del route[name]
-    assert route_from_spec(route, 0, price=None, price_version=0) == FREE
+    assert route_from_spec(route, 0, price=None, price_version=0, guarded=False) == FREE
     price = price_to_spec(Price(0, 1, 2, 3, (METER,)))
     del price["table"], price["rpc"]
     for name in ("tiers", "included_units", "reserve_from", "on_missing"):
@@ -179,6 +184,25 @@ async def test_what_was_applied_is_what_the_proxy_gets(ledger: Ledger) -> None:
         (),
         ("chat",),
     )
+
+
+async def test_the_upstream_of_a_route_is_guarded_unless_the_config_says_it(
+    ledger: Ledger, postgres_url: str
+) -> None:
+    report = await ledger.apply_catalog(DEMO, (), (CHAT, FREE))
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("UPDATE routes SET managed_by = 'api' WHERE name = 'chat'")
+    await connection.close()
+
+    async def guarded() -> list[bool]:
+        ((_, routes),) = (await ledger.snapshot_catalogue()).platforms
+        stored = [each.route.guarded for each in await ledger.routes(report.platform_id)]
+        assert [route.guarded for route in routes] == stored
+        return stored
+
+    assert await guarded() == [True, False]
+    await ledger.apply_catalog(DEMO, (), (CHAT, FREE))
+    assert await guarded() == [False, False]
 
 
 async def test_applying_the_same_again_changes_nothing(ledger: Ledger) -> None:
