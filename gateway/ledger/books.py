@@ -7,6 +7,7 @@ from gateway.ledger.rows import (
     CallDrift,
     ChangeDrift,
     GrantDrift,
+    RollupDrift,
     SettlementRow,
     UsageDrift,
 )
@@ -45,3 +46,7 @@ class Books(Database):
     async def audit_usage(self) -> list[UsageDrift]:
         """Roll-ups that are not the sums of their settlements; at most AUDIT_ROWS_MAX."""
         return rows(UsageDrift, await self._session.all("audit_usage", AUDIT_ROWS_MAX))
+
+    async def audit_rollups(self) -> list[RollupDrift]:
+        """Coarser roll-ups that are not the sums of the hourly one; at most AUDIT_ROWS_MAX."""
+        return rows(RollupDrift, await self._session.all("audit_rollups", AUDIT_ROWS_MAX))

@@ -211,3 +211,17 @@ class UsageDrift(NamedTuple):
     calls_rolled: int
     charged_microcredits: int
     charged_rolled_microcredits: int
+
+
+class RollupDrift(NamedTuple):
+    """An hour or day of a coarser roll-up that is not the sum of the hours of accounts."""
+
+    rollup: str
+    platform_id: int
+    account_id: int  # 0 where accounts are not told apart, as with routes
+    route_id: int
+    since_ms: int
+    calls: int
+    calls_rolled: int
+    charged_microcredits: int
+    charged_rolled_microcredits: int

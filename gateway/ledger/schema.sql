@@ -62,6 +62,7 @@ CREATE TABLE accounts (
     UNIQUE (platform_id, name)
 );
 CREATE INDEX accounts_plan ON accounts (plan_id);
+CREATE INDEX accounts_platform ON accounts (platform_id, id);
 CREATE INDEX accounts_period_end ON accounts (period_end_at) WHERE period_end_at IS NOT NULL;
 
 -- The secret itself is nowhere: only its keyed digest, and what people need to recognise a key.
@@ -148,12 +149,12 @@ CREATE TABLE grants (
         amount_microcredits + credited_microcredits <= 9007199254740991
     )
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
-CREATE INDEX grants_account ON grants (account_id);
+CREATE INDEX grants_account ON grants (account_id, id);
 CREATE INDEX grants_ending ON grants (expires_at) WHERE expires_at IS NOT NULL AND NOT closed;
 CREATE INDEX grants_open ON grants (account_id) WHERE NOT closed;
 
--- No foreign keys and one index: each would cost every call (only those of a session pay for the
--- second). The order of the columns is the driver's (writer).
+-- No foreign keys, and no index that no page of calls needs: each costs every call (but the partial
+-- ones). The order of the columns is the driver's (writer).
 CREATE TABLE settlements (
     call_id uuid NOT NULL PRIMARY KEY,
     platform_id bigint NOT NULL,
@@ -173,6 +174,10 @@ CREATE TABLE settlements (
     session text NOT NULL DEFAULT ''
 ) PARTITION BY RANGE (call_id);
 CREATE TABLE settlements_default PARTITION OF settlements DEFAULT;
+CREATE INDEX settlements_account ON settlements (account_id, call_id);
+CREATE INDEX settlements_platform ON settlements (platform_id, call_id);
+-- To follow calls as they are settled. Ids are of no use for that: a call may run for hours.
+CREATE INDEX settlements_settled ON settlements (platform_id, settled_at);
 CREATE INDEX settlements_session ON settlements (account_id, session) WHERE session <> '';
 -- What moved accounts through graduated tiers.
 CREATE INDEX settlements_tiers ON settlements (account_id, settled_at)
@@ -231,6 +236,42 @@ CREATE TABLE usage_hourly (
     charged_microcredits bigint NOT NULL,
     uncollected_microcredits bigint NOT NULL,
     PRIMARY KEY (platform_id, account_id, hour, route_id, key_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+
+-- A platform's own sums, by route. The hour that runs is one row for all writers: they take its
+-- lock last, right before they commit.
+CREATE TABLE usage_routes_hourly (
+    platform_id bigint NOT NULL,
+    hour timestamptz NOT NULL,
+    route_id bigint NOT NULL,
+    calls bigint NOT NULL,
+    calls_completed bigint NOT NULL,
+    held_microcredits bigint NOT NULL,
+    charged_microcredits bigint NOT NULL,
+    uncollected_microcredits bigint NOT NULL,
+    PRIMARY KEY (platform_id, hour, route_id)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+CREATE TABLE usage_routes_daily (
+    platform_id bigint NOT NULL,
+    day timestamptz NOT NULL,
+    route_id bigint NOT NULL,
+    calls bigint NOT NULL,
+    calls_completed bigint NOT NULL,
+    held_microcredits bigint NOT NULL,
+    charged_microcredits bigint NOT NULL,
+    uncollected_microcredits bigint NOT NULL,
+    PRIMARY KEY (platform_id, day, route_id)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+CREATE TABLE usage_accounts_daily (
+    platform_id bigint NOT NULL,
+    day timestamptz NOT NULL,
+    account_id bigint NOT NULL,
+    calls bigint NOT NULL,
+    calls_completed bigint NOT NULL,
+    held_microcredits bigint NOT NULL,
+    charged_microcredits bigint NOT NULL,
+    uncollected_microcredits bigint NOT NULL,
+    PRIMARY KEY (platform_id, day, account_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
 -- How calls ended that Redis could not be told of. A row goes when Redis has charged its call.
@@ -499,7 +540,9 @@ CREATE TABLE audit_log (
     before jsonb NOT NULL,
     after jsonb NOT NULL
 );
-CREATE INDEX audit_log_platform ON audit_log (platform_id, id);
+CREATE INDEX audit_log_platform ON audit_log (platform_id, at, id);
+CREATE INDEX audit_log_account ON audit_log (account_id, at, id);
+CREATE INDEX audit_log_resource ON audit_log (platform_id, resource, resource_id, at, id);
 CREATE INDEX audit_log_request ON audit_log (request_id);
 CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE ON audit_log
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
@@ -623,3 +666,28 @@ GRANT INSERT, UPDATE ON plans, routes, accounts, api_keys, grants, issuers, secr
     TO tollkeeper_api;
 GRANT INSERT ON price_versions, ledger_entries, ledger_changes, account_events TO tollkeeper_api;
 GRANT UPDATE ON platforms, catalog_state TO tollkeeper_api;
+
+-- The same. What a platform sold by route is nothing for its accounts.
+DO $$
+DECLARE
+    tables CONSTANT jsonb := '{
+        "usage_routes_hourly": "(SELECT tenant_account()) IS NULL",
+        "usage_routes_daily": "(SELECT tenant_account()) IS NULL",
+        "usage_accounts_daily":
+            "((SELECT tenant_account()) IS NULL OR account_id = (SELECT tenant_account()))"
+    }';
+    name text;
+    account_rule text;
+    rule text;
+BEGIN
+    FOR name, account_rule IN SELECT * FROM jsonb_each_text(tables) LOOP
+        rule := 'platform_id = (SELECT tenant_platform()) AND ' || account_rule;
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY gateway ON %I TO CURRENT_USER USING (true) WITH CHECK (true)',
+            name);
+        EXECUTE format('CREATE POLICY tenant ON %I TO tollkeeper_api USING (%s) WITH CHECK (%s)',
+            name, rule, rule);
+    END LOOP;
+END $$;
+GRANT SELECT ON usage_routes_hourly, usage_routes_daily, usage_accounts_daily TO tollkeeper_api;

@@ -6,7 +6,7 @@ Each part reads one instant, so running calls disturb nothing:
    comes out even although the two are read one after the other), as often as it takes to be
    certain (`audit_look`).
 2. Postgres by itself: grants against ledger entries, settlements against ledger entries, roll-ups
-   against settlements, one statement each.
+   against settlements, coarser roll-ups against finer ones, one statement each.
 
 Reconciliation (`reconcile`) does the first part for ever.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.desk import AuditAccountRow
-    from gateway.ledger.rows import CallDrift, ChangeDrift, GrantDrift, UsageDrift
+    from gateway.ledger.rows import CallDrift, ChangeDrift, GrantDrift, RollupDrift, UsageDrift
     from gateway.operations.audit_look import Findings
 
 
@@ -95,6 +95,7 @@ async def _audit_books(ledger: Ledger) -> list[Finding]:
     findings += [_about_change(change) for change in await ledger.audit_changes()]
     findings += [_about_call(call) for call in await ledger.audit_calls()]
     findings += [_about_hour(hour) for hour in await ledger.audit_usage()]
+    findings += [_about_rollup(row) for row in await ledger.audit_rollups()]
     return findings
 
 
@@ -181,6 +182,28 @@ def _about_hour(hour: UsageDrift) -> Finding:
             expected=hour.calls,
             found=hour.calls_rolled,
             meaning="the hourly roll-up has not the calls that were settled",
+            is_amount=False,
+        )
+    return finding
+
+
+def _about_rollup(row: RollupDrift) -> Finding:
+    part = f"account {row.account_id}" if row.account_id else f"route {row.route_id}"
+    finding = Finding(
+        CONSERVATION,
+        check="usage_rollup_charged",
+        account_id=row.account_id,
+        subject=f"{row.rollup} platform {row.platform_id} {format_moment(row.since_ms)} {part}",
+        expected=row.charged_microcredits,
+        found=row.charged_rolled_microcredits,
+        meaning="the coarser roll-up is not the sum of the hourly one",
+    )
+    if row.calls != row.calls_rolled:
+        return finding._replace(
+            check="usage_rollup_calls",
+            expected=row.calls,
+            found=row.calls_rolled,
+            meaning="the coarser roll-up has not the calls of the hourly one",
             is_amount=False,
         )
     return finding

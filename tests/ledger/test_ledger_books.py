@@ -35,9 +35,14 @@ async def tampered(url: str, *statements: str) -> None:
         ("UPDATE ledger_entries SET account_id = 99 WHERE kind = 'settle'", {"calls"}),
         ("DELETE FROM settlements", {"calls", "usage"}),
         ("UPDATE settlements SET charged_microcredits = 6", {"calls", "usage"}),
-        ("UPDATE usage_hourly SET calls = 2", {"usage"}),
-        ("UPDATE usage_hourly SET held_microcredits = 0", {"usage"}),
-        ("DELETE FROM usage_hourly", {"usage"}),
+        ("UPDATE usage_hourly SET calls = 2", {"usage", "rollups"}),
+        ("UPDATE usage_hourly SET held_microcredits = 0", {"usage", "rollups"}),
+        ("DELETE FROM usage_hourly", {"usage", "rollups"}),
+        ("UPDATE usage_accounts_daily SET held_microcredits = 0", {"rollups"}),
+        ("UPDATE usage_accounts_daily SET calls_completed = 0", {"rollups"}),
+        ("DELETE FROM usage_accounts_daily", {"rollups"}),
+        ("UPDATE usage_routes_hourly SET calls = 0", {"rollups"}),
+        ("UPDATE usage_routes_daily SET uncollected_microcredits = 1", {"rollups"}),
     ],
 )
 async def test_the_audit_finds_books_that_disagree(
@@ -54,9 +59,10 @@ async def test_the_audit_finds_books_that_disagree(
         "grants": await ledger.audit_grants(),
         "calls": await ledger.audit_calls(),
         "usage": await ledger.audit_usage(),
+        "rollups": await ledger.audit_rollups(),
     }
     assert {name for name, rows in findings.items() if rows} == found_by
-    assert {row.account_id for rows in findings.values() for row in rows} <= {account_id, 99}
+    assert {row.account_id for rows in findings.values() for row in rows} <= {account_id, 99, 0}
     assert all(row.call_id == call.call_id for row in findings["calls"])
 
 

@@ -117,6 +117,39 @@ async def test_books_of_the_first_version_are_carried_over_with_all_their_partit
     assert without == []
 
 
+async def test_coarser_rollups_begin_as_the_sums_of_the_hours_there_are(
+    blank_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {version: text for version, text in migrations().items() if version < 8}
+    monkeypatch.setattr(sys.modules[migrate.__module__], "migrations", lambda: before)
+    await migrate(blank_postgres_url)
+    monkeypatch.undo()
+    await query(
+        blank_postgres_url,
+        "INSERT INTO usage_hourly SELECT platform, account,"
+        " '2026-11-20 22:00Z'::timestamptz + hour * interval '1 hour', route, key, 3, 2, 70, 50, 1"
+        " FROM generate_series(1, 2) platform, generate_series(1, 3) account,"
+        " generate_series(0, 4) hour, generate_series(1, 2) route, generate_series(1, 2) key",
+    )
+
+    await migrate(blank_postgres_url)
+
+    sums = {
+        table: [tuple(row) for row in await query(blank_postgres_url, text)]
+        for table, text in {
+            name: f"SELECT count(*), sum(calls), sum(charged_microcredits) FROM {name}"
+            for name in ("usage_routes_hourly", "usage_routes_daily", "usage_accounts_daily")
+        }.items()
+    }
+    assert sums == {
+        "usage_routes_hourly": [(2 * 5 * 2, 360, 6_000)],
+        "usage_routes_daily": [(2 * 2 * 2, 360, 6_000)],
+        "usage_accounts_daily": [(2 * 2 * 3, 360, 6_000)],
+    }
+    async with Ledger(blank_postgres_url) as ledger:
+        assert await ledger.audit_rollups() == []
+
+
 async def test_a_failing_migration_leaves_nothing_behind(
     blank_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ async def test_eight_writers_with_the_same_accounts_neither_deadlock_nor_miscoun
     assert not [drift for drift in await ledger.audit_calls() if drift.charged_microcredits is None]
     assert await ledger.audit_grants() == []
     assert await ledger.audit_usage() == []
+    assert await ledger.audit_rollups() == []
     connection = await asyncpg.connect(postgres_url)
     deadlocks = await connection.fetchval(
         "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"

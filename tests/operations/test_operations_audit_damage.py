@@ -247,6 +247,11 @@ rollup_amount_changed = postgres(
     "UPDATE usage_hourly SET charged_microcredits = charged_microcredits + 1"
 )
 rollup_call_missed = postgres("UPDATE usage_hourly SET calls = calls - 1")
+route_amount_changed = postgres(
+    "UPDATE usage_routes_daily SET charged_microcredits = charged_microcredits + 1"
+)
+route_hour_missed = postgres("DELETE FROM usage_routes_hourly")
+account_day_missed = postgres("UPDATE usage_accounts_daily SET calls = calls - 1")
 
 HOLD_GONE = {
     ("I1", "redis_lot_held"),
@@ -332,8 +337,11 @@ HOLD_GONE = {
                 ("I1", "ledger_credited"),
             },
         ),
-        (rollup_amount_changed, {("I1", "usage_charged")}),
-        (rollup_call_missed, {("I1", "usage_calls")}),
+        (rollup_amount_changed, {("I1", "usage_charged"), ("I1", "usage_rollup_charged")}),
+        (rollup_call_missed, {("I1", "usage_calls"), ("I1", "usage_rollup_calls")}),
+        (route_amount_changed, {("I1", "usage_rollup_charged")}),
+        (route_hour_missed, {("I1", "usage_rollup_calls")}),
+        (account_day_missed, {("I1", "usage_rollup_calls")}),
     ],
 )
 async def test_damage_is_found_and_only_where_it_is(

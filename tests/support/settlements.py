@@ -111,3 +111,4 @@ async def assert_books_agree(ledger: Ledger) -> None:
     assert await ledger.audit_changes() == []
     assert await ledger.audit_calls() == []
     assert await ledger.audit_usage() == []
+    assert await ledger.audit_rollups() == []

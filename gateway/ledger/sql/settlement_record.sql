@@ -1,12 +1,13 @@
--- The writer's one statement: settlements, ledger entries, grants.settled and the hourly roll-up of
--- a batch, all or nothing.
+-- The writer's one statement: settlements, ledger entries, grants.settled and the roll-ups of a
+-- batch, all or nothing.
 --
 -- Exactly once: everything after `inserted` is computed from rows that this very statement
 -- inserted. A batch sent twice (its COMMIT was cut off, two writers have it, the sweeper came by)
 -- changes nothing the second time.
 --
 -- No deadlock: locks are taken in one order by every writer. Settlements by call id, then grants by
--- id (`locked`), then roll-ups by key; the `>= 0` makes the third wait for the second.
+-- id (`locked`), then roll-ups by key, one table after the other; each `>= 0` makes a step wait for
+-- the one before. Last come the rows that all writers share: the sums by route.
 --
 -- Input: one array element per settlement and posting. A settlement without a posting has grant 0,
 -- one with several is there several times and inserted once. Otherwise call ids are distinct (the
@@ -60,23 +61,82 @@ WITH batch AS MATERIALIZED (
     FROM locked
     WHERE grants.id = locked.id
     RETURNING grants.id
+), hours AS MATERIALIZED (
+    SELECT
+        platform_id, account_id, date_trunc('hour', settled_at, 'UTC') AS hour, route_id, key_id,
+        count(*) AS calls, count(*) FILTER (WHERE ending = 'completed') AS calls_completed,
+        sum(held_microcredits)::bigint AS held, sum(charged_microcredits)::bigint AS charged,
+        sum(uncollected_microcredits)::bigint AS uncollected
+    FROM inserted
+    GROUP BY 1, 2, 3, 4, 5
 ), rolled AS (
     INSERT INTO usage_hourly
-    SELECT platform_id, account_id, date_trunc('hour', settled_at, 'UTC'), route_id, key_id,
-        count(*), count(*) FILTER (WHERE ending = 'completed'),
-        sum(held_microcredits)::bigint, sum(charged_microcredits)::bigint,
-        sum(uncollected_microcredits)::bigint
-    FROM inserted
+    SELECT *
+    FROM hours
     WHERE (SELECT count(*) FROM moved) >= 0
-    GROUP BY 1, 2, 3, 4, 5
     ORDER BY 1, 2, 3, 4, 5
     ON CONFLICT (platform_id, account_id, hour, route_id, key_id) DO UPDATE SET
         calls = usage_hourly.calls + excluded.calls,
         calls_completed = usage_hourly.calls_completed + excluded.calls_completed,
         held_microcredits = usage_hourly.held_microcredits + excluded.held_microcredits,
-        charged_microcredits = usage_hourly.charged_microcredits + excluded.charged_microcredits,
+        charged_microcredits =
+            usage_hourly.charged_microcredits + excluded.charged_microcredits,
         uncollected_microcredits =
             usage_hourly.uncollected_microcredits + excluded.uncollected_microcredits
+    RETURNING 1
+), accounts_days AS (
+    INSERT INTO usage_accounts_daily
+    SELECT platform_id, date_trunc('day', hour, 'UTC'), account_id,
+        sum(calls)::bigint, sum(calls_completed)::bigint, sum(held)::bigint,
+        sum(charged)::bigint, sum(uncollected)::bigint
+    FROM hours
+    WHERE (SELECT count(*) FROM rolled) >= 0
+    GROUP BY 1, 2, 3
+    ORDER BY 1, 2, 3
+    ON CONFLICT (platform_id, day, account_id) DO UPDATE SET
+        calls = usage_accounts_daily.calls + excluded.calls,
+        calls_completed = usage_accounts_daily.calls_completed + excluded.calls_completed,
+        held_microcredits = usage_accounts_daily.held_microcredits + excluded.held_microcredits,
+        charged_microcredits =
+            usage_accounts_daily.charged_microcredits + excluded.charged_microcredits,
+        uncollected_microcredits =
+            usage_accounts_daily.uncollected_microcredits + excluded.uncollected_microcredits
+    RETURNING 1
+), routes_days AS (
+    INSERT INTO usage_routes_daily
+    SELECT platform_id, date_trunc('day', hour, 'UTC'), route_id,
+        sum(calls)::bigint, sum(calls_completed)::bigint, sum(held)::bigint,
+        sum(charged)::bigint, sum(uncollected)::bigint
+    FROM hours
+    WHERE (SELECT count(*) FROM accounts_days) >= 0
+    GROUP BY 1, 2, 3
+    ORDER BY 1, 2, 3
+    ON CONFLICT (platform_id, day, route_id) DO UPDATE SET
+        calls = usage_routes_daily.calls + excluded.calls,
+        calls_completed = usage_routes_daily.calls_completed + excluded.calls_completed,
+        held_microcredits = usage_routes_daily.held_microcredits + excluded.held_microcredits,
+        charged_microcredits =
+            usage_routes_daily.charged_microcredits + excluded.charged_microcredits,
+        uncollected_microcredits =
+            usage_routes_daily.uncollected_microcredits + excluded.uncollected_microcredits
+    RETURNING 1
+), routes_hours AS (
+    INSERT INTO usage_routes_hourly
+    SELECT platform_id, hour, route_id,
+        sum(calls)::bigint, sum(calls_completed)::bigint, sum(held)::bigint,
+        sum(charged)::bigint, sum(uncollected)::bigint
+    FROM hours
+    WHERE (SELECT count(*) FROM routes_days) >= 0
+    GROUP BY 1, 2, 3
+    ORDER BY 1, 2, 3
+    ON CONFLICT (platform_id, hour, route_id) DO UPDATE SET
+        calls = usage_routes_hourly.calls + excluded.calls,
+        calls_completed = usage_routes_hourly.calls_completed + excluded.calls_completed,
+        held_microcredits = usage_routes_hourly.held_microcredits + excluded.held_microcredits,
+        charged_microcredits =
+            usage_routes_hourly.charged_microcredits + excluded.charged_microcredits,
+        uncollected_microcredits =
+            usage_routes_hourly.uncollected_microcredits + excluded.uncollected_microcredits
 )
 SELECT
     (SELECT count(*) FROM inserted) AS inserted,
