@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gateway.config import Config
+    from gateway.control.credentials import Credentials
     from gateway.counters import Counters
     from gateway.embedded.servers import Servers as EmbeddedServers
     from gateway.ledger import Ledger
@@ -55,6 +56,7 @@ class Desk(Books):
     """What a command that also tells Redis works on."""
 
     counters: Counters
+    postgres_url: str
 
 
 def read_config(path: Path | None) -> Config:
@@ -107,7 +109,7 @@ async def open_desk(
         async with Counters(
             servers.redis_url, shards=shards, deadline_ms=COUNTERS_DEADLINE_MS
         ) as counters:
-            yield Desk(config, ledger, platform_id, counters)
+            yield Desk(config, ledger, platform_id, counters, servers.postgres_url)
 
 
 @asynccontextmanager
@@ -192,6 +194,26 @@ async def _started(
         except EmbeddedError as error:
             raise UsageError(str(error)) from None
         yield servers
+
+
+def read_credentials(config: Config, data_dir: Path, *, admin_token: str) -> Credentials:
+    """What the API of this deployment must know, with an admin token of the caller's choosing.
+
+    Raises: UsageError when there is no pepper.
+    """
+    from gateway.config import ConfigError, resolve_secret
+    from gateway.control.credentials import Credentials
+    from gateway.embedded.datadir import read_secrets
+
+    maker = read_key_maker(config, data_dir)
+    reference = config.gateway.master_key
+    try:
+        master_key = None if reference is None else resolve_secret(reference)
+    except ConfigError as error:
+        raise UsageError(f"gateway.master_key: {error}") from None
+    if master_key is None and config.gateway.key_pepper is None:
+        master_key = read_secrets(data_dir).master_key
+    return Credentials(maker.pepper, admin_token, master_key, maker.env)
 
 
 def read_key_maker(config: Config, data_dir: Path) -> KeyMaker:

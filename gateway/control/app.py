@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gateway.control.api.serve import add_endpoints
+from gateway.control.description import add_description
 from gateway.control.health import add_health
 from gateway.control.metrics import add_metrics
 from gateway.control.resources import ENDPOINTS
@@ -41,6 +42,7 @@ def build_app(
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     if services is not None:
         add_endpoints(app, services, ENDPOINTS)
+        add_description(app, ENDPOINTS)
     add_health(app, node)
     add_status(app, node, admin_token)
     add_metrics(app, node, metrics, admin_token, is_open=_is_loopback(host))

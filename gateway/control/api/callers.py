@@ -61,7 +61,7 @@ async def _known(credential: str, services: Services) -> Caller | None:
         return None
     admin = services.admin_token
     if admin is not None and hmac.compare_digest(credential.encode(), admin.encode()):
-        return Caller(Role.OPERATOR, 0, "", None, "operator")
+        return Caller(Role.OPERATOR, 0, "", None, services.operator)
     if credential.startswith("eyJ"):
         return await _of_jwt(credential, services)
     hashed = digest(credential, services.keys.pepper)

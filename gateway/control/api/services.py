@@ -47,6 +47,7 @@ class Services:
     signer: Signer
     verifier: Verifier
     networks: Networks
+    operator: str = "operator"  # what the audit log calls who has the admin token
     exports: Exports = field(default_factory=Exports)
     failures: Limiter = field(default_factory=lambda: Limiter(FAILURES_PER_MINUTE, now_ms))
     logins: Limiter = field(default_factory=lambda: Limiter(LOGINS_PER_MINUTE, now_ms))
@@ -62,6 +63,7 @@ async def open_services(
     platform: str,
     deployment: str,
     networks: Networks,
+    operator: str = "operator",
 ) -> AsyncIterator[Services]:
     """The services of a deployment whose schema is there; `deployment` is its id.
 
@@ -87,4 +89,5 @@ async def open_services(
             signer=signer,
             verifier=verifier,
             networks=networks,
+            operator=operator,
         )
