@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gateway.counters.base import Base
 from gateway.counters.replies import lost, not_loaded
 from gateway.counters.resp import bulks
-from policies.decision import AccountSuspended, KeyRefused, NotLoaded, ShardLost
+from policies.decision import AccountSuspended, GuardChanged, KeyRefused, NotLoaded, ShardLost
 from policies.idempotency import (
     IDEMPOTENT_TTL_MS,
     Answered,
@@ -46,6 +46,7 @@ Claiming = (
     | Over
     | KeyRefused
     | AccountSuspended
+    | GuardChanged
     | NotLoaded
     | ShardLost
 )
@@ -71,12 +72,18 @@ class Claims(Base):
     account_answers_max_bytes = ACCOUNT_ANSWERS_MAX_BYTES
 
     async def claim(
-        self, keys: AccountKeys, claim: Claim, key_id: bytes, *, takes_over: str = ""
+        self,
+        keys: AccountKeys,
+        claim: Claim,
+        key_id: bytes,
+        *,
+        takes_over: str = "",
+        guard: int = 0,
     ) -> Claiming:
         """Claim a key for a call, or say what became of the call that has it.
 
         `takes_over` is a call that is known to be over and has left no answer; `key_id` that of the
-        API key.
+        API key, and `guard` as in `admit`.
         """
         state = keys.state
         names = (state.meta, keys.name, state.holds, state.outbox, *_names(keys, claim)[:2])
@@ -92,6 +99,7 @@ class Claims(Base):
             IDEMPOTENT_TTL_MS,
             self.answer_grace_ms,
             takes_over,
+            guard,
         )
         return _claiming(reply)
 
@@ -150,6 +158,8 @@ def _claiming(reply: list[Any]) -> Claiming:  # noqa: PLR0911 - one per reply
             return Ended(said[0].decode(), said[2].decode(), said[3], said[1])
         case b"GONE":
             return Vanished(said[0].decode())
+        case b"GUARD":
+            return GuardChanged(said[0])
         case b"LOAD":
             return not_loaded(reply)
     return lost(reply)

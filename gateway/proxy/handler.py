@@ -195,7 +195,7 @@ class Proxy:
         whole, _ = body
         if whole is None:
             return errors.too_large_for_key(REQUEST_READ_MAX_BYTES)
-        keyed = await self._idempotency.begin(head, quest.principal, quest.call_id, whole)
+        keyed = await self._idempotency.begin(head, quest, whole)
         if isinstance(keyed, Refusal):
             return keyed
         if isinstance(keyed, Replay):

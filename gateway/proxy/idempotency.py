@@ -53,7 +53,7 @@ from gateway.ledger.answers import AnswerRow
 from gateway.ledger.errors import LedgerUnavailable
 from gateway.proxy.keyed import KeyedCall
 from gateway.proxy.replays import Replay, parse_replay
-from policies.decision import AccountSuspended, KeyRefused, NotLoaded, ShardLost
+from policies.decision import AccountSuspended, GuardChanged, KeyRefused, NotLoaded, ShardLost
 from policies.idempotency import (
     Answered,
     AnsweredBefore,
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from gateway.counters import AccountKeys
     from gateway.counters.claims import Claiming, Remembered
     from gateway.ledger.answers import CallFate, KeptAnswer
+    from gateway.proxy.admission import Quest
     from gateway.proxy.authenticate import Principal
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.keyed import Recording
@@ -101,7 +102,13 @@ class ClaimScripts(Protocol):
     """Where keys are claimed: `Counters`."""
 
     async def claim(
-        self, keys: AccountKeys, claim: Claim, key_id: bytes, *, takes_over: str = ""
+        self,
+        keys: AccountKeys,
+        claim: Claim,
+        key_id: bytes,
+        *,
+        takes_over: str = "",
+        guard: int = 0,
     ) -> Claiming:
         """Claim a key, or say what became of the call that has it."""
 
@@ -140,6 +147,9 @@ class Readiness(Protocol):
     async def make_ready(self, principal: Principal, asked: NotLoaded | ShardLost) -> bool:
         """Load the account, or wait for the shard; False: it is of no use to ask again."""
 
+    async def guard_again(self, quest: Quest, changed: GuardChanged) -> Refusal | None:
+        """Check the call against what its key is for now."""
+
 
 class Idempotency:
     """Claims keys before calls are admitted, and keeps what these are answered."""
@@ -161,15 +171,16 @@ class Idempotency:
         self._running: dict[str, KeyedCall] = {}
 
     async def begin(
-        self, head: RequestHead, principal: Principal, call_id: str, body: bytes
+        self, head: RequestHead, quest: Quest, body: bytes
     ) -> KeyedCall | Replay | Refusal:
         """Claim the request's key for a call, before it is admitted; or answer from what is known.
 
         Whoever gets a `KeyedCall` must bring it to its `end`, or give its key back by `forget`.
         """
+        call_id = quest.call_id
         claim = Claim(key_digest(head.idempotency_key), call_id, _fingerprint(head, body))
         try:
-            return await self._begin(principal, claim)
+            return await self._begin(quest, claim)
         except (CountersUnavailable, LedgerUnavailable) as error:
             log.warning("call %s: its idempotency key can't be looked up: %s", call_id, error)
             return _UNKNOWN
@@ -212,13 +223,21 @@ class Idempotency:
         """Keep nothing and give nothing back: how the call ended is for Redis to know."""
         self._running.pop(keyed.claim.call_id, None)
 
-    async def _begin(self, principal: Principal, claim: Claim) -> KeyedCall | Replay | Refusal:
-        takes_over = ""
+    async def _begin(self, quest: Quest, claim: Claim) -> KeyedCall | Replay | Refusal:
+        principal, takes_over = quest.principal, ""
         for _ in range(CLAIM_ATTEMPTS_MAX):
             said = await self._scripts.claim(
-                principal.keys, claim, principal.key_id, takes_over=takes_over
+                principal.keys,
+                claim,
+                principal.key_id,
+                takes_over=takes_over,
+                guard=principal.guard_version,
             )
             match said:
+                case GuardChanged():
+                    refusal = await self._readiness.guard_again(quest, said)
+                    if refusal is not None:
+                        return refusal
                 case NotLoaded() | ShardLost():
                     if not await self._readiness.make_ready(principal, said):
                         break

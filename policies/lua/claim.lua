@@ -1,4 +1,4 @@
--- needs: lib/gate.lua lib/clock.lua
+-- needs: lib/gate.lua lib/clock.lua lib/lineage.lua
 --
 -- Claim an idempotency key for a call, or say what became of the call that has it.
 --
@@ -17,6 +17,7 @@
 --       7 time to live of the record, ms
 --       8 grace, ms: what a worker may take from settling a call to remembering its answer
 --       9 call id that is over and has left no answer: its claim is taken over ('': none)
+--       10 version of the key's guards that the call was checked against, as in admit
 -- Result, always starting with {status, epoch, seq}:
 --   NEW          the key is this call's: until (ms), after_loss (1: the shard has lost data within
 --                the record's time to live, so that the key may have been another call's)
@@ -27,14 +28,14 @@
 --   STORED       call id: it was answered, and Redis does not have the answer any more
 --   ENDED        call id, charged (microcredits), ending, status: settled, and not answered
 --   GONE         call id: it has no hold any more; Postgres knows whether it was settled
---   KEY, SUSPENDED, LOAD, STALE, REGRESSED, CLOSED   as in admit
+--   KEY, SUSPENDED, GUARD, LOAD, STALE, REGRESSED, CLOSED   as in admit
 -- The same call id again gets the same NEW. At maxmemory it fails before it has written anything.
 --
 -- Example: EVALSHA ... 6 tk:{s012}:meta tk:{s012}:a:7 tk:{s012}:holds tk:{s012}:outbox
 --            tk:{s012}:i:7:9f86...08 tk:{s012}:ia:7:9f86...08
---            0190...ab 3 41 5 2cf2...24 30000 86400000 5000 ''
+--            0190...ab 3 41 5 2cf2...24 30000 86400000 5000 '' 0
 --   -> {'NEW', 3, 41, 1790000030123, 0}
-assert(#KEYS == 6 and #ARGV == 9, 'claim takes 6 KEYS and 9 ARGV')
+assert(#KEYS == 6 and #ARGV == 10, 'claim takes 6 KEYS and 10 ARGV')
 local call, format = redis.call, string.format
 local lease_ms, ttl_ms, grace_ms = whole(ARGV[6]), whole(ARGV[7]), whole(ARGV[8])
 local refusal, epoch, seq = gate(KEYS[1], ARGV[2], ARGV[3])
@@ -45,9 +46,14 @@ local now_ms = (now_us - now_us % 1000) / 1000
 -- Who may not call may not hear an old answer either.
 local account = call('HMGET', KEYS[2], 'epoch', 'status', 'k:' .. ARGV[4])
 if tonumber(account[1]) ~= epoch or not account[3] then return {'LOAD', epoch, seq} end
-local key_expires_ms = tonumber(string.match(account[3], '^-?%d+'))
+local key_expires_ms, key_rules = string.match(account[3], '^(-?%d+) ?(.*)$')
+key_expires_ms = tonumber(key_expires_ms)
 if key_expires_ms ~= 0 and key_expires_ms <= now_ms then return {'KEY', epoch, seq} end
+local status = lineage_of(KEYS[2], ARGV[4], key_rules, now_ms)
+if status then return {status, epoch, seq} end
 if account[2] ~= 'active' then return {'SUSPENDED', epoch, seq} end
+local version = tonumber(string.match(key_rules, 'gv:(%d+)') or 0)
+if version ~= whole(ARGV[10]) then return {'GUARD', epoch, seq, version} end
 
 -- What has become of the call that has the key: nil where it is free for this one.
 local function outcome(record)

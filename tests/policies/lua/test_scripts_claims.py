@@ -24,9 +24,15 @@ ONE, OTHER = PRINTS
 
 
 def claim(
-    shard: LuaShard, call_id: str = FIRST, print_: str = ONE, *, over: str = "", key_id: int = 5
+    shard: LuaShard,
+    call_id: str = FIRST,
+    print_: str = ONE,
+    *,
+    over: str = "",
+    key_id: int = 5,
+    guard: int = 0,
 ) -> Any:
-    arguments = (call_id, 0, 0, key_id, print_, LEASE_MS, TTL_MS, GRACE_MS, over)
+    arguments = (call_id, 0, 0, key_id, print_, LEASE_MS, TTL_MS, GRACE_MS, over, guard)
     reply = shard.run("claim", 7, *arguments)
     return [reply[0], *reply[3:]]
 
@@ -235,6 +241,27 @@ def test_who_may_not_call_hears_no_old_answer(account: LuaShard) -> None:
     assert claim(account, SECOND) == ["DONE", "answer"]
     account.run("amend", 7, 0, 0, "status", "suspended")
     assert claim(account, SECOND) == ["SUSPENDED"]
+
+
+def test_who_may_not_make_this_call_any_more_hears_no_old_answer(account: LuaShard) -> None:
+    claim(account)
+    remember(account)
+    account.run("amend", 7, 0, 0, "k:5", "0 gv:2 rs:10:20")
+    assert claim(account, SECOND) == ["GUARD", 2]
+    assert claim(account, SECOND, guard=2) == ["DONE", "answer"]
+    account.run("amend", 7, 0, 0, "k:5", "0")
+    assert claim(account, SECOND, guard=2) == ["GUARD", 0]
+
+
+def test_nor_does_a_key_whose_parent_is_revoked(account: LuaShard) -> None:
+    claim(account)
+    remember(account)
+    account.run("amend", 7, 0, 0, "k:4", "0")
+    account.run("amend", 7, 0, 0, "k:5", "0 ct:100 up:4")
+    account.client.hset(key("a:7"), "p:5", "4:100")
+    assert claim(account, SECOND) == ["DONE", "answer"]
+    account.run("amend", 7, 0, 0, "k:4", "-1")
+    assert claim(account, SECOND) == ["KEY"]
 
 
 def test_an_unknown_key_or_account_is_loaded_first(open_shard: LuaShard) -> None:
