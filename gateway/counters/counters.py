@@ -15,6 +15,7 @@ from gateway.counters.accounts import Accounts
 from gateway.counters.base import DEADLINE_MS
 from gateway.counters.claims import Claims
 from gateway.counters.connection import IN_FLIGHT_MAX
+from gateway.counters.delegation import Delegation
 from gateway.counters.doubts import Doubts
 from gateway.counters.errors import CountersUnavailable, Unanswered
 from gateway.counters.outbox import Outbox
@@ -65,7 +66,7 @@ EXTEND_BATCH = 250
 Checkpoint = tuple[str, int, int | None, str]
 
 
-class Counters(Accounts, Claims, Outbox, Rebuilding, Tasks, TrafficSums):
+class Counters(Accounts, Claims, Delegation, Outbox, Rebuilding, Tasks, TrafficSums):
     """The shards of one deployment.
 
     Every method raises CountersUnavailable when Redis gives no usable answer within `deadline_ms`.
