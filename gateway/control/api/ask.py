@@ -23,7 +23,8 @@ class Ask:
     """One request.
 
     `ledger` sees and changes nothing but the caller's tenant: use it for everything. `address` is
-    the client's.
+    the client's. `change_id`, 32 hex digits, is the same when the request is repeated with its
+    Idempotency-Key.
     """
 
     services: Services
@@ -32,6 +33,7 @@ class Ask:
     request_id: str
     address: str
     path: Mapping[str, str]
+    change_id: str
 
     @property
     def counters(self) -> Counters:

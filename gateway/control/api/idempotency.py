@@ -37,6 +37,16 @@ KEY_CHARACTERS_MAX: Final = 255
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 
+def change_id_of(actor: str, key: str, request: bytes) -> str:
+    """32 hex digits, the same for every repetition of a request with its Idempotency-Key.
+
+    What moves credits does so under this id, once: also when whoever did it first died before it
+    could say so.
+    """
+    parts = (actor.encode(), key.encode(errors="replace"), request)
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+
+
 class Once:
     """Does a creating request once for each key of an actor."""
 

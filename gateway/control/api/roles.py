@@ -44,3 +44,7 @@ class Caller(NamedTuple):
     key_id: int | None = None
     token_id: int | None = None
     session_id: str | None = None
+
+
+# Of requests that nobody needs to be known for. It sees nothing of any tenant.
+NOBODY: Final = Caller(Role.MEMBER, 0, "", 0, "nobody")

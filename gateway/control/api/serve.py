@@ -20,7 +20,7 @@ from gateway.control.api.callers import identify
 from gateway.control.api.etags import check_if_match, etag_of, names
 from gateway.control.api.exports import not_exported, wanted_format
 from gateway.control.api.fields import Page, PageQuery
-from gateway.control.api.idempotency import Once
+from gateway.control.api.idempotency import Once, change_id_of
 from gateway.control.api.problems import (
     FieldError,
     Problem,
@@ -31,6 +31,7 @@ from gateway.control.api.problems import (
     problem_of,
     too_many,
 )
+from gateway.control.api.roles import NOBODY
 from gateway.ledger import Scope
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ async def _answer(
     address = request.remote or ""
     if endpoint.guarded and (wait_ms := services.logins.take(address)):
         raise too_many(wait_ms, "Too many attempts from this address.")
-    caller = await identify(request, services)
+    caller = await identify(request, services) if endpoint.roles else NOBODY
     if endpoint.roles and caller.role not in endpoint.roles:
         raise forbidden()
     path = _read_path(endpoint, request)
@@ -110,15 +111,16 @@ async def _answer(
     body = _read_body(endpoint, request, raw)
     scope = Scope(caller.platform_id, caller.account_id, caller.actor, address, request_id)
     ledger = services.tenancy.ledger(scope)
-    ask = Ask(services, caller, ledger, request_id, address, path)
+    fingerprint = endpoint.method.encode() + request.path_qs.encode() + b"\n" + raw
+    key = request.headers.get("Idempotency-Key") if endpoint.creates else None
+    change_id = request_id if key is None else change_id_of(caller.actor, key, fingerprint)
+    ask = Ask(services, caller, ledger, request_id, address, path, change_id)
     given = [part for part in (body, query) if part is not None]
     kind = wanted_format(request.headers.get("Accept", ""))
     if kind is not None:
         return await _stream(endpoint, ask, request, kind, query)
-    key = request.headers.get("Idempotency-Key")
-    if endpoint.creates and key is not None:
+    if key is not None:
         once = Once(services.ledger, services.keys.pepper)
-        fingerprint = endpoint.method.encode() + request.path_qs.encode() + b"\n" + raw
         return await once.answer(
             caller.actor, key, fingerprint, request_id, lambda: _do(endpoint, ask, request, given)
         )
