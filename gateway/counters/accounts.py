@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.counters.base import Base
-from gateway.counters.replies import Snapshot, lost, not_loaded, snapshot
+from gateway.counters.replies import Snapshot, lost, not_loaded, pairs, snapshot
 from gateway.counters.resp import bulks
 from policies.decision import Withdrawn
 
@@ -112,6 +113,20 @@ class Accounts(Base):
         told = (grant_id, total, settled, withdrawn, expires_ms, effective_ms, lots)
         reply = await self._run(keys.state, "credit", keys.two, epoch, 0, *told)
         return bool(reply[0] == b"OK")
+
+    async def look(self, keys: AccountKeys) -> dict[str, str] | None:
+        """An account's fields at this moment; None: it is not loaded, or its shard is lost.
+
+        Costs as much as the account has fields, whatever its shard has.
+        """
+        state = keys.state
+        meta, flat = await asyncio.gather(
+            self._ask(state.link, "HMGET", state.meta, "epoch", "seq"),
+            self._ask(state.link, "HGETALL", keys.name),
+        )
+        fields = pairs(flat)
+        is_open = meta[1] is not None
+        return fields if is_open and fields.get("epoch", "").encode() == meta[0] else None
 
     async def inspect(self, keys: AccountKeys) -> Snapshot:
         """One atomic look at an account. Reads all holds of its shard: for audits only."""

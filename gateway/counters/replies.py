@@ -124,7 +124,7 @@ def lost(reply: list[Any]) -> ShardLost:
 def snapshot(reply: list[Any]) -> Snapshot:
     """An inspect's reply."""
     epoch, seq, fields, holds = reply
-    return Snapshot(epoch, seq, _pairs(fields), _pairs(holds))
+    return Snapshot(epoch, seq, pairs(fields), pairs(holds))
 
 
 def server_facts(info: bytes) -> ServerFacts:
@@ -140,7 +140,8 @@ def server_facts(info: bytes) -> ServerFacts:
     )
 
 
-def _pairs(flat: list[bytes]) -> dict[str, str]:
+def pairs(flat: list[bytes]) -> dict[str, str]:
+    """A flat list of names and values as a mapping."""
     return {
         name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)
     }

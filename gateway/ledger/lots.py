@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.database import Database, Session, rows
 from gateway.ledger.rows import GrantRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class EndedLot(NamedTuple):
@@ -76,6 +79,15 @@ class Lots(Database):
     async def grants(self, account_id: int) -> list[GrantRow]:
         """Every lot the account ever had, in burn-down order."""
         return rows(GrantRow, await self._session.all("grant_list", account_id))
+
+    async def grant(self, platform_id: int, grant_id: int) -> GrantRow | None:
+        """One lot, None when the platform has no such."""
+        record = await self._session.one("grant_get", platform_id, grant_id)
+        return GrantRow(**record) if record else None
+
+    async def some_grants(self, account_id: int, grant_ids: Sequence[int]) -> list[GrantRow]:
+        """Those of these lots that are the account's, by id."""
+        return rows(GrantRow, await self._session.all("grant_some", account_id, grant_ids))
 
     async def revoke_grant(self, grant_id: int) -> int | None:
         """End a lot now; answers whose it was, None without such a lot. Idempotent.

@@ -8,10 +8,12 @@ gives nothing else than one in time; periods that nobody renewed are made up for
 from __future__ import annotations
 
 import json
+from types import EllipsisType
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.database import Database, Session, rows
 from gateway.ledger.lots import NewLot, insert_lot
+from gateway.ledger.rows import AccountRow
 from gateway.ledger.specs import plan_from_spec
 from policies.periods import MONTHS, period_end_ms
 from policies.rollover import rolled_over
@@ -37,6 +39,18 @@ class DueRenewal(NamedTuple):
     platform_id: int
     name: str
     period_end_ms: int
+
+
+class AccountChange(NamedTuple):
+    """What becomes of an account; None leaves as it is.
+
+    So does `...` of the discount, of which None is what its plan says.
+    """
+
+    name: str | None = None
+    status: str | None = None
+    plan_slug: str | None = None
+    discount_basis_points: int | EllipsisType | None = ...
 
 
 class Periods(Database):
@@ -79,18 +93,35 @@ class Periods(Database):
         exist.
         """
         async with self.transaction() as session:
+            return await _put_on_plan(session, account_id, plan_slug)
+
+    async def change_account(
+        self, platform_id: int, account_id: int, change: AccountChange
+    ) -> AccountRow | None:
+        """Change an account at once in all that is named; as it is then.
+
+        None when the platform has no such account, or no such plan: then nothing is changed.
+
+        Raises: LedgerRejected when the name is taken.
+        """
+        async with self.transaction() as session:
             before = await session.one("account_period_lock", account_id)
-            if before is None or not await session.value("account_plan_set", account_id, plan_slug):
-                return False
-            if before["plan_slug"] == plan_slug and before["end_ms"]:
-                return True
-            account = await session.one("account_period_lock", account_id)
-            if account is None:
-                return False
-            await session.value("grant_end_overage", account_id, account["now_ms"])
-            await session.value("grant_revoke_ahead", account_id)
-            await _begin_period(session, account, _plan(account))
-        return True
+            if before is None or before["platform_id"] != platform_id:
+                return None
+            plan = change.plan_slug
+            if plan is not None and not await _put_on_plan(session, account_id, plan):
+                return None
+            has_discount = not isinstance(change.discount_basis_points, EllipsisType)
+            await session.value(
+                "account_change",
+                account_id,
+                change.name,
+                change.status,
+                has_discount,
+                change.discount_basis_points if has_discount else None,
+            )
+            record = await session.one("account_get", platform_id, account_id)
+            return AccountRow(**record) if record else None
 
     async def due_renewals(
         self, before_ms: int | None = None, *, limit: int = RENEWALS_MAX
@@ -192,6 +223,22 @@ class Periods(Database):
                 rollovers=rest["rollovers"] + 1,
             )
             return await insert_lot(session, change.account_id, lot)
+
+
+async def _put_on_plan(session: Session, account_id: int, plan_slug: str) -> bool:
+    """As `Periods.set_account_plan`."""
+    before = await session.one("account_period_lock", account_id)
+    if before is None or not await session.value("account_plan_set", account_id, plan_slug):
+        return False
+    if before["plan_slug"] == plan_slug and before["end_ms"]:
+        return True
+    account = await session.one("account_period_lock", account_id)
+    if account is None:
+        return False
+    await session.value("grant_end_overage", account_id, account["now_ms"])
+    await session.value("grant_revoke_ahead", account_id)
+    await _begin_period(session, account, _plan(account))
+    return True
 
 
 async def _begin_period(

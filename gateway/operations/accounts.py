@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.clock import now_ms
 from gateway.counters.errors import CountersUnavailable
+from gateway.ledger.errors import LedgerRejected
 from gateway.operations.errors import UsageError
 from gateway.operations.publish import publish_account
 from policies.units import AMOUNT_MICROCREDITS_MAX, BASIS_POINTS
@@ -16,10 +17,18 @@ if TYPE_CHECKING:
 
     from gateway.counters import Counters
     from gateway.ledger import Ledger
+    from gateway.ledger.periods import AccountChange
     from gateway.ledger.rows import AccountRow, GrantRow, KeyListRow
     from policies.catalog import Plan
 
 ACCOUNT_NAME_CHARACTERS_MAX = 200
+
+
+class NameTakenError(UsageError):
+    """Another account of the platform has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'the name "{name}" is taken: choose another')
 
 
 class NewAccount(NamedTuple):
@@ -67,12 +76,7 @@ async def create_account(
 
     Raises: UsageError for a bad or taken name, or an unknown plan.
     """
-    if not 0 < len(name) <= ACCOUNT_NAME_CHARACTERS_MAX or not name.isprintable():
-        raise UsageError(
-            f"an account's name is 1 to {ACCOUNT_NAME_CHARACTERS_MAX} printable characters"
-        )
-    if name != name.strip():
-        raise UsageError("an account's name can't begin or end with a space")
+    check_account_name(name)
     amount = microcredits or 0
     if plan is not None:
         found = await _find_plan(ledger, platform_id, plan)
@@ -83,7 +87,7 @@ async def create_account(
         platform_id, name, plan, first_microcredits=microcredits, first_source=source
     )
     if made is None:
-        raise UsageError(f'the name "{name}" is taken: choose another')
+        raise NameTakenError(name)
     return NewAccount(await find_account(ledger, platform_id, name), amount)
 
 
@@ -114,6 +118,33 @@ async def show_account(
         await ledger.keys(platform_id, account.account_id),
         await _live_balance(counters, account.account_id, grants),
     )
+
+
+async def change_account(
+    ledger: Ledger, counters: Counters, account: AccountRow, change: AccountChange
+) -> AccountRow:
+    """Change an account at once in all that is named, from its very next call; as it is then.
+
+    What `set_status`, `set_plan` and `set_discount` say of each holds. Its name is what it is
+    called by, and nothing else: keys and calls stay its own.
+
+    Raises: UsageError for a bad or taken name, an unknown plan or a discount that is none;
+    NotToldError when Redis could not be told.
+    """
+    if change.name is not None:
+        check_account_name(change.name)
+    if change.plan_slug is not None:
+        await _find_plan(ledger, account.platform_id, change.plan_slug)
+    if isinstance(change.discount_basis_points, int):
+        check_discount(change.discount_basis_points)
+    try:
+        changed = await ledger.change_account(account.platform_id, account.account_id, change)
+    except LedgerRejected:
+        raise NameTakenError(change.name or account.name) from None
+    if changed is None:
+        raise UsageError(f'the account "{account.name}" is gone')
+    await publish_account(ledger, counters, account.account_id, changed.name)
+    return changed
 
 
 async def set_status(ledger: Ledger, counters: Counters, account: AccountRow, status: str) -> None:
@@ -151,12 +182,28 @@ async def set_discount(
 
     Raises: UsageError for more than all of it; NotToldError when Redis could not be told.
     """
-    if basis_points is not None and not 0 <= basis_points <= BASIS_POINTS:
-        raise UsageError(f"a discount is from 0 to {BASIS_POINTS} ten-thousandths")
+    if basis_points is not None:
+        check_discount(basis_points)
     if not await ledger.set_account_discount(account.account_id, basis_points):
         raise UsageError(f'the account "{account.name}" is gone')
     await publish_account(ledger, counters, account.account_id, account.name)
     return account._replace(discount_basis_points=basis_points)
+
+
+def check_account_name(name: str) -> None:
+    """Raises: UsageError for what can't be an account's name."""
+    if not 0 < len(name) <= ACCOUNT_NAME_CHARACTERS_MAX or not name.isprintable():
+        raise UsageError(
+            f"an account's name is 1 to {ACCOUNT_NAME_CHARACTERS_MAX} printable characters"
+        )
+    if name != name.strip():
+        raise UsageError("an account's name can't begin or end with a space")
+
+
+def check_discount(basis_points: int) -> None:
+    """Raises: UsageError for more than all of it."""
+    if not 0 <= basis_points <= BASIS_POINTS:
+        raise UsageError(f"a discount is from 0 to {BASIS_POINTS} ten-thousandths")
 
 
 async def _find_plan(ledger: Ledger, platform_id: int, slug: str) -> Plan:
