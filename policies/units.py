@@ -74,6 +74,12 @@ def format_credits(microcredits: int) -> str:
     return f"{whole}.{rest:06d}".rstrip("0") if rest else str(whole)
 
 
+def format_unit_price(picocredits: int) -> str:
+    """Picocredits as the shortest exact decimal string of credits: 15000000 is "0.000015"."""
+    whole, rest = divmod(picocredits, 10**_PLACES_PICOCREDITS)
+    return f"{whole}.{rest:012d}".rstrip("0") if rest else str(whole)
+
+
 def round_up_to_microcredits(picocredits: int, discount: int = 0) -> int:
     """The one rounding of the product: up to the next whole microcredit, after the discount.
 

@@ -1,15 +1,11 @@
 """A price in a few words, as tables of routes show it."""
 
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from policies.units import format_credits
+from policies.units import format_credits, format_unit_price
 
 if TYPE_CHECKING:
     from policies.catalog import MeterSpec, Price, RpcPrices
-
-# A picocredit is the twelfth decimal place of a credit.
-PICOCREDITS_PLACES = 12
 
 
 def price_text(price: "Price | None") -> str:
@@ -31,7 +27,7 @@ def price_text(price: "Price | None") -> str:
 
 def _meter_text(meter: "MeterSpec") -> str:
     prices = [tier.picocredits_per_unit for tier in meter.tiers] or [meter.picocredits_per_unit]
-    return f"{_range([_credits_per_unit(pico) for pico in prices])}/{meter.unit}"
+    return f"{_range([format_unit_price(pico) for pico in prices])}/{meter.unit}"
 
 
 def _rpc_text(rpc: "RpcPrices") -> str:
@@ -41,8 +37,3 @@ def _rpc_text(rpc: "RpcPrices") -> str:
 
 def _range(texts: list[str]) -> str:
     return texts[0] if texts[0] == texts[-1] else f"{texts[0]}..{texts[-1]}"
-
-
-def _credits_per_unit(picocredits: int) -> str:
-    """Credits per unit, exactly: "0.000015"."""
-    return f"{Decimal(picocredits).scaleb(-PICOCREDITS_PLACES).normalize():f}"

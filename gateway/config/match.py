@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from gateway.config.problems import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ANY_METHOD = "*"
@@ -32,6 +36,11 @@ def parse_match(text: str) -> tuple[tuple[str, ...], str]:
 def shape(pattern: str) -> str:
     """A pattern without its parameters' names: two patterns of one shape match the same paths."""
     return _PARAMETER.sub("{}", pattern)
+
+
+def calls_of(methods: Iterable[str], pattern: str) -> list[tuple[str, str]]:
+    """The kinds of calls that a route is for, in its methods' order: no two routes share one."""
+    return [(method, shape(pattern)) for method in methods or (ANY_METHOD,)]
 
 
 def _methods(text: str) -> tuple[str, ...]:

@@ -136,15 +136,22 @@ def _check_order(sections: list[Section], bounds: list[int | None]) -> None:
         sections[-1].complain("up_to", "must be left out: the last tier is for all units beyond")
 
 
+def default_estimate(
+    on_missing: OnMissing | None, sources: tuple[Source, ...]
+) -> tuple[Source | None, int]:
+    """What an estimate counts where the meter does not say; and how much makes a unit."""
+    if on_missing in {None, OnMissing.ESTIMATE} and any(
+        set(PRESETS[name]) <= set(sources) for name in INPUT_PRESETS
+    ):
+        return Source("request.bytes", ""), BYTES_PER_UNIT
+    return _NO_ESTIMATE
+
+
 def _estimate(
     section: Section, on_missing: OnMissing | None, sources: tuple[Source, ...]
 ) -> tuple[Source | None, int]:
     """What an estimate counts, None for the meters' own choice; and how much makes a unit."""
-    source, per_unit = _NO_ESTIMATE
-    if on_missing in {None, OnMissing.ESTIMATE} and any(
-        set(PRESETS[name]) <= set(sources) for name in INPUT_PRESETS
-    ):
-        source, per_unit = Source("request.bytes", ""), BYTES_PER_UNIT
+    source, per_unit = default_estimate(on_missing, sources)
     if "estimate_from" in section:
         before = section.problems_so_far()
         source, per_unit = parse_source(section.text("estimate_from")), 1

@@ -1,4 +1,7 @@
-"""Secrets stay out of the config: a value may refer to the environment or to a file instead."""
+"""Secrets stay out of the config: a value may refer to the environment or to a file instead.
+
+Owners of platforms have neither: their routes refer to secrets that they gave to the API.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from gateway.config.problems import ConfigError, Problem
 
 ENV_PREFIX = "env:"
 FILE_PREFIX = "file:"
+SECRET_PREFIX = "secret:"  # noqa: S105 - what a reference begins with
 SECRET_FILE_BYTES_MAX = 65_536
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VISIBLE = re.compile(r"[ -~]+")
@@ -23,8 +27,10 @@ def is_reference(value: str) -> bool:
 def parse_reference(value: str, folder: Path) -> str:
     """A value with the path of a `file:` made absolute, starting from the config's folder.
 
-    Raises: ValueError when a reference has no proper name. Literals pass.
+    Raises: ValueError when a reference has no proper name, or is one of owners. Literals pass.
     """
+    if value.startswith(SECRET_PREFIX):
+        raise ValueError('"secret:" is for routes made by the API; write "env:NAME" or "file:PATH"')
     if value.startswith(ENV_PREFIX) and not _ENV_NAME.fullmatch(value.removeprefix(ENV_PREFIX)):
         raise ValueError(f'"{value}" needs the name of an environment variable after "env:"')
     if value.startswith(FILE_PREFIX):
@@ -33,6 +39,11 @@ def parse_reference(value: str, folder: Path) -> str:
             raise ValueError('"file:" needs a path after it')
         return f"{FILE_PREFIX}{(folder / path).absolute()}"
     return value
+
+
+def secret_name(value: str) -> str | None:
+    """The name of the owner's secret that a header's value refers to; None for a literal."""
+    return value.removeprefix(SECRET_PREFIX) if value.startswith(SECRET_PREFIX) else None
 
 
 def resolve_secret(value: str) -> str:

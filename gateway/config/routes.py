@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config.bounds import read_caps, read_limits
-from gateway.config.match import ANY_METHOD, parse_match, shape
+from gateway.config.match import calls_of, parse_match
 from gateway.config.prices import read_price
 from gateway.config.problems import did_you_mean
 from gateway.config.protocols import read_speech
-from gateway.config.references import parse_reference
+from gateway.config.references import is_reference, parse_reference, secret_name
 from gateway.config.selling import parse_slug
 from gateway.config.websockets import check_websocket, default_timeouts
 from policies.catalog import DEFAULT_RULES, Caps, Ending, Route, Rule, Timeouts
@@ -51,6 +52,12 @@ _OWN_HEADERS = frozenset(
         "upgrade",
     }
 )
+# What is said in these is a credential, and so is what begins like this.
+_CREDENTIAL_HEADERS = frozenset(
+    {"api-key", "authorization", "cookie", "x-api-key", "x-auth-token", "x-goog-api-key"}
+)
+_CREDENTIAL_VALUE = re.compile(r"(?i:basic|bearer|token) |(?:sk|tk|tt)[-_]")
+_ADVICE = 'keep the value as a secret, PUT /v1/secrets/NAME, and write "secret:NAME" here'
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\]")
 _UPSTREAM_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
 
@@ -61,7 +68,7 @@ def read_routes(sections: Iterable[Section], folder: Path) -> tuple[Route, ...]:
     names: set[str] = set()
     served: dict[tuple[str, str], str] = {}
     for section in sections:
-        route = _route(section, folder)
+        route = read_route(section, folder)
         if route.name and route.name in names:
             section.complain("name", f'"{route.name}" is already the name of another route')
         names.add(route.name)
@@ -72,14 +79,15 @@ def read_routes(sections: Iterable[Section], folder: Path) -> tuple[Route, ...]:
 
 
 def _note_clash(section: Section, route: Route, served: dict[tuple[str, str], str]) -> None:
-    for method in route.methods or (ANY_METHOD,):
-        other = served.setdefault((method, shape(route.pattern)), route.name)
+    for call in calls_of(route.methods, route.pattern):
+        other = served.setdefault(call, route.name)
         if other != route.name:
             section.complain("match", f'matches the same calls as the route "{other}"')
             return
 
 
-def _route(section: Section, folder: Path) -> Route:
+def read_route(section: Section, folder: Path | None) -> Route:
+    """One route; without a folder it is an owner's, who must not name what is on this machine."""
     methods, pattern = section.parsed("match", parse_match, _NO_MATCH)
     upstream = section.parsed("upstream", parse_upstream, "")
     before = section.problems_so_far()
@@ -182,7 +190,7 @@ def parse_upstream(text: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f'"{text}" must be http:// or https:// and a host')
     if "@" in parts.netloc:
-        raise ValueError("has a user or password in it; put credentials into [routes.headers]")
+        raise ValueError("has a user or password in it; put credentials into its headers")
     host = parts.netloc.removesuffix(f":{port}") if port is not None else parts.netloc
     if not _HOST.fullmatch(host) or port == 0:
         raise ValueError(f'"{text}" has no proper host and port')
@@ -194,10 +202,10 @@ def parse_upstream(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
-def _headers(section: Section, folder: Path) -> tuple[tuple[str, str], ...]:
+def _headers(section: Section, folder: Path | None) -> tuple[tuple[str, str], ...]:
     headers: dict[str, tuple[str, str]] = {}
     for name in section.take_keys():
-        value = section.parsed(name, lambda text: _header_value(text, folder), "")
+        value = section.parsed(name, partial(_header_value, name, folder), "")
         if not _HEADER_NAME.fullmatch(name):
             section.complain(name, 'is not a header name: letters, digits, "-", no "_"')
         elif name.lower() in _OWN_HEADERS:
@@ -208,13 +216,25 @@ def _headers(section: Section, folder: Path) -> tuple[tuple[str, str], ...]:
     return tuple(headers.values())
 
 
-def _header_value(text: str, folder: Path) -> str:
+def _header_value(name: str, folder: Path | None, text: str) -> str:
     # The text itself stays out of the message: it may be a secret that should be a reference.
     if not _HEADER_VALUE.fullmatch(text) or text != text.strip():
         raise ValueError("must be one line of printable ASCII without spaces around it")
     if len(text) > HEADER_VALUE_BYTES_MAX:
         raise ValueError(f"is longer than {HEADER_VALUE_BYTES_MAX} bytes")
-    return parse_reference(text, folder)
+    return _owners_value(name, text) if folder is None else parse_reference(text, folder)
+
+
+def _owners_value(name: str, text: str) -> str:
+    """A value that an owner gave: everybody who may look at routes sees it."""
+    if is_reference(text):
+        raise ValueError(f"would read from the gateway's own machine; {_ADVICE}")
+    secret = secret_name(text)
+    if secret is not None:
+        parse_slug(secret)
+    elif name.lower() in _CREDENTIAL_HEADERS or _CREDENTIAL_VALUE.match(text):
+        raise ValueError(f"is a credential that others would see; {_ADVICE}")
+    return text
 
 
 def _rules(section: Section) -> dict[Ending, Rule]:
@@ -229,9 +249,12 @@ def _rules(section: Section) -> dict[Ending, Rule]:
     return rules
 
 
-def _ca_file(section: Section, upstream: str, folder: Path) -> str | None:
+def _ca_file(section: Section, upstream: str, folder: Path | None) -> str | None:
     text = section.optional_text("tls_ca_file")
     if not text:
+        return None
+    if folder is None:
+        section.complain("tls_ca_file", "is a file on the gateway's machine: for its operator only")
         return None
     path = (folder / text).absolute()
     if upstream.startswith("http://"):

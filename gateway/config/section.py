@@ -33,10 +33,19 @@ _KINDS = {
 class Section:
     """One table: its values, where it is, and the list of the whole file's problems."""
 
-    def __init__(self, table: Mapping[str, object], where: str, problems: list[Problem]) -> None:
+    def __init__(
+        self,
+        table: Mapping[str, object],
+        where: str,
+        problems: list[Problem],
+        *,
+        numbered: bool = False,
+    ) -> None:
+        """`numbered`: tables of a list are called by their places, as in `meters[0]`."""
         self.where = where
         self._table = table
         self._problems = problems
+        self._numbered = numbered
         self._known: dict[str, None] = {}  # in the order of asking, for messages
 
     def __contains__(self, key: str) -> bool:
@@ -141,7 +150,7 @@ class Section:
     def table(self, key: str) -> Section:
         """A table below this one; empty where the key is not there."""
         table: dict[str, object] = self._typed(key, dict, {}, {})
-        return Section(table, f"{self.where}.{key}".removeprefix("."), self._problems)
+        return self._below(table, f"{self.where}.{key}".removeprefix("."))
 
     def tables(self, key: str, named_by: str) -> list[Section]:
         """A list of tables, each called by the value of one of its keys, or else by its number."""
@@ -154,7 +163,9 @@ class Section:
                 continue
             name = item.get(named_by)
             label = name if isinstance(name, str) and name else f"#{number}"
-            sections.append(Section(item, f"{base}[{label}]", self._problems))
+            if self._numbered:
+                label = str(number - 1)
+            sections.append(self._below(item, f"{base}[{label}]"))
         return sections
 
     def value(self, key: str) -> object:
@@ -167,6 +178,9 @@ class Section:
         for key in self._table:
             if key not in self._known:
                 self.complain(key, f"unknown key; {did_you_mean(key, self._known)}")
+
+    def _below(self, table: Mapping[str, object], where: str) -> Section:
+        return Section(table, where, self._problems, numbered=self._numbered)
 
     def _typed(
         self, key: str, kind: type[ValueT], default: ValueT | None, fallback: ValueT

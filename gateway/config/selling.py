@@ -24,7 +24,7 @@ def read_platform(section: Section) -> Platform:
     """The [platform] table; all of it may be left out."""
     slug = section.parsed("slug", parse_slug, DEFAULT_SLUG, DEFAULT_SLUG)
     name = section.text("name", slug)
-    url = section.parsed("upgrade_url", _url, None) if "upgrade_url" in section else None
+    url = section.parsed("upgrade_url", parse_url, None) if "upgrade_url" in section else None
     section.close()
     return Platform(slug, name, url)
 
@@ -33,7 +33,7 @@ def read_plans(sections: Iterable[Section]) -> tuple[Plan, ...]:
     """The [[plans]]."""
     plans: dict[str, Plan] = {}
     for section in sections:
-        plan = _plan(section)
+        plan = read_plan(section)
         if plan.slug and plan.slug in plans:
             section.complain("slug", f'"{plan.slug}" is already the slug of another plan')
         plans[plan.slug] = plan
@@ -52,7 +52,8 @@ def parse_slug(text: str) -> str:
     return text
 
 
-def _plan(section: Section) -> Plan:
+def read_plan(section: Section) -> Plan:
+    """One plan."""
     slug = section.parsed("slug", parse_slug, "")
     amount = section.amount("credits")
     period = section.parsed("period", _period, "month", "month")
@@ -132,7 +133,11 @@ def _rollover_most(text: str) -> int | None:
     return amount
 
 
-def _url(text: str) -> str:
+def parse_url(text: str) -> str:
+    """A URL that people are sent to.
+
+    Raises: ValueError saying what is wrong.
+    """
     if not _URL.fullmatch(text):
         raise ValueError(f'"{text}" must be a URL that begins with https:// or http://')
     return text

@@ -174,6 +174,7 @@ def test_an_upstream_that_cannot_be_called_is_refused(
         ('headers = {x-a = "x", X-A = "y"}', "routes[chat].headers.X-A", "is there twice"),
         ('headers = {X-A = "hidden\\r\\nB: c"}', "routes[chat].headers.X-A", "one line"),
         ('headers = {X-A = "env:"}', "routes[chat].headers.X-A", "environment variable"),
+        ('headers = {X-A = "secret:a"}', "routes[chat].headers.X-A", "made by the API"),
         ('headers = {X-A = "file:"}', "routes[chat].headers.X-A", "needs a path"),
         ("headers = {X-A = 5}", "routes[chat].headers.X-A", "must be a text, not 5"),
     ],

@@ -13,6 +13,7 @@ from policies.units import (
     PICOCREDITS_PER_MICROCREDIT,
     format_credits,
     format_percent,
+    format_unit_price,
     parse_credits,
     parse_percent,
     parse_unit_price,
@@ -122,6 +123,11 @@ def test_a_discount_is_taken_off_before_the_one_rounding(picocredits: int, disco
 @given(st.integers(0, 10_000))
 def test_a_percentage_survives_being_written_and_read(basis_points: int) -> None:
     assert parse_percent(format_percent(basis_points)) == basis_points
+
+
+@given(st.integers(0, AMOUNT_MICROCREDITS_MAX * PICOCREDITS_PER_MICROCREDIT))
+def test_a_unit_price_survives_being_written_and_read(picocredits: int) -> None:
+    assert parse_unit_price(format_unit_price(picocredits)) == picocredits
 
 
 @pytest.mark.parametrize(

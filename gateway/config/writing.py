@@ -1,0 +1,107 @@
+"""Plans and routes written as the config writes them: what is written reads back as the same.
+
+Keys that have nothing to say are None. That is also what a key is whose default would be a mistake
+beside the others, as `burst` is without a rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from gateway.config.write_prices import price_document
+from policies.catalog import Protocol
+from policies.units import format_credits, format_percent
+
+if TYPE_CHECKING:
+    from policies.catalog import Caps, Limits, Plan, Route
+
+Document = dict[str, Any]
+_WITHOUT_ROLLOVER = 0
+
+
+def plan_document(plan: Plan) -> Document:
+    """A plan as a [[plans]] table."""
+    rollover, bills = plan.rollover_microcredits_max, plan.overage_cap_microcredits > 0
+    keeps = rollover != _WITHOUT_ROLLOVER
+    return {
+        "slug": plan.slug,
+        "credits": format_credits(plan.credits_microcredits),
+        "period": plan.period,
+        **_limits(plan.limits),
+        "quota_window": plan.quota_window.value if plan.requests_per_month else None,
+        "caps": _caps(plan.caps, sessions=True),
+        "overage": "bill" if bills else "block",
+        "overage_cap": format_credits(plan.overage_cap_microcredits) if bills else None,
+        "rollover": _rollover(rollover),
+        "rollover_periods": plan.rollover_periods if keeps else None,
+        "low_credits": format_credits(plan.low_credits_microcredits),
+        "refund_expired": plan.refund_expired.value,
+        "discount": format_percent(plan.discount_basis_points),
+    }
+
+
+def route_document(route: Route) -> Document:
+    """A route as a [[routes]] table."""
+    timeouts = route.timeouts
+    trust = format_credits(route.trust_microcredits)
+    return {
+        "name": route.name,
+        "match": f"{'|'.join(route.methods) or '*'} {route.pattern}",
+        "upstream": route.upstream,
+        "timeout_s": _seconds(timeouts.total_ms),
+        "connect_timeout_s": _seconds(timeouts.connect_ms),
+        "first_byte_timeout_s": _seconds(timeouts.first_byte_ms),
+        "idle_timeout_s": _seconds(timeouts.idle_ms),
+        "errors": route.errors.value,
+        "protocol": route.protocol.value,
+        "ensure_usage": route.ensure_usage or None,
+        "body_max_bytes": route.body_max_bytes,
+        "connections_max": route.connections_max,
+        "tls_ca_file": route.tls_ca_file,
+        "when_redis_is_down": {"allow": trust} if route.trust_microcredits else None,
+        "headers": dict(route.headers) or None,
+        "free": True if route.price is None else None,
+        "price": None if route.price is None else price_document(route.price),
+        "on": {ending.value: rule.value for ending, rule in route.rules.items()},
+        "limits": _limits(route.limits) if any(asdict(route.limits).values()) else None,
+        "caps": _caps(route.caps, sessions=False),
+        "a2a": _task(route),
+        "websocket": _websocket(route),
+    }
+
+
+def _limits(limits: Limits) -> Document:
+    return {name: value or None for name, value in asdict(limits).items()}
+
+
+def _caps(caps: Caps, *, sessions: bool) -> Document | None:
+    windows = {name: value for name, value in asdict(caps).items() if sessions or name != "session"}
+    if not any(windows.values()):
+        return None
+    return {name: format_credits(value) if value else None for name, value in windows.items()}
+
+
+def _rollover(microcredits: int | None) -> str:
+    if microcredits is None:
+        return "all"
+    return format_credits(microcredits) if microcredits else "none"
+
+
+def _seconds(ms: int) -> int | float:
+    return ms / 1000 if ms % 1000 else ms // 1000
+
+
+def _task(route: Route) -> Document | None:
+    if route.protocol is not Protocol.A2A:
+        return None
+    task = route.task
+    lease_s = task.lease_ms // 1000
+    return {"charge": task.per.value, "task_lease_s": lease_s if task.per == "task" else None}
+
+
+def _websocket(route: Route) -> Document | None:
+    if route.protocol is not Protocol.WEBSOCKET:
+        return None
+    rule = route.websocket
+    return {"message_max_bytes": rule.message_max_bytes, "check_s": _seconds(rule.check_ms)}
