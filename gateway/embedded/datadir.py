@@ -1,7 +1,7 @@
 """The data folder of `tollkeeper dev`: its lock, its secrets, and who is running on it.
 
 lock           held while a process works on the folder
-secrets.json   the pepper, passwords, tokens and the demo key; for its owner's eyes only
+secrets.json   pepper, master key, passwords, tokens and the demo key; for its owner's eyes only
 running.json   where the servers of the running process are, for commands typed meanwhile
 postgres/ redis/ logs/
 """
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.embedded.spawn import EmbeddedError
+from gateway.identity.master_key import new_master_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,8 @@ PEPPER_BYTES = 32
 class Secrets:
     """What the folder must remember and nobody else may read.
 
-    `api_key` is "" until the demo account has one.
+    `api_key` is "" until the demo account has one. Folders of earlier versions have no `master_key`
+    until the next start.
     """
 
     pepper: str
@@ -38,6 +40,7 @@ class Secrets:
     redis_password: str
     admin_token: str
     api_key: str = ""
+    master_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class DataDir:
     def secrets(self) -> Secrets:
         """The folder's secrets, made on first use."""
         try:
-            return read_secrets(self.path)
+            kept = read_secrets(self.path)
+            if not kept.master_key:
+                kept = self.remember(replace(kept, master_key=new_master_key()))
+            return kept
         except FileNotFoundError:
             return self.remember(
                 Secrets(
@@ -72,6 +78,7 @@ class DataDir:
                     postgres_password=secrets.token_hex(SECRET_BYTES),
                     redis_password=secrets.token_hex(SECRET_BYTES),
                     admin_token="tka_" + secrets.token_urlsafe(SECRET_BYTES),
+                    master_key=new_master_key(),
                 )
             )
 

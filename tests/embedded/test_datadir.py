@@ -14,6 +14,7 @@ import pytest
 
 from gateway.embedded.datadir import Running, open_data_dir, read_running, read_secrets
 from gateway.embedded.spawn import EmbeddedError
+from gateway.identity.master_key import read_master_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,12 +61,25 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -
     assert read_secrets(tmp_path / "d").api_key == "tk_dev_1"
     assert stat.S_IMODE((tmp_path / "d" / "secrets.json").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o700
-    assert len(set(dataclasses.astuple(made))) == 5
+    assert len(set(dataclasses.astuple(made))) == 6
+
+
+def test_a_folder_of_an_earlier_version_gets_a_master_key_and_keeps_it(tmp_path: Path) -> None:
+    with open_data_dir(tmp_path) as folder:
+        first = folder.secrets()
+        old = dataclasses.asdict(first)
+        del old["master_key"]
+        (tmp_path / "secrets.json").write_text(json.dumps(old))
+        made = folder.secrets()
+    assert made == dataclasses.replace(first, master_key=made.master_key)
+    assert read_master_keys(made.master_key) != read_master_keys(first.master_key)
+    with open_data_dir(tmp_path) as folder:
+        assert folder.secrets() == made
 
 
 def test_two_folders_share_no_secret(tmp_path: Path) -> None:
     with open_data_dir(tmp_path / "a") as a, open_data_dir(tmp_path / "b") as b:
-        assert not set(dataclasses.astuple(a.secrets())[:4]) & set(dataclasses.astuple(b.secrets()))
+        assert set(dataclasses.astuple(a.secrets())) & set(dataclasses.astuple(b.secrets())) == {""}
 
 
 def test_who_runs_is_known_while_it_runs(tmp_path: Path) -> None:
