@@ -62,7 +62,7 @@ def test_every_page_can_be_found_by_its_words(site: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("page", ["index", "openai", "anthropic", "mcp"])
+@pytest.mark.parametrize("page", ["index", "openai", "anthropic", "mcp", "upstreams"])
 def test_every_config_of_a_page_starts(page: str, tmp_path: Path) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text()
     blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

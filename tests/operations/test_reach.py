@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -171,6 +172,11 @@ async def test_a_name_within_a_network_needs_the_operator_whatever_it_means(
     assert "a name within a network" in await problem_of(f"http://{name}:9100", HERE)
     resolving(monkeypatch, ["10.0.0.1"])
     assert await check_upstream(f"http://{name}:9100", HERE) == []
+
+
+def test_the_manual_names_every_end_of_such_a_name() -> None:
+    manual = (Path(__file__).parents[2] / "docs/upstreams.md").read_text()
+    assert [end for end in module._LOCAL_ENDS if f"`{end}`" not in manual] == [".localhost"]
 
 
 @pytest.mark.parametrize("name", ["mylocal.example", "internal.example", "notlan.example"])
