@@ -5,6 +5,9 @@ from Postgres and the holds of running calls are folded into that: what a lot ho
 available, and each call is counted again where its hold says that it was counted. The result is
 absolute, so folding again gives the same.
 
+A delegated key that is over counts in its parent with what it used, which its holds add to; any
+other one counts there with its whole budget already (policies/delegation.py).
+
 A lot may have less left than its holds say: the holds of a worker that was not there when the shard
 was rebuilt before are found again, and their credits have been spent meanwhile. The lot then holds
 what it has left and no more (I1, I3): holds take it in the order in which they were admitted, and
@@ -16,7 +19,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from policies.limits import PERIOD, QUOTAS, Counter, month_end_ms, parse_rules, window_end_ms
+from policies.delegation import DELEGATION_DEPTH_MAX, parse_share
+from policies.limits import (
+    PARENT,
+    PERIOD,
+    QUOTAS,
+    Counter,
+    month_end_ms,
+    parse_rules,
+    window_end_ms,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -160,6 +172,25 @@ def _count_spending(fields: Fields, hold: HoldText) -> None:
         if kept.end_ms <= end_ms:  # else its window has passed
             kept = kept.at(end_ms)
             fields[field] = str(kept._replace(used=kept.used + hold.held))
+    _count_shares(fields, hold)
+
+
+def _count_shares(fields: Fields, hold: HoldText) -> None:
+    """Count a hold of a delegated key that is over in the keys that it was carved from."""
+    key_id = hold.key_id
+    if f"K{key_id}.ct@0" not in hold.counted.split():
+        return
+    for _ in range(DELEGATION_DEPTH_MAX):
+        text = str(fields.get(f"p:{key_id}", ""))
+        share = parse_share(text) if text else None
+        if share is None or share.used_microcredits is None:
+            return
+        used = share.used_microcredits + hold.held
+        fields[f"p:{key_id}"] = str(share._replace(used_microcredits=used))
+        key_id = str(share.parent_key_id)
+        if f"K{key_id}.ct" in fields:
+            kept = _counter(fields, f"K{key_id}.ct")
+            fields[f"K{key_id}.ct"] = str(kept._replace(used=kept.used + hold.held))
 
 
 def _count_call(fields: Fields, hold: HoldText) -> None:
@@ -169,14 +200,24 @@ def _count_call(fields: Fields, hold: HoldText) -> None:
         fields["count"] = int(fields.get("count", 0)) + 1
     of_account = parse_rules(str(fields.get("rules", "")))
     period = next((rule for rule in of_account if rule.kind == PERIOD), None)
-    of_key = parse_rules(str(fields.get(f"k:{hold.key_id}", "")).partition(" ")[2])
-    for scope, rules in (("A", of_account), (f"K{hold.key_id}", of_key)):
+    for scope, rules in (("A", of_account), *_key_scopes(fields, hold.key_id)):
         for rule in rules:
             if rule.kind in QUOTAS:
                 _count_in_window(fields, f"{scope}.{rule.kind}", hold, period)
     for kind in QUOTAS:  # a route's rules are not the account's: where there is a counter
         if f"R{hold.route_id}.{kind}" in fields:
             _count_in_window(fields, f"R{hold.route_id}.{kind}", hold, period)
+
+
+def _key_scopes(fields: Fields, key_id: str) -> Iterator[tuple[str, tuple[Rule, ...]]]:
+    """A key and those that it was carved from, each with its rules."""
+    for _ in range(DELEGATION_DEPTH_MAX + 1):
+        rules = parse_rules(str(fields.get(f"k:{key_id}", "")).partition(" ")[2])
+        yield f"K{key_id}", rules
+        parent = next((rule.limit for rule in rules if rule.kind == PARENT), None)
+        if parent is None:
+            return
+        key_id = str(parent)
 
 
 def _count_in_window(fields: Fields, field: str, hold: HoldText, period: Rule | None) -> None:

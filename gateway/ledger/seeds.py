@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.database import Database, Session, rows
 from gateway.ledger.specs import key_from_spec, plan_from_spec
+from policies.delegation import Share
 from policies.limits import (
     CAPS,
     DAY_MS,
@@ -19,6 +20,7 @@ from policies.limits import (
     Counter,
     Rule,
     account_limits,
+    delegated_rules_text,
     key_text,
     month_end_ms,
     parse_rules,
@@ -30,6 +32,7 @@ from policies.pricing import POSITION_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from asyncpg import Record
 
@@ -37,21 +40,37 @@ State = dict[str, str | int]
 
 
 class SessionSpend(NamedTuple):
-    """What calls with one key have spent in one session that Redis would remember."""
+    """What calls with one key have spent in one session that Redis would remember.
+
+    `counts_in` are the key itself and those that it was carved from.
+    """
 
     account_id: int
     session: str
     key_id: int
+    counts_in: list[int]
     spent_microcredits: int
 
 
 class _Scope(NamedTuple):
-    """Quotas and caps to be seeded: of the account (no key, no route), a key or a route."""
+    """Quotas and caps to be seeded: of the account, a key or a route, and what counts in them."""
 
     name: str
-    key_id: int | None
-    route_id: int | None
     rules: Sequence[Rule]
+    since_ms: int = 0  # nothing of it was used before
+    key_ids: AbstractSet[int] | None = None  # of the calls that count; None: of all
+    route_id: int | None = None
+
+
+class _Key(NamedTuple):
+    """A key that is not closed; `over`: it, or one that it was carved from, is revoked."""
+
+    key_id: int
+    rules: str
+    over: bool
+    parent_key_id: int | None
+    budget_microcredits: int  # of a delegated one
+    created_ms: int
 
 
 class _Account:
@@ -75,7 +94,8 @@ class _Account:
         )
         rules = parse_rules(self.limits.rules)
         self.period = next((rule for rule in rules if rule.kind == PERIOD), None)
-        self.scopes = [_Scope("A", None, None, _counted(rules))]
+        self.scopes = [_Scope("A", _counted(rules))]
+        self.keys: dict[int, _Key] = {}  # parents before what was carved out of them
         self.state: State = {
             "status": facts["status"],
             "rpm": self.limits.rpm,
@@ -87,10 +107,45 @@ class _Account:
             "lots": "",
         }
 
-    def add_key(self, key_id: int, state: int, spec: str) -> None:
-        rules = _rules(spec)
+    def add_key(self, row: Record) -> None:
+        key_id, state, parent_id = row["key_id"], row["state"], row["parent_key_id"]
+        parent, budget = self.keys.get(parent_id), row["budget_microcredits"]
+        rules = _key_rules(row)
+        over = state < 0 or (parent is not None and parent.over)
+        self.keys[key_id] = _Key(key_id, rules, over, parent_id, budget, row["created_ms"])
         self.state[f"k:{key_id}"] = key_text(state, rules)
-        self.scopes.append(_Scope(f"K{key_id}", key_id, None, _counted(parse_rules(rules))))
+
+    def add_key_scopes(self) -> None:
+        """Calls with a delegated key count for the keys that it was carved from, too."""
+        families = {key_id: {key_id} for key_id in self.keys}
+        for key in reversed(self.keys.values()):
+            if key.parent_key_id in families:
+                families[key.parent_key_id] |= families[key.key_id]
+        for key in self.keys.values():
+            rules = _counted(parse_rules(key.rules))
+            since_ms = max(key.created_ms - DAY_MS, 0)  # clocks may differ, if not so much
+            self.scopes.append(_Scope(f"K{key.key_id}", rules, since_ms, families[key.key_id]))
+
+    def add_shares(self, usage: Sequence[Record]) -> None:
+        """Seed the caps in total of keys, and how what was carved out of each counts in it.
+
+        A key that is over counts with what it used, any other with its whole budget. One that has
+        expired is over when Redis' clock says so: until then its budget is not given back.
+        """
+        used = dict.fromkeys(self.keys, 0)
+        for row in usage:
+            if row["key_id"] in used:
+                used[row["key_id"]] += row["spent_total"]
+        for key in reversed(self.keys.values()):
+            counter = f"K{key.key_id}.ct"
+            if counter in self.state:
+                self.state[counter] = str(Counter(0, used[key.key_id]))
+            if key.parent_key_id is not None:
+                spent = used[key.key_id] if key.over else None
+                share = Share(key.parent_key_id, key.budget_microcredits, spent)
+                self.state[f"p:{key.key_id}"] = str(share)
+                if share.parent_key_id in used:
+                    used[share.parent_key_id] += share.counted_microcredits
 
     def add_lot(self, lot: Record) -> None:
         grant_id = lot["grant_id"]
@@ -110,9 +165,8 @@ class _Account:
     def since_ms(self) -> int:
         """How far back."""
         kinds = {rule.kind for scope in self.scopes for rule in scope.rules}
-        if "ct" in kinds:
-            return 0
-        begins = [self.now_ms - self.now_ms % DAY_MS]
+        totals = [s for s in self.scopes if any(rule.kind == "ct" for rule in s.rules)]
+        begins = [self.now_ms - self.now_ms % DAY_MS, *(scope.since_ms for scope in totals)]
         if self.limits.rpmonth or kinds & {"cm", "qm"}:
             begins.append(_month_begin_ms(self.now_ms))
         if "qp" in kinds:
@@ -139,17 +193,20 @@ class _Account:
             "cm": "spent_month",
             "ct": "spent_total",
         }
+        by_key: dict[int, list[Record]] = {}
+        for row in usage:
+            by_key.setdefault(row["key_id"], []).append(row)
         for scope in self.scopes:
-            of_scope = [
-                row
-                for row in usage
-                if scope.key_id in (None, row["key_id"])
-                and scope.route_id in (None, row["route_id"])
-            ]
+            of_scope = usage
+            if scope.key_ids is not None:
+                of_scope = [row for key in scope.key_ids for row in by_key.get(key, ())]
+            elif scope.route_id is not None:
+                of_scope = [row for row in usage if row["route_id"] == scope.route_id]
             for rule in scope.rules:
                 end_ms = window_end_ms(rule.kind, self.now_ms, self.period)
                 used = sum(row[columns[rule.kind]] for row in of_scope)
                 self.state[f"{scope.name}.{rule.kind}"] = str(Counter(end_ms, used))
+        self.add_shares(usage)
 
     def add_tiers(self, moved: Record) -> None:
         """Seed how far the account has moved through the tiers of a unit on a route."""
@@ -177,7 +234,9 @@ class Seeds(Database):
             facts = await session.all("account_facts", wanted)
             accounts = {row["account_id"]: _Account(row) for row in facts}
             for key in await session.all("account_keys", wanted):
-                accounts[key["account_id"]].add_key(key["key_id"], key["state"], key["spec"])
+                accounts[key["account_id"]].add_key(key)
+            for account in accounts.values():
+                account.add_key_scopes()
             for lot in await session.all("account_lots", wanted):
                 accounts[lot["account_id"]].add_lot(lot)
             platforms = {account.platform_id for account in accounts.values()}
@@ -186,7 +245,7 @@ class Seeds(Database):
                 rules = _counted(parse_rules(_rules(route["spec"])))
                 for account in accounts.values():
                     if account.platform_id == route["platform_id"]:
-                        account.scopes.append(_Scope(f"R{route_id}", None, route_id, rules))
+                        account.scopes.append(_Scope(f"R{route_id}", rules, route_id=route_id))
             await _add_usage(session, [each for each in accounts.values() if each.counts()])
             await _add_tiers(session, [each for each in accounts.values() if each.tiers])
         return {account_id: account.state for account_id, account in accounts.items()}
@@ -227,8 +286,21 @@ async def _add_tiers(session: Session, accounts: Sequence[_Account]) -> None:
 
 
 def _rules(spec: str) -> str:
-    """The limits and caps of a key's or a route's stored spec."""
+    """The limits and caps of a route's stored spec."""
     return rules_text(*key_from_spec(json.loads(spec)))
+
+
+def _key_rules(row: Record) -> str:
+    limits, caps = key_from_spec(json.loads(row["spec"]))
+    if row["parent_key_id"] is None:
+        return rules_text(limits, caps, row["guard_version"])
+    return delegated_rules_text(
+        limits,
+        caps,
+        parent_key_id=row["parent_key_id"],
+        budget_microcredits=row["budget_microcredits"],
+        guard_version=row["guard_version"],
+    )
 
 
 def _counted(rules: Iterable[Rule]) -> list[Rule]:

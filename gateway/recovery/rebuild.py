@@ -306,7 +306,7 @@ class Rebuilder:
         for row in await self._ledger.session_spend(now_ms() - SESSION_TTL_MS):
             if self._counters.keys(row.account_id).shard == work.shard:
                 spent = sessions.setdefault((row.account_id, row.session), {})
-                for scope in ("A", f"K{row.key_id}"):
+                for scope in ("A", *(f"K{key_id}" for key_id in row.counts_in)):
                     spent[scope] = spent.get(scope, 0) + row.spent_microcredits
         for (account_id, session), spent in sessions.items():
             await self._counters.seed_session(

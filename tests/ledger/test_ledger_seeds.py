@@ -287,15 +287,15 @@ async def test_sessions_have_spent_what_was_settled_since_they_began(ledger: Led
     spent = await ledger.session_spend(moment_ms - 24 * HOUR_MS)
 
     assert sorted(spent) == [
-        (alice, "begun anew", key, 3),
-        (alice, "steady", key, 11),
-        (alice, "steady", 99, 100),
+        (alice, "begun anew", key, [key], 3),
+        (alice, "steady", key, [key], 11),
+        (alice, "steady", 99, [99], 100),
     ]
     plan = Plan("pro", 0, caps=Caps(session=1))
     await ledger.apply_catalog(Platform("demo"), (plan,), ())
     await ledger.set_account_plan(bob, "pro")
     spent = await ledger.session_spend(moment_ms - 24 * HOUR_MS)
-    assert [row for row in spent if row.account_id == bob] == [(bob, "steady", key, 5)]
+    assert [row for row in spent if row.account_id == bob] == [(bob, "steady", key, [key], 5)]
 
 
 async def test_a_keys_limits_are_changed_and_listed(ledger: Ledger) -> None:

@@ -136,6 +136,40 @@ def test_running_calls_count_in_the_quotas_of_their_time() -> None:
     assert fields["R2.qm"] == f"{MONTH_END}:5"
 
 
+def test_calls_of_delegated_keys_count_in_the_keys_that_they_were_carved_from() -> None:
+    kept = {"k:6": "9 ct:90 up:5", "k:7": "9 ct:40 up:6 qm:3", "K7.ct": "0:4", "p:7": "6:40"}
+    kept |= {"K6.ct": "0:50", "p:6": "5:90", "K5.ct": "0:95", "k:5": "0 ct:500 qm:9 cd:80"}
+    counted = f"K7.ct@0 K5.cd@{DAY_END}"
+    fields, _ = rebuild_account(
+        state() | kept, {"a1": hold("12:10", counted=counted, context="1,7,7,2,9,")}
+    )
+    assert fields["K7.ct"] == "0:14"
+    # Alive, each counts with its whole budget, whatever its calls hold.
+    assert (fields["p:7"], fields["K6.ct"]) == ("6:40", "0:50")
+    assert (fields["p:6"], fields["K5.ct"]) == ("5:90", "0:95")
+    assert fields["K5.cd"] == f"{DAY_END}:10"
+    assert (fields["K7.qm"], fields["K5.qm"]) == (f"{MONTH_END}:1", f"{MONTH_END}:1")
+
+
+def test_what_calls_of_an_ended_key_hold_counts_in_its_parent_up_to_the_first_alive() -> None:
+    kept = {"k:6": "9 ct:90 up:5", "k:7": "-1 ct:40 up:6", "k:8": "-1 ct:30 up:7"}
+    kept |= {"K8.ct": "0:3", "p:8": "7:30:3", "K7.ct": "0:4", "p:7": "6:40:4"}
+    kept |= {"K6.ct": "0:50", "p:6": "5:90", "K5.ct": "0:95", "k:5": "0 ct:500"}
+    one = hold("12:10", counted="K8.ct@0", context="1,7,8,2,9,")
+    other = hold("12:5", counted="P K8.ct@0", context="1,7,8,2,9,")
+    fields, _ = rebuild_account(state() | kept, {"a1": one, "b2": other})
+    assert [fields[f"K{key}.ct"] for key in (8, 7, 6, 5)] == ["0:18", "0:19", "0:65", "0:95"]
+    assert [fields[f"p:{key}"] for key in (8, 7, 6)] == ["7:30:18", "6:40:19", "5:90"]
+
+
+def test_an_ended_key_of_a_parent_without_a_cap_counts_nowhere() -> None:
+    kept = {"k:6": "-1 ct:90 up:5", "K6.ct": "0:3", "p:6": "5:90:3"}
+    text = hold("12:10", counted="K6.ct@0", context="1,7,6,2,9,")
+    fields, _ = rebuild_account(state() | kept, {"a1": text})
+    assert (fields["K6.ct"], fields["p:6"]) == ("0:13", "5:90:13")
+    assert "K5.ct" not in fields
+
+
 def test_sessions_hold_what_their_calls_hold() -> None:
     def of(session: str, counted: str) -> str:
         return hold("12:100", counted=counted, context=f"1,7,5,2,9,{session}")

@@ -1,5 +1,5 @@
--- What the sessions have spent that were used since a moment, by key, where there is a cap on what
--- they may: Redis forgets a session that was not used for as long as from that moment to now, so
+-- What the sessions have spent that were used since a moment, by key, and in which keys that counts
+-- (its own and those that it was carved from), where there is a cap on what they may: Redis forgets a session that was not used for as long as from that moment to now, so
 -- what is before such a pause does not count. An id of a call begins with its time, and no call
 -- runs longer than a day: that names the partitions to look into.
 WITH capped AS MATERIALIZED (
@@ -38,7 +38,22 @@ WITH capped AS MATERIALIZED (
         ) AS begun_at
     FROM used
 )
-SELECT account_id, session, key_id, sum(charged_microcredits)::bigint AS spent_microcredits
+SELECT
+    account_id,
+    session,
+    key_id,
+    ARRAY(
+        WITH RECURSIVE lineage (key_id) AS (
+            SELECT begun.key_id
+            UNION ALL
+            SELECT api_keys.parent_key_id
+            FROM lineage
+            JOIN api_keys ON api_keys.id = lineage.key_id
+            WHERE api_keys.parent_key_id IS NOT NULL
+        )
+        SELECT key_id FROM lineage
+    ) AS counts_in,
+    sum(charged_microcredits)::bigint AS spent_microcredits
 FROM begun
 WHERE begun_at IS NULL OR admitted_at >= begun_at
 GROUP BY account_id, session, key_id
