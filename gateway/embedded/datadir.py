@@ -68,19 +68,16 @@ class DataDir:
         """The folder's secrets, made on first use."""
         try:
             kept = read_secrets(self.path)
-            if not kept.master_key:
-                kept = self.remember(replace(kept, master_key=new_master_key()))
-            return kept
         except FileNotFoundError:
-            return self.remember(
-                Secrets(
-                    pepper=secrets.token_hex(PEPPER_BYTES),
-                    postgres_password=secrets.token_hex(SECRET_BYTES),
-                    redis_password=secrets.token_hex(SECRET_BYTES),
-                    admin_token="tka_" + secrets.token_urlsafe(SECRET_BYTES),
-                    master_key=new_master_key(),
-                )
+            kept = Secrets(
+                pepper=secrets.token_hex(PEPPER_BYTES),
+                postgres_password=secrets.token_hex(SECRET_BYTES),
+                redis_password=secrets.token_hex(SECRET_BYTES),
+                admin_token="tka_" + secrets.token_urlsafe(SECRET_BYTES),
             )
+        if kept.master_key:
+            return kept
+        return self.remember(replace(kept, master_key=new_master_key()))
 
     def remember(self, values: Secrets) -> Secrets:
         """Keeps these secrets instead."""
