@@ -1,0 +1,265 @@
+"""What holds for every endpoint of the API, shown on accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from gateway.control.api.roles import Role
+
+if TYPE_CHECKING:
+    from tests.support.api import Api
+
+ACCOUNTS = "/v1/accounts"
+
+
+async def test_every_wrong_field_is_named_at_once(api: Api) -> None:
+    answer = await api.as_("owner").post(
+        ACCOUNTS, {"name": "", "credits": 12.5, "plan": "No Slug", "colour": "red"}
+    )
+
+    assert (answer.status, answer.code) == (422, "invalid")
+    assert set(answer.wrong) == {"name", "credits", "plan", "colour"}
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    assert answer.body["request_id"] == answer.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[]", b"null", b'"text"'])
+async def test_what_is_no_document_is_refused(api: Api, body: bytes) -> None:
+    client = api.as_("owner")
+    async with client._session.post(
+        api.url + ACCOUNTS,
+        data=body,
+        headers={
+            "Authorization": f"Bearer {client.credential}",
+            "Content-Type": "application/json",
+        },
+    ) as answer:
+        assert answer.status in {400, 422}
+        assert (await answer.json(content_type=None))["code"] in {"bad_request", "invalid"}
+
+
+async def test_strangers_all_get_the_same_401(api: Api) -> None:
+    known = api.as_("owner").credential
+    assert known is not None
+    bodies = set()
+    for credential in (None, "wrong", known[:-1], "tt_dev_" + "0" * 28, "eyJ.eyJ.sig", "tk_dev_x"):
+        answer = await api.client(credential).get(ACCOUNTS)
+        assert answer.status == 401
+        answer.body.pop("request_id")
+        bodies.add(json.dumps(answer.body))
+    assert len(bodies) == 1
+
+
+async def test_who_fails_to_get_in_again_and_again_has_to_wait(api: Api) -> None:
+    statuses = [(await api.client("wrong").get(ACCOUNTS)).status for _ in range(40)]
+
+    assert statuses[0] == 401
+    assert statuses[-1] == 429
+
+
+async def test_what_belongs_to_others_is_not_there(api: Api) -> None:
+    foreign = api.other.account.account_id
+    for role in ("owner", "editor", "viewer"):
+        assert (await api.as_(role).get(f"{ACCOUNTS}/{foreign}")).status == 404
+    assert (await api.as_("owner").patch(f"{ACCOUNTS}/{foreign}", {})).status == 404
+    answer = await api.as_("owner").ask(
+        "GET", ACCOUNTS, headers={"Tollkeeper-Platform": api.other.slug}
+    )
+    assert answer.status == 404
+
+
+async def test_an_operator_works_on_the_platform_that_it_names(api: Api) -> None:
+    client = api.as_("operator")
+    own = await client.get(ACCOUNTS)
+    other = await client.ask("GET", ACCOUNTS, headers={"Tollkeeper-Platform": "other"})
+
+    assert [row["id"] for row in own.body["data"]] == [api.demo.account.account_id]
+    assert [row["id"] for row in other.body["data"]] == [api.other.account.account_id]
+
+
+async def test_a_repeated_creation_is_answered_and_not_done_again(api: Api) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    first, again = [
+        await api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers=key) for _ in range(2)
+    ]
+
+    assert first.status == again.status == 201
+    assert first.body == again.body
+    assert again.headers["Idempotency-Replayed"] == "true"
+    other = await api.as_("owner").post(ACCOUNTS, {"name": "carol"}, headers=key)
+    assert (other.status, other.code) == (422, "idempotency_mismatch")
+
+
+async def test_of_many_creations_with_one_key_one_is_done(api: Api) -> None:
+    answers = await asyncio.gather(
+        *(
+            api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers={"Idempotency-Key": "k"})
+            for _ in range(8)
+        )
+    )
+
+    assert {answer.status for answer in answers} <= {201, 409}
+    listed = await api.as_("owner").get(ACCOUNTS, name="bob")
+    assert len(listed.body["data"]) == 1
+
+
+async def test_a_key_of_one_caller_means_nothing_to_another(api: Api) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    await api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers=key)
+    answer = await api.as_("editor").post(ACCOUNTS, {"name": "carol"}, headers=key)
+
+    assert answer.status == 201
+    assert answer.body["name"] == "carol"
+
+
+async def test_a_creation_whose_answer_is_lost_is_not_done_again(api: Api) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    await api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers=key)
+    connection = await asyncpg.connect(api.postgres_url)
+    await connection.execute(
+        "UPDATE api_requests SET status = NULL, answer = NULL,"
+        " claimed_at = now() - interval '10 minutes'"
+    )
+
+    again = await api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers=key)
+    assert (again.status, again.code) == (409, "answer_lost")
+
+    await connection.execute("UPDATE api_requests SET request_id = 'died before it did anything'")
+    await connection.execute("UPDATE api_requests SET fingerprint = fingerprint")
+    taken = await api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers=key)
+    await connection.close()
+    assert (taken.status, taken.code) == (409, "name_taken"), "it is this one's turn"
+
+
+async def test_a_change_of_what_was_changed_since_is_refused(api: Api) -> None:
+    path = f"{ACCOUNTS}/{api.demo.account.account_id}"
+    seen = await api.as_("owner").get(path)
+    first = await api.as_("owner").patch(
+        path, {"status": "suspended"}, headers={"If-Match": seen.etag}
+    )
+    second = await api.as_("owner").patch(
+        path, {"status": "active"}, headers={"If-Match": seen.etag}
+    )
+
+    assert first.status == 200
+    assert (second.status, second.code) == (412, "precondition_failed")
+    assert second.etag == first.etag
+
+
+async def test_of_many_changes_of_one_version_one_is_done(api: Api) -> None:
+    path = f"{ACCOUNTS}/{api.demo.account.account_id}"
+    seen = (await api.as_("owner").get(path)).etag
+    answers = await asyncio.gather(
+        *(
+            api.as_("owner").patch(
+                path, {"discount_percent": str(percent)}, headers={"If-Match": seen}
+            )
+            for percent in range(1, 9)
+        )
+    )
+
+    assert sorted(answer.status for answer in answers) == [200] + [412] * 7
+
+
+async def test_what_was_not_changed_is_not_sent_again(api: Api) -> None:
+    path = f"{ACCOUNTS}/{api.demo.account.account_id}"
+    seen = await api.as_("owner").get(path)
+    again = await api.as_("owner").ask("GET", path, headers={"If-None-Match": seen.etag})
+
+    assert (again.status, again.body) == (304, "")
+
+
+async def test_a_list_is_walked_by_its_cursors(api: Api) -> None:
+    for number in range(5):
+        await api.as_("owner").post(ACCOUNTS, {"name": f"account {number}"})
+    names: list[str] = []
+    cursor = None
+    while True:
+        page = await api.as_("viewer").get(ACCOUNTS, limit=2, cursor=cursor)
+        names += [row["name"] for row in page.body["data"]]
+        cursor = page.body["next_cursor"]
+        if cursor is None:
+            break
+
+    assert names == ["alice", *(f"account {number}" for number in range(5))]
+    wrong = await api.as_("viewer").get(ACCOUNTS, cursor="nonsense")
+    assert set(wrong.wrong) == {"cursor"}
+
+
+async def test_a_list_can_be_had_as_one_stream(api: Api) -> None:
+    for name in ("=SUM(A1)", "plain"):
+        await api.as_("owner").post(ACCOUNTS, {"name": name})
+    as_csv = await api.as_("viewer").ask("GET", ACCOUNTS, headers={"Accept": "text/csv"})
+    as_ndjson = await api.as_("viewer").ask(
+        "GET", ACCOUNTS, headers={"Accept": "application/x-ndjson"}
+    )
+
+    lines = as_csv.body.splitlines()
+    assert lines[0].startswith("id,name,status")
+    assert len(lines) == 4
+    assert "'=SUM(A1)" in as_csv.body, "no spreadsheet runs it"
+    assert [json.loads(line)["name"] for line in as_ndjson.body.splitlines()] == [
+        "alice",
+        "=SUM(A1)",
+        "plain",
+    ]
+
+
+async def test_paths_and_methods_that_are_not_there_say_so(api: Api) -> None:
+    missing = await api.as_("owner").get("/v1/nothing")
+    method = await api.as_("owner").delete(ACCOUNTS)
+
+    assert (missing.status, missing.code) == (404, "not_found")
+    assert (method.status, method.code) == (405, "method_not_allowed")
+    assert method.headers["Allow"] == "GET, POST"
+
+
+async def test_a_failing_database_is_503_and_no_riddle(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.ledger import Ledger, LedgerUnavailable
+
+    async def fail(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("canary: host and port")
+
+    monkeypatch.setattr(Ledger, "account", fail)
+    answer = await api.as_("owner").get(f"{ACCOUNTS}/1")
+
+    assert (answer.status, answer.code) == (503, "temporarily_unavailable")
+    assert "canary" not in json.dumps(answer.body)
+    assert answer.headers["Retry-After"] == "1"
+
+
+async def test_a_mistake_of_ours_is_a_500_that_tells_nothing(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.ledger import Ledger
+
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr(Ledger, "account", fail)
+    answer = await api.as_("owner").get(f"{ACCOUNTS}/1")
+
+    assert (answer.status, answer.code) == (500, "internal_error")
+    assert "canary" not in json.dumps(answer.body)
+
+
+async def test_roles_may_do_what_they_are_for(api: Api) -> None:
+    expected = {
+        Role.OWNER: 201,
+        Role.EDITOR: 201,
+        Role.VIEWER: 403,
+        Role.ADMIN: 403,
+        Role.MEMBER: 403,
+    }
+    for role, status in expected.items():
+        answer = await api.as_(role).post(ACCOUNTS, {"name": f"by {role}"})
+        assert answer.status == status, role
+    assert (await api.as_key().post(ACCOUNTS, {"name": "by key"})).status == 403
+    assert (await api.stranger.post(ACCOUNTS, {"name": "by nobody"})).status == 401
