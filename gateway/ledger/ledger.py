@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.ledger.access import Access
 from gateway.ledger.accounts import Accounts
 from gateway.ledger.answers import Answers
 from gateway.ledger.books import Books
@@ -23,6 +24,7 @@ from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
 from gateway.ledger.events import Events
 from gateway.ledger.inquiries import Inquiries
+from gateway.ledger.issuers import Issuers
 from gateway.ledger.keys import Keys
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.lots import Lots
@@ -30,6 +32,7 @@ from gateway.ledger.parked import ParkedHolds
 from gateway.ledger.periods import Periods
 from gateway.ledger.reconciling import Reconciling
 from gateway.ledger.recorder import Recorded, Recorder
+from gateway.ledger.sealed import Sealed
 from gateway.ledger.seeds import Seeds
 from gateway.ledger.shards import Shards
 
@@ -57,6 +60,9 @@ class Ledger(
     Shards,
     Books,
     Reconciling,
+    Access,
+    Sealed,
+    Issuers,
     Desk,
 ):
     """One Postgres. An async context manager; `migrate` must have run on the database.

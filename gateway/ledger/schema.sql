@@ -445,9 +445,10 @@ CREATE TABLE issuers (
     account_claim text NOT NULL,
     algorithms text[] NOT NULL,
     active boolean NOT NULL DEFAULT true,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (platform_id, issuer)
+    created_at timestamptz NOT NULL DEFAULT now()
 );
+-- An issuer that was removed and is registered again is another one: its old keys stay revoked.
+CREATE UNIQUE INDEX issuers_active ON issuers (platform_id, issuer) WHERE active;
 ALTER TABLE api_keys ADD FOREIGN KEY (issuer_id) REFERENCES issuers;
 CREATE UNIQUE INDEX api_keys_issuer ON api_keys (account_id, issuer_id)
     WHERE issuer_id IS NOT NULL;
@@ -492,7 +493,6 @@ CREATE TABLE login_sessions (
     id uuid PRIMARY KEY,
     token_id bigint NOT NULL REFERENCES api_tokens,
     refresh_digest bytea NOT NULL UNIQUE,
-    last_digest bytea UNIQUE,
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL,
     revoked_at timestamptz
@@ -534,7 +534,7 @@ CREATE TABLE audit_log (
     actor text NOT NULL,
     address text NOT NULL,
     request_id text NOT NULL,
-    action text NOT NULL CHECK (action IN ('create', 'change')),
+    action text NOT NULL CHECK (action IN ('create', 'change', 'delete')),
     resource text NOT NULL,
     resource_id text NOT NULL,
     before jsonb NOT NULL,
@@ -587,6 +587,26 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION note_change() FROM PUBLIC;
 
+-- As note_change, of a row that goes.
+CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    old_row jsonb := to_jsonb(OLD);
+BEGIN
+    INSERT INTO audit_log (
+        platform_id, account_id, actor, address, request_id,
+        action, resource, resource_id, before, after
+    ) VALUES (
+        (old_row ->> 'platform_id')::bigint,
+        (old_row ->> 'account_id')::bigint,
+        current_setting('tollkeeper.actor'),
+        coalesce(current_setting('tollkeeper.address', true), ''),
+        coalesce(current_setting('tollkeeper.request', true), ''),
+        'delete', TG_ARGV[0], old_row ->> 'id', old_row - (TG_ARGV)[1:], '{}'
+    );
+    RETURN NULL;
+END $$;
+REVOKE EXECUTE ON FUNCTION note_removal() FROM PUBLIC;
+
 -- Settling calls updates other columns of grants than these, so that it never gets here.
 CREATE TRIGGER grants_noted AFTER INSERT OR UPDATE OF revoked_at, expires_at, priority, note ON grants
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
@@ -618,6 +638,9 @@ CREATE TRIGGER issuers_noted AFTER INSERT OR UPDATE ON issuers
 CREATE TRIGGER secrets_noted AFTER INSERT OR UPDATE ON secrets
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
     EXECUTE FUNCTION note_change('secret', 'sealed', 'updated_at');
+CREATE TRIGGER secrets_removal_noted AFTER DELETE ON secrets
+    FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
+    EXECUTE FUNCTION note_removal('secret', 'sealed', 'updated_at');
 CREATE TRIGGER api_tokens_noted AFTER INSERT OR UPDATE ON api_tokens
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
     EXECUTE FUNCTION note_change('token', 'digest');
@@ -666,6 +689,7 @@ GRANT INSERT, UPDATE ON plans, routes, accounts, api_keys, grants, issuers, secr
     TO tollkeeper_api;
 GRANT INSERT ON price_versions, ledger_entries, ledger_changes, account_events TO tollkeeper_api;
 GRANT UPDATE ON platforms, catalog_state TO tollkeeper_api;
+GRANT DELETE ON secrets TO tollkeeper_api;
 
 -- The same. What a platform sold by route is nothing for its accounts.
 DO $$

@@ -79,24 +79,29 @@ class Once:
             replay = await self._replay(kept, actor, name, fingerprint, (key, request_id))
             if replay is not None:
                 return replay
-        return await self._do(actor, name, key, work)
+        return await self._do(actor, name, (key, request_id), work)
 
     async def _do(
-        self, actor: str, name: bytes, key: str, work: Callable[[], Awaitable[web.Response]]
+        self,
+        actor: str,
+        name: bytes,
+        asked: tuple[str, str],
+        work: Callable[[], Awaitable[web.Response]],
     ) -> web.Response:
+        key, request_id = asked
         try:
             answer = await work()
         except Exception as failure:
             problem = problem_of(failure)
             if problem is not None and problem.status < 500:
-                await self._ledger.release_request(actor, name)
+                await self._ledger.release_request(actor, name, request_id)
             raise
         kept = {
             "body": bytes(answer.body or b"").decode(),  # type: ignore[arg-type] # JSON's bytes
             "type": answer.content_type,
         }
         sealed = self._sealer.seal(key, orjson.dumps(kept))
-        await self._ledger.answer_request(actor, name, answer.status, sealed)
+        await self._ledger.answer_request(actor, name, request_id, answer.status, sealed)
         return answer
 
     async def _replay(
