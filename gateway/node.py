@@ -27,6 +27,7 @@ from gateway.jobs.alerts import Alerts
 from gateway.jobs.answers import OldAnswers
 from gateway.jobs.expiry import Expiry
 from gateway.jobs.late import Endings
+from gateway.jobs.old_logins import OldLogins
 from gateway.jobs.parked import ParkedHoldCleaning
 from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
@@ -183,6 +184,7 @@ def _jobs(ledger: Ledger, counters: Counters, shards: Shards, metrics: Metrics) 
         Telling(counters, ledger, publish),
         Alerts(ledger),
         OldAnswers(ledger),
+        OldLogins(ledger),
         Reconciliation(tour, reconciled=metrics.reconciled, drift=metrics.drift),
         ParkedHoldCleaning(ledger),
         Partitions(ledger),
