@@ -1,14 +1,16 @@
-"""`/openapi.json`: what the API can do, for programs."""
+"""What the API can do: `/openapi.json` for programs, `/docs` for people (docs_page.py)."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
 
 from gateway.control.api.openapi import describe
+from gateway.control.docs_page import add_docs_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +21,18 @@ PATH = "/openapi.json"
 
 
 def add_description(app: web.Application, endpoints: Sequence[Endpoint]) -> None:
-    """Registers it; it is made once, when it is first asked for, and is no secret."""
-    made: list[bytes] = []
+    """Registers both; they are made when they are first asked for, and are no secret."""
+
+    @cache
+    def document() -> dict[str, Any]:
+        return describe(endpoints, version=importlib.metadata.version("tollkeeper"))
+
+    @cache
+    def encoded() -> bytes:
+        return orjson.dumps(document())
 
     async def openapi(_request: web.Request) -> web.Response:
-        if not made:
-            version = importlib.metadata.version("tollkeeper")
-            made.append(orjson.dumps(describe(endpoints, version=version)))
-        return web.Response(body=made[0], content_type="application/json")
+        return web.Response(body=encoded(), content_type="application/json")
 
     app.router.add_get(PATH, openapi)
+    add_docs_page(app, document)
