@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gateway.ledger.access import Access
 from gateway.ledger.accounts import Accounts
 from gateway.ledger.answers import Answers
+from gateway.ledger.audit_log import AuditLog
 from gateway.ledger.books import Books
 from gateway.ledger.catalog import Catalog
 from gateway.ledger.changes import Changes
@@ -33,8 +34,10 @@ from gateway.ledger.periods import Periods
 from gateway.ledger.reconciling import Reconciling
 from gateway.ledger.recorder import Recorded, Recorder
 from gateway.ledger.sealed import Sealed
+from gateway.ledger.searching import Searching
 from gateway.ledger.seeds import Seeds
 from gateway.ledger.shards import Shards
+from gateway.ledger.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +62,9 @@ class Ledger(
     ParkedHolds,
     Shards,
     Books,
+    AuditLog,
+    Searching,
+    Usage,
     Reconciling,
     Access,
     Sealed,

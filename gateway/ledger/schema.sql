@@ -177,7 +177,7 @@ CREATE TABLE settlements_default PARTITION OF settlements DEFAULT;
 CREATE INDEX settlements_account ON settlements (account_id, call_id);
 CREATE INDEX settlements_platform ON settlements (platform_id, call_id);
 -- To follow calls as they are settled. Ids are of no use for that: a call may run for hours.
-CREATE INDEX settlements_settled ON settlements (platform_id, settled_at);
+CREATE INDEX settlements_settled ON settlements (platform_id, settled_at, account_id);
 CREATE INDEX settlements_session ON settlements (account_id, session) WHERE session <> '';
 -- What moved accounts through graduated tiers.
 CREATE INDEX settlements_tiers ON settlements (account_id, settled_at)
@@ -638,6 +638,9 @@ CREATE TRIGGER issuers_noted AFTER INSERT OR UPDATE ON issuers
 CREATE TRIGGER secrets_noted AFTER INSERT OR UPDATE ON secrets
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
     EXECUTE FUNCTION note_change('secret', 'sealed', 'updated_at');
+CREATE TRIGGER plans_removal_noted AFTER DELETE ON plans
+    FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
+    EXECUTE FUNCTION note_removal('plan');
 CREATE TRIGGER secrets_removal_noted AFTER DELETE ON secrets
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
     EXECUTE FUNCTION note_removal('secret', 'sealed', 'updated_at');
@@ -689,7 +692,7 @@ GRANT INSERT, UPDATE ON plans, routes, accounts, api_keys, grants, issuers, secr
     TO tollkeeper_api;
 GRANT INSERT ON price_versions, ledger_entries, ledger_changes, account_events TO tollkeeper_api;
 GRANT UPDATE ON platforms, catalog_state TO tollkeeper_api;
-GRANT DELETE ON secrets TO tollkeeper_api;
+GRANT DELETE ON plans, secrets TO tollkeeper_api;
 
 -- The same. What a platform sold by route is nothing for its accounts.
 DO $$

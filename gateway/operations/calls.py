@@ -65,10 +65,16 @@ async def refund_call(
     return refund
 
 
+def normal_call_id(text: str) -> str | None:
+    """A call's id as it is kept, 32 of 0-9 and a-f; None for a text that is none."""
+    call_id = text.strip().lower().replace("-", "")
+    return call_id if _CALL_ID.fullmatch(call_id) else None
+
+
 async def _find(ledger: Ledger, platform_id: int, text: str) -> tuple[str, AccountRow]:
     """The id as it is kept, and whose call it is."""
-    call_id = text.strip().lower().replace("-", "")
-    if not _CALL_ID.fullmatch(call_id):
+    call_id = normal_call_id(text)
+    if call_id is None:
         raise UsageError(
             f'"{text}" is no call: its id is the X-Request-Id of its answer, 32 of 0-9 and a-f'
         )

@@ -1,19 +1,60 @@
-"""Usage reports: what was called and charged, over a time, told apart as people ask."""
+"""Usage: what was called and charged, told apart as people ask, and what it will come to."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.ledger.usage import UsageQuery, usage_source
 from gateway.operations.errors import UsageError
+from policies.limits import month_end_ms
+from policies.periods import DAY_MS, months_after_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.ledger import Ledger
     from gateway.ledger.desk import UsageReportRow
+    from gateway.ledger.usage import UsagePoint
 
 UNITS = ("hour", "day", "month")
-DIMENSIONS = ("account", "route", "key", *UNITS)
+PARTS = ("account", "route", "key")
+DIMENSIONS = (*PARTS, *UNITS)
+HOUR_MS = 3_600_000
+SERIES_POINTS_MAX = 10_000
+# Of a period that has just begun nothing can be said yet; the sums are hourly, too.
+PROJECTION_ELAPSED_MS_MIN = HOUR_MS
+# The end of the year 9999: nothing is asked for behind it.
+_MOMENT_MS_MAX = 253_402_300_799_999
+
+
+class UsageSeries(NamedTuple):
+    """Points in the order of time; a unit in which nothing was settled has none.
+
+    They stand for the whole units from `from_ms` to before `until_ms`.
+    """
+
+    unit: str
+    from_ms: int
+    until_ms: int
+    points: list[UsagePoint]
+
+
+class Projection(NamedTuple):
+    """What a period comes to if it goes on as it began; None: it is too early to say.
+
+    `basis` is "billing_period" (the account's own) or "calendar_month" (UTC). What was used is
+    counted from `counted_from_ms` on, which is where the period's first hour begins, to `now_ms`.
+    """
+
+    basis: str
+    from_ms: int
+    until_ms: int
+    counted_from_ms: int
+    now_ms: int
+    calls: int
+    charged_microcredits: int
+    projected_calls: int | None
+    projected_microcredits: int | None
 
 
 async def report_usage(
@@ -49,3 +90,127 @@ async def report_usage(
         by_key="key" in by,
         unit=units[0] if units else "",
     )
+
+
+async def usage_series(
+    ledger: Ledger,
+    platform_id: int,
+    *,
+    unit: str,
+    from_ms: int,
+    until_ms: int,
+    by: Sequence[str] = (),
+    account_id: int | None = None,
+    route_id: int | None = None,
+    key_id: int | None = None,
+) -> UsageSeries:
+    """Usage by the hour, day or month (UTC), told apart by what of PARTS is in `by`.
+
+    The units are whole: the time is widened to where its first begins and its last ends. Calls
+    count when they were settled. A key's account need not be named.
+
+    Raises: UsageError for an unknown word, a time that is none, more than SERIES_POINTS_MAX points,
+    and for what is known of one account at a time only: keys, and hours and routes of accounts.
+    """
+    if unit not in UNITS:
+        raise UsageError(f'usage is told by {", ".join(UNITS)}, not by "{unit}"')
+    for word in by:
+        if word not in PARTS:
+            raise UsageError(f'usage is not told apart by "{word}": use {", ".join(PARTS)}')
+    if not 0 <= from_ms < until_ms <= _MOMENT_MS_MAX:
+        raise UsageError("the time ends before it begins, or lies outside of 1970 to 9999")
+    account_id = ledger.account_in_scope(account_id)
+    if key_id is not None:
+        owner = await ledger.account_of_key(platform_id, key_id)
+        if owner is None or account_id not in {None, owner}:
+            return UsageSeries(unit, from_ms, until_ms, [])
+        account_id = owner
+    query = UsageQuery(
+        unit,
+        _unit_start_ms(unit, from_ms),
+        _unit_end_ms(unit, until_ms),
+        by_account="account" in by,
+        by_route="route" in by,
+        by_key="key" in by,
+        account_id=account_id,
+        route_id=route_id,
+        key_id=key_id,
+    )
+    source = usage_source(query)
+    if source is None:
+        raise UsageError(
+            "keys, and hours and routes of accounts, are known of one account at a time: "
+            "name the account or the key"
+        )
+    points = await ledger.usage_series(platform_id, query, source, limit=SERIES_POINTS_MAX + 1)
+    if len(points) > SERIES_POINTS_MAX:
+        raise UsageError(
+            f"that is more than {SERIES_POINTS_MAX} points: ask for a shorter time, a larger unit "
+            "or less told apart"
+        )
+    return UsageSeries(unit, query.from_ms, query.until_ms, points)
+
+
+async def project_usage(
+    ledger: Ledger, platform_id: int, *, now_ms: int, account_id: int | None = None
+) -> Projection | None:
+    """What an account, or all of the platform, will have used at the end of the period that runs.
+
+    The period is the account's billing period; the calendar month (UTC) for a platform, and for an
+    account that has no period now: none at all, one that is over and not renewed yet, one ahead.
+
+    Linear, in integers, rounded down. With what was used since the period's first hour began, and
+    the time in milliseconds:
+
+        projected = used + used * (until - now) // (now - counted_from)
+
+    The first hour counts as a whole, also what was before the period in it, and so does its time.
+    Before PROJECTION_ELAPSED_MS_MIN have passed there is no projection.
+
+    None without such an account here.
+    """
+    account_id = ledger.account_in_scope(account_id)
+    basis = "calendar_month"
+    until_ms = month_end_ms(now_ms)
+    from_ms = months_after_ms(until_ms, -1)
+    if account_id is None:
+        counted_from_ms = from_ms
+        used = await ledger.usage_of_platform(platform_id, counted_from_ms)
+    else:
+        period = await ledger.account_period(platform_id, account_id)
+        if period is None:
+            return None
+        if period[0] <= now_ms < period[1]:
+            basis, (from_ms, until_ms) = "billing_period", period
+        counted_from_ms = from_ms - from_ms % HOUR_MS
+        used = await ledger.usage_of_account(platform_id, account_id, counted_from_ms, now_ms)
+    elapsed_ms = now_ms - counted_from_ms
+    known = elapsed_ms >= PROJECTION_ELAPSED_MS_MIN
+    left_ms = until_ms - now_ms
+    return Projection(
+        basis,
+        from_ms,
+        until_ms,
+        counted_from_ms,
+        now_ms,
+        used.calls,
+        used.charged_microcredits,
+        used.calls + used.calls * left_ms // elapsed_ms if known else None,
+        used.charged_microcredits + used.charged_microcredits * left_ms // elapsed_ms
+        if known
+        else None,
+    )
+
+
+def _unit_start_ms(unit: str, moment_ms: int) -> int:
+    if unit == "month":
+        return months_after_ms(month_end_ms(moment_ms), -1)
+    return moment_ms - moment_ms % (HOUR_MS if unit == "hour" else DAY_MS)
+
+
+def _unit_end_ms(unit: str, moment_ms: int) -> int:
+    """The first such end that is not before a moment."""
+    if unit == "month":
+        return month_end_ms(moment_ms - 1)
+    size_ms = HOUR_MS if unit == "hour" else DAY_MS
+    return -(-moment_ms // size_ms) * size_ms

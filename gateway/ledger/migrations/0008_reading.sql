@@ -6,7 +6,7 @@
 CREATE INDEX settlements_account ON settlements (account_id, call_id);
 CREATE INDEX settlements_platform ON settlements (platform_id, call_id);
 -- To follow calls as they are settled. Ids are of no use for that: a call may run for hours.
-CREATE INDEX settlements_settled ON settlements (platform_id, settled_at);
+CREATE INDEX settlements_settled ON settlements (platform_id, settled_at, account_id);
 
 -- A platform's own sums, by route. The hour that runs is one row for all writers: they take its
 -- lock last, right before they commit.
