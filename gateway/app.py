@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.clock import CallIds
 from gateway.counters import Counters
+from gateway.identity.jwks import IssuerKeys
+from gateway.identity.tokens import Verifier
 from gateway.ledger import (
     CATALOG_CHANNEL,
     CATALOG_SEEN_CHANNEL,
@@ -32,6 +34,7 @@ from gateway.proxy.authenticate import Authenticator
 from gateway.proxy.guards import Guards
 from gateway.proxy.handler import Proxy
 from gateway.proxy.idempotency import Idempotency
+from gateway.proxy.key_fetch import KeyFetch
 from gateway.proxy.keyed import Recording
 from gateway.proxy.late import LateSettler
 from gateway.proxy.live import LiveCalls
@@ -39,6 +42,7 @@ from gateway.proxy.offers import build_offers
 from gateway.proxy.server import ProxyServer
 from gateway.proxy.settle import Settler
 from gateway.proxy.tasks import Tasks
+from gateway.proxy.tokens import Tokens
 from gateway.proxy.traffic import Traffic
 from gateway.proxy.trust import Trust
 from gateway.recovery.carry import Carrier
@@ -78,10 +82,13 @@ class Worker:
         settings: WorkerSettings,
         proxy: Proxy,
         ledger: Ledger,
+        *,
+        tokens: Tokens,
         traffic: Traffic,
         worker_id: int,
     ) -> None:
         config = settings.gateway
+        self._tokens = tokens
         self._traffic = traffic
         self._worker_id = worker_id
         self._networks = Networks.of(config.private_upstreams)
@@ -101,6 +108,10 @@ class Worker:
     async def load_catalogue(self) -> None:
         """Offer what the database offers now. On a mistake in it, what was offered before stays."""
         snapshot = await self._ledger.snapshot_catalogue()
+        # Behind the snapshot: what is newer than its version does no harm.
+        self._tokens.replace_identity(
+            await self._ledger.signing_keys(), await self._ledger.issuers()
+        )
         try:
             self._proxy.offers = build_offers(snapshot.platforms, self._traffic.of, self._networks)
         except Exception:
@@ -167,10 +178,14 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
                 return "Too many settlements wait for the database."
             return None
 
+        networks = Networks.of(config.private_upstreams)
+        issuers = IssuerKeys(KeyFetch(client, networks))
+        stack.push_async_callback(issuers.close)
+        verifier = Verifier(await ledger.fix_setting("deployment", secrets.token_hex(16)))
+        tokens = Tokens(ledger, settings.pepper, counters.keys, verifier, issuers)
         proxy = Proxy(
-            authenticator=Authenticator(ledger, settings.pepper, counters.keys, loop.time),
+            authenticator=Authenticator(ledger, settings.pepper, counters.keys, loop.time, tokens),
             admission=settling.admission,
-            guards=settling.guards,
             settler=settling.settler,
             raises=counters,
             live=settling.live,
@@ -183,7 +198,9 @@ async def run_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             unready=unready,
         )
         traffic = Traffic(counters, settling.worker_id)
-        worker = Worker(settings, proxy, ledger, traffic, settling.worker_id)
+        worker = Worker(
+            settings, proxy, ledger, tokens=tokens, traffic=traffic, worker_id=settling.worker_id
+        )
         await worker.load_catalogue()
         await ledger.listen(CATALOG_CHANNEL, worker.catalogue_changed)
         await stack.enter_async_context(_background(worker.follow_catalogue()))
@@ -208,7 +225,6 @@ class _Settling(NamedTuple):
     trust: Trust
     tasks: Tasks
     admission: Admission
-    guards: Guards
     idempotency: Idempotency
     answers: AnswerWriter
     worker_id: int
@@ -266,7 +282,6 @@ async def _start_settling(
         trust,
         tasks,
         admission,
-        guards,
         idempotency,
         answers,
         worker_id,

@@ -21,7 +21,7 @@ from gateway import errors
 from gateway.counters import CountersUnavailable
 from gateway.errors import Refusal
 from gateway.proxy.call_terms import call_terms, free_terms
-from policies.decision import GuardChanged, NotLoaded, ShardLost, TermsChanged
+from policies.decision import GuardChanged, KeyRefused, NotLoaded, ShardLost, TermsChanged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -189,6 +189,29 @@ class Admission:
         if isinstance(decision, NotLoaded | ShardLost):
             return terms if await self.make_ready(quest.principal, decision) else None
         return terms
+
+    async def barred(self, quest: Quest) -> Refusal | None:
+        """Why a call is not what its key is for, as far as this worker knows.
+
+        Only who is admitted is told of a change (GUARD), so before a refusal it is asked for: what
+        was forbidden may be allowed by now. While Redis is away, what is known counts.
+        """
+        principal, offer = quest.principal, quest.offer
+        refusal = self._guards.refusal(principal, offer, quest.call)
+        if refusal is None:
+            return None
+        nothing = quest._replace(free=True)
+        terms = free_terms(offer, principal.discount)
+        try:
+            decision = await self.ask(nothing, terms)
+        except CountersUnavailable:
+            return refusal
+        said = await self.again(self.ask, nothing, None, terms, decision)
+        if isinstance(said, Refusal):
+            return said
+        if isinstance(said[1], KeyRefused):
+            return errors.UNAUTHENTICATED
+        return self._guards.refusal(principal, offer, quest.call)
 
     async def guard_again(self, quest: Quest, changed: GuardChanged) -> Refusal | None:
         """Read what the key may be used for, as it is now, and check the call once more.

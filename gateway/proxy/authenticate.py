@@ -1,5 +1,7 @@
 """Who is calling: from an API key to a `Principal`, without I/O once the key is known.
 
+Signed tokens are looked up by `Tokens` (tokens.py), each time: unlike a key they expire.
+
 The cache is safe to keep for ever: which account a key belongs to never changes, and whether key
 and account may still call is read by the admit script on every call. Unknown keys are remembered
 for a short while, so that a client with a wrong key can't make Postgres work for each of its
@@ -12,6 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gateway.proxy.guards import guard_of
+from gateway.proxy.heads import TOKEN_PREFIX
 from policies.apikeys import digest, well_formed
 
 if TYPE_CHECKING:
@@ -82,6 +85,13 @@ class Principal:
         self.used: dict[tuple[int, str], int] = {}
 
 
+class TokenSource(Protocol):
+    """Where signed tokens are looked up: `Tokens`."""
+
+    async def look_up(self, token: bytes) -> Principal | None:
+        """The principal behind a token; None for one that is not good."""
+
+
 class TooManyLookupsError(Exception):
     """More unknown keys are being looked up than the bound allows."""
 
@@ -95,7 +105,9 @@ class Authenticator:
         pepper: bytes,
         account_keys: Callable[[int], AccountKeys],
         clock: Callable[[], float],
+        tokens: TokenSource,
     ) -> None:
+        self._tokens = tokens
         self._directory = directory
         self._pepper = pepper
         self._account_keys = account_keys
@@ -111,8 +123,11 @@ class Authenticator:
     async def look_up(self, credential: bytes) -> Principal | None:
         """The principal from the cache or the directory; None for what is no key.
 
-        Raises: TooManyLookupsError at the bound; the directory's own errors when it can't be asked.
+        Raises: TooManyLookupsError at the bound; the directory's own errors when it can't be asked;
+        for a token also IssuerAwayError.
         """
+        if credential.startswith(TOKEN_PREFIX):
+            return await self._tokens.look_up(credential)
         text = credential.decode("ascii", "replace")
         if not well_formed(text):
             return None
@@ -134,14 +149,14 @@ class Authenticator:
     async def _fetch(self, credential: bytes, hashed: bytes) -> Principal | None:
         row = await self._directory.find_key(hashed)
         if row is None:
-            _bounded_set(self._unknown, hashed, self._clock() + UNKNOWN_KEY_TTL_S, UNKNOWN_KEYS_MAX)
+            bounded_set(self._unknown, hashed, self._clock() + UNKNOWN_KEY_TTL_S, UNKNOWN_KEYS_MAX)
             return None
         principal = Principal(row, self._account_keys(row.account_id))
-        _bounded_set(self._known, credential, principal, KNOWN_KEYS_MAX)
+        bounded_set(self._known, credential, principal, KNOWN_KEYS_MAX)
         return principal
 
 
-def _bounded_set(cache: dict[bytes, T], key: bytes, value: T, size_max: int) -> None:
+def bounded_set(cache: dict[bytes, T], key: bytes, value: T, size_max: int) -> None:
     """Insert; the oldest entry makes room."""
     if len(cache) >= size_max:
         del cache[next(iter(cache))]

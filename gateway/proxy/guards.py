@@ -2,8 +2,9 @@
 
 A worker keeps the guard with the principal, so it may be older than what people have decided since.
 It is checked before a call is admitted, and the admit script is told its version: if the key's is
-another by now, the script says so, the key is read again, and the call is checked once more. So a
-change binds the very next call of every worker, and keys without a guard pay nothing.
+another by now, the script says so, the key is read again, and the call is checked once more. Before
+a call is refused the script is asked, too. So a change binds the very next call of every worker,
+and keys without a guard pay nothing.
 
 Where a call comes from is its socket's peer. A proxy that the operator trusts says it in
 X-Forwarded-For, to whose right end each proxy adds whom it heard: the last address there that is no

@@ -33,6 +33,7 @@ from gateway.proxy.quote import QUOTE_PATH, Quotes
 from gateway.proxy.replays import Replay
 from gateway.proxy.roles import Tools
 from gateway.proxy.styles import refuse_stranger
+from gateway.proxy.tokens import IssuerAwayError
 from gateway.proxy.trust import no_mark
 from gateway.proxy.usage import ensure_usage
 from gateway.proxy.websocket import WebSocketCall, mistake_in_protocol
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from gateway.proxy.admission import Admission
     from gateway.proxy.allowance import Raises
     from gateway.proxy.authenticate import Authenticator, Principal
-    from gateway.proxy.guards import Guards
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.idempotency import Idempotency
     from gateway.proxy.keyed import KeyedCall
@@ -75,7 +75,6 @@ class Proxy:
         *,
         authenticator: Authenticator,
         admission: Admission,
-        guards: Guards,
         settler: Settler,
         raises: Raises,
         live: LiveCalls,
@@ -94,7 +93,6 @@ class Proxy:
         self.offers: Mapping[int, PlatformOffers] = {}
         self._authenticator = authenticator
         self._admission = admission
-        self._guards = guards
         self._calls: MutableMapping[str, LiveCall] = live.calls
         self._trust = trust
         self._tasks = tasks
@@ -104,7 +102,7 @@ class Proxy:
         self._call_ids = call_ids
         self._body_timeout_s = body_timeout_s
         self._reader = BodyReader()
-        self._quotes = Quotes(admission, guards, self._reader, body_timeout_s)
+        self._quotes = Quotes(admission, self._reader, body_timeout_s)
         self._listeners = Listeners()
         self._unready = unready
 
@@ -136,21 +134,17 @@ class Proxy:
         if platform is None or offer is None:
             refuse_stranger(call, errors.NO_ROUTE, call_id)
             return
-        refusal = self._too_early(call, head, principal, offer)
+        refusal = self._too_early(head, offer)
+        quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max, call)
+        if refusal is None and principal.guard is not None:
+            refusal = await self._admission.barred(quest)
         if refusal is None:
-            quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max, call)
             await self._serve(call, head, quest)
         else:
             _deny(call, refusal, offer, call_id)
 
-    def _too_early(
-        self, call: Call, head: RequestHead, principal: Principal, offer: Offer
-    ) -> Refusal | None:
+    def _too_early(self, head: RequestHead, offer: Offer) -> Refusal | None:
         """What can be refused before the body is read or credits are looked at."""
-        if principal.guard is not None:
-            refusal = self._guards.refusal(principal, offer, call)
-            if refusal is not None:
-                return refusal
         limit = offer.route.body_max_bytes
         if head.content_length is not None and head.content_length > limit:
             return errors.too_large(limit)
@@ -353,6 +347,8 @@ class Proxy:
             return await self._authenticator.look_up(credential) or errors.UNAUTHENTICATED
         except TooManyLookupsError:
             return errors.unavailable("Too many new keys at once.")
+        except IssuerAwayError:
+            return errors.unavailable("Tokens of this issuer can't be verified at the moment.")
         except Exception:
             log.exception("a key could not be looked up")
             return errors.unavailable("Keys can't be looked up at the moment.")

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from gateway.proxy.admission import Admission
     from gateway.proxy.authenticate import Principal
     from gateway.proxy.forward import BodyReader
-    from gateway.proxy.guards import Guards
     from gateway.proxy.heads import RequestHead
     from gateway.proxy.offers import PlatformOffers
     from gateway.proxy.server import Call
@@ -57,11 +56,8 @@ class _Wanted(NamedTuple):
 class Quotes:
     """Answers quotes."""
 
-    def __init__(
-        self, admission: Admission, guards: Guards, reader: BodyReader, body_timeout_s: float
-    ) -> None:
+    def __init__(self, admission: Admission, reader: BodyReader, body_timeout_s: float) -> None:
         self._admission = admission
-        self._guards = guards
         self._reader = reader
         self._body_timeout_s = body_timeout_s
 
@@ -97,14 +93,17 @@ class Quotes:
         if isinstance(wanted, Refusal):
             return wanted
         offer = platform.find(wanted.method, wanted.path)
-        refusal = self._guards.refusal(principal, offer, call) if offer is not None else None
-        if offer is None or refusal is not None:
-            return refusal or errors.NO_ROUTE
+        if offer is None:
+            return errors.NO_ROUTE
         quest = Quest(call_id, principal, platform, offer, head.session, head.credits_max, call)
+        return await self._admission.barred(quest) or await self._priced(quest, wanted)
+
+    async def _priced(self, quest: Quest, wanted: _Wanted) -> dict[str, Any] | Refusal:
+        principal, offer, most = quest.principal, quest.offer, quest.credits_max
         facts = offer.facts_about(*wanted, len(wanted.body)) if offer.needs_request else None
-        terms = call_terms(offer, facts, principal.discount, head.credits_max)
+        terms = call_terms(offer, facts, principal.discount, most)
         too_dear = None
-        if isinstance(terms, Refusal) and head.credits_max is not None:
+        if isinstance(terms, Refusal) and most is not None:
             # What it costs is told all the same.
             too_dear = terms
             quest = quest._replace(credits_max=None)
