@@ -85,6 +85,11 @@ class Changes(Database):
         durable = [change for change in changes if change.change_id not in refused_ids]
         return RecordedChanges(inserted, durable, refused)
 
+    async def change_taken(self, account_id: int, change_id: str) -> int | None:
+        """The microcredits that a change took from the account; None: there is no such change."""
+        taken = await self._session.value("change_taken", change_id, account_id)
+        return None if taken is None else int(taken)
+
     async def settlement_of(self, call_id: str) -> SettledCall | None:
         """How the call was settled; None: Postgres has no settlement of it."""
         async with self.transaction(snapshot=True) as session:

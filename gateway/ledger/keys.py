@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.ledger.database import Database, Session
 from gateway.ledger.rows import KeyFacts, KeyListRow
+from gateway.ledger.searching import SCAN_ROWS_MAX, Page
 from gateway.ledger.specs import NO_GUARDS, guards_from_spec, key_from_spec, key_to_spec
 from policies.catalog import Caps, Limits
 
@@ -109,22 +110,29 @@ class Keys(Database):
         platform_id: int,
         *,
         account_id: int | None = None,
-        after_id: int = 0,
+        after: int | None = None,
         limit: int,
         status: str | None = None,
-    ) -> list[KeyListRow]:
-        """At most so many keys behind an id, of all kinds, by id.
+        kind: str | None = None,
+        scan_rows_max: int = SCAN_ROWS_MAX,
+    ) -> Page[KeyListRow, int]:
+        """Keys of the whole platform or of one account in the order in which they were made.
 
-        Of the whole platform or of one account; all, or those that are "active", "expired" or
-        "revoked".
+        All, or those that are "active", "expired" or "revoked", and of one kind.
         """
+        asked = (platform_id, after or 0, scan_rows_max, limit + 1, status, kind)
         if account_id is None:
-            records = await self._session.all("key_page", platform_id, after_id, limit, status)
+            records = await self._session.all("key_page", *asked)
         else:
-            records = await self._session.all(
-                "key_page_of_account", platform_id, account_id, after_id, limit, status
-            )
-        return await listed_keys(self._session, platform_id, [row["key_id"] for row in records])
+            records = await self._session.all("key_page_of_account", *asked, account_id)
+        key_ids = [row["key_id"] for row in records if row["matches"]]
+        last: int | None = None
+        if len(key_ids) > limit:
+            del key_ids[limit:]
+            last = key_ids[-1]
+        elif records and records[-1]["place"] == scan_rows_max:
+            last = records[-1]["key_id"]
+        return Page(await listed_keys(self._session, platform_id, key_ids), last)
 
     async def key(self, platform_id: int, key_id: int) -> KeyListRow | None:
         """One key, None when the platform has no such."""

@@ -40,8 +40,11 @@ async def add_grant(
     expires_ms: int = 0,
     priority: int = PRIORITY_DEFAULT,
     note: str = "",
+    business_key: str | None = None,
 ) -> int:
     """Give credits to an account; the grant's id. Effective now and for ever where the times are 0.
+
+    A `business_key` names what they are given for, once: given again, it is the grant there is.
 
     Raises: UsageError for values out of range; NotToldError when Redis could not be told.
     """
@@ -61,6 +64,7 @@ async def add_grant(
             expires_ms=expires_ms,
             priority=priority,
             note=note,
+            business_key=business_key,
         )
     except LedgerRejected:
         raise UsageError("a grant must expire after it takes effect") from None
@@ -80,8 +84,10 @@ async def find_grant(ledger: Ledger, platform_id: int, grant_id: int) -> OwnedGr
         raise UsageError(
             f'there is no grant {grant_id}: "tollkeeper grants list ACCOUNT" shows their numbers'
         )
-    grants = await ledger.grants(account.account_id)
-    return OwnedGrant(account, next(row for row in grants if row.grant_id == grant_id))
+    grant = await ledger.grant(platform_id, grant_id)
+    if grant is None:
+        raise UsageError(f"grant {grant_id} is gone")
+    return OwnedGrant(account, grant)
 
 
 async def revoke_grant(ledger: Ledger, counters: Counters, owned: OwnedGrant) -> int | None:
@@ -103,11 +109,18 @@ async def revoke_grant(ledger: Ledger, counters: Counters, owned: OwnedGrant) ->
 
 
 async def adjust_grant(
-    ledger: Ledger, counters: Counters, owned: OwnedGrant, microcredits: int, note: str = ""
+    ledger: Ledger,
+    counters: Counters,
+    owned: OwnedGrant,
+    microcredits: int,
+    note: str = "",
+    *,
+    change_id: str = "",
 ) -> int:
     """Add to a grant, or take (below 0) what is available of it; what it came to.
 
-    Only what is added keeps a note. Nothing is taken that calls hold, nor more than there is.
+    Only what is added keeps a note. Nothing is taken that calls hold, nor more than there is. With
+    a `change_id` (32 hex digits) it is done once, however often it is asked for.
 
     Raises: UsageError for an ended grant, a period's overage, or a note on what is taken;
     NotToldError when Redis could not be told of what was added; NotTakenError.
@@ -120,12 +133,20 @@ async def adjust_grant(
         if note:
             raise UsageError("only credits that are added keep a note: leave it out")
         taken = await withdraw(
-            ledger, counters, account, grant.grant_id, kind="adjust", microcredits=-microcredits
+            ledger,
+            counters,
+            account,
+            grant.grant_id,
+            kind="adjust",
+            microcredits=-microcredits,
+            change_id=change_id,
         )
         return -taken
     check_note(note)
     try:
-        credited = await ledger.credit_grant(grant.grant_id, microcredits, note)
+        credited = await ledger.credit_grant(
+            grant.grant_id, microcredits, note, change_id=change_id or None
+        )
     except LedgerRejected:
         raise UsageError("a grant stays below 2^53 microcredits") from None
     if credited is None:

@@ -71,11 +71,16 @@ class Balance(NamedTuple):
 
 
 class CallLimit(NamedTuple):
-    """How many calls, and when all of them may be made again (0: when running ones have ended)."""
+    """How many calls there may be, were, and can be now.
+
+    Of a rate with a burst, that and not the limit is how many can be at once. `resets_ms` is when
+    nothing of it is used any more; 0: when running calls have ended.
+    """
 
     kind: str
     limit: int
     used: int
+    left: int
     resets_ms: int
 
 
@@ -170,10 +175,10 @@ async def allowance_of(
         if rule.kind in RATES_US:
             limits.append(_rate(rule, int(kept or "0"), standing.now_ms))
         elif rule.kind == "cc":
-            limits.append(CallLimit(CALL_LIMITS["cc"], rule.limit, int(kept or "0"), 0))
+            limits.append(_limit(rule, int(kept or "0"), 0))
         elif rule.kind in QUOTAS:
             used, end_ms = _window(rule, kept, standing.now_ms, period)
-            limits.append(CallLimit(CALL_LIMITS[rule.kind], rule.limit, used, end_ms))
+            limits.append(_limit(rule, used, end_ms))
         elif rule.kind in CAPS:
             spent, end_ms = _window(rule, kept, standing.now_ms, period)
             known = None if rule.kind == "cs" else spent
@@ -198,9 +203,9 @@ def _fast_limits(standing: Standing) -> Iterator[CallLimit]:
     if rpmonth := int(fields["rpmonth"]):
         end_ms = month_end_ms(moment_ms)
         counted = Counter(int(fields.get("month_end", end_ms)), int(fields["count"]))
-        yield CallLimit(CALL_LIMITS["qm"], rpmonth, counted.at(end_ms).used, end_ms)
+        yield _limit(Rule("qm", rpmonth), counted.at(end_ms).used, end_ms)
     if conc := int(fields["conc"]):
-        yield CallLimit(CALL_LIMITS["cc"], conc, int(fields.get("running", "0")), 0)
+        yield _limit(Rule("cc", conc), int(fields.get("running", "0")), 0)
 
 
 def _rate(rule: Rule, tat_us: int, moment_ms: int) -> CallLimit:
@@ -209,7 +214,13 @@ def _rate(rule: Rule, tat_us: int, moment_ms: int) -> CallLimit:
         rule.limit, tat_us, now_us, calls=0, period_us=RATES_US[rule.kind], burst=rule.parameter
     )
     used = (rule.parameter or rule.limit) - seen.remaining
-    return CallLimit(CALL_LIMITS[rule.kind], rule.limit, used, -(-seen.tat_us // 1_000))
+    resets_ms = -(-seen.tat_us // 1_000)
+    return CallLimit(CALL_LIMITS[rule.kind], rule.limit, used, seen.remaining, resets_ms)
+
+
+def _limit(rule: Rule, used: int, resets_ms: int) -> CallLimit:
+    left = max(rule.limit - used, 0)
+    return CallLimit(CALL_LIMITS[rule.kind], rule.limit, used, left, resets_ms)
 
 
 def _window(rule: Rule, kept: str, moment_ms: int, period: Rule | None) -> tuple[int, int]:

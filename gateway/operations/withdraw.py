@@ -36,15 +36,22 @@ async def withdraw(
     *,
     kind: str,
     microcredits: int | None = None,
+    change_id: str = "",
 ) -> int:
     """Take from a lot what is available, at most so much (None: all); the microcredits taken.
 
-    `kind` is "revoke" or "adjust". What calls hold stays theirs.
+    `kind` is "revoke" or "adjust". What calls hold stays theirs. With a `change_id` (32 hex digits)
+    it is taken once, however often it is asked for.
 
     Raises: NotTakenError.
     """
     keys = counters.keys(account.account_id)
-    change_id = uuid.uuid4().hex
+    if change_id:
+        # Redis knows a change until it is in Postgres.
+        taken = await ledger.change_taken(account.account_id, change_id)
+        if taken is not None:
+            return taken
+    change_id = change_id or uuid.uuid4().hex
     for _ in range(LOADS_MAX):
         try:
             answer = await counters.withdraw(

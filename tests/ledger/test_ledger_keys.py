@@ -206,20 +206,40 @@ async def test_a_page_of_keys_begins_behind_the_one_before(ledger: Ledger) -> No
 
     async def page(**asked: object) -> list[int]:
         found = await ledger.keys_page(platform_id, limit=3, **asked)  # type: ignore[arg-type]
-        return [key.key_id for key in found]
+        return [key.key_id for key in found.rows]
 
     assert await page() == keys[:3]
-    assert await page(after_id=keys[2]) == keys[3:]
-    assert await page(after_id=keys[5]) == [expired]
-    assert await page(account_id=bob, after_id=keys[1]) == [keys[3], keys[5]]
+    assert await page(after=keys[2]) == keys[3:]
+    assert await page(after=keys[5]) == [expired]
+    assert await page(account_id=bob, after=keys[1]) == [keys[3], keys[5]]
+    assert await page(kind="delegated") == []
+    assert await page(kind="key", after=keys[2]) == keys[3:]
     assert await page(status="revoked") == [keys[0]]
     assert await page(status="expired") == [expired]
     assert await page(status="active", account_id=alice) == [keys[2], keys[4]]
     other, *_ = await account_with_grants(ledger, slug="other", name="carol")
-    assert await ledger.keys_page(other, limit=3) == []
-    assert await ledger.keys_page(other, account_id=alice, limit=3) == []
+    assert await ledger.keys_page(other, limit=3) == ([], None)
+    assert await ledger.keys_page(other, account_id=alice, limit=3) == ([], None)
     assert await ledger.key(other, keys[0]) is None
     assert await ledger.keys_alike(other, "tk_dev_ab") == []
+
+
+async def test_a_page_of_keys_that_match_seldom_says_where_to_go_on(ledger: Ledger) -> None:
+    platform_id, alice, _ = await account_with_grants(ledger)
+    keys = [await add_key(ledger, alice, b"%d" % number) for number in range(5)]
+    await ledger.revoke_key(platform_id, keys[3])
+    for account_id in (None, alice):
+        first = await ledger.keys_page(
+            platform_id, account_id=account_id, limit=3, status="revoked", scan_rows_max=2
+        )
+        assert first == ([], keys[1])
+        second = await ledger.keys_page(
+            platform_id, account_id=account_id, after=keys[1], limit=3, status="revoked",
+            scan_rows_max=2,
+        )  # fmt: skip
+        assert [key.key_id for key in second.rows] == [keys[3]]
+        assert second.after == keys[3]
+        assert (await ledger.keys_page(platform_id, after=keys[3], limit=3)).after is None
 
 
 async def test_one_of_many_keys_is_found_without_reading_the_others(
@@ -240,8 +260,8 @@ async def test_one_of_many_keys_is_found_without_reading_the_others(
         await connection.execute("ANALYZE api_keys")
         plans = {}
         for name, arguments in {
-            "key_page": [platform_id, 10_000, 50, None],
-            "key_page_of_account": [platform_id, account_id, 10_000, 50, None],
+            "key_page": [platform_id, 10_000, 2_000, 50, None, None],
+            "key_page_of_account": [platform_id, 10_000, 2_000, 50, None, None, account_id],
             "key_alike": [platform_id, "p500", "wxyz", 20],
             "key_children": [platform_id, parent, 10_000, 50],
             "delegation_count": [account_id],

@@ -4,93 +4,111 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.control.accounts.documents import account_document, balance_document, limits_document
 from gateway.control.accounts.models import (
     Account,
-    AccountChange,
+    AccountPatch,
     Accounts,
     AccountsQuery,
+    Balance,
+    Limits,
+    LimitsQuery,
     NewAccount,
 )
 from gateway.control.api.cursors import read_id_cursor, write_cursor
 from gateway.control.api.endpoint import Endpoint
-from gateway.control.api.problems import conflict, invalid_field
-from gateway.control.api.roles import EDITORS, VIEWERS
+from gateway.control.api.problems import conflict, invalid_field, not_found
+from gateway.control.api.roles import EDITORS, MEMBERS, VIEWERS
+from gateway.ledger.periods import AccountChange
 from gateway.operations import accounts
-from policies.units import format_percent, parse_percent
+from gateway.operations.standing import allowance_of, balance_of
+from policies.units import parse_percent
 
 if TYPE_CHECKING:
     from gateway.control.api.ask import Ask
-    from gateway.ledger.rows import AccountRow
+    from gateway.control.api.problems import Problem
 
 PATH = "/v1/accounts"
 ONE = f"{PATH}/{{account_id}}"
-
-
-def document(row: AccountRow) -> Account:
-    """The account's document."""
-    discount = row.discount_basis_points
-    return Account(
-        id=row.account_id,
-        name=row.name,
-        status=row.status,  # type: ignore[arg-type] # the table's own check
-        plan=row.plan_slug,
-        discount_percent=None if discount is None else format_percent(discount),
-        created_at=row.created_ms,
-    )
 
 
 async def create(ask: Ask, body: NewAccount) -> Account:
     """Make one, with its first credits."""
     if body.plan is not None:
         await _check_plan(ask, body.plan)
-    if await ask.ledger.find_account(ask.platform_id, body.name) is not None:
-        raise conflict("name_taken", f'The name "{body.name}" is taken: choose another.')
-    made = await accounts.create_account(
-        ask.ledger, ask.platform_id, body.name, plan=body.plan, microcredits=body.credits
-    )
-    return document(made.account)
+    try:
+        made = await accounts.create_account(
+            ask.ledger, ask.platform_id, body.name, plan=body.plan, microcredits=body.credits
+        )
+    except accounts.NameTakenError as error:
+        raise _taken(error) from None
+    return account_document(made.account)
 
 
 async def read(ask: Ask) -> Account:
     """One of them."""
-    return document(await ask.account())
+    return account_document(await ask.account())
 
 
 async def read_list(ask: Ask, query: AccountsQuery) -> Accounts:
     """All, oldest first."""
     page = await ask.ledger.accounts_page(
         ask.platform_id,
-        after_id=read_id_cursor(query.cursor),
-        limit=query.limit,
         status=query.status,
-        plan=query.plan,
+        plan_slug=query.plan,
         name_prefix=query.name,
+        after=read_id_cursor(query.cursor),
+        limit=query.limit,
     )
     return Accounts(
-        data=[document(row) for row in page],
-        next_cursor=write_cursor(page[-1].account_id) if len(page) == query.limit else None,
+        data=[account_document(row) for row in page.rows],
+        next_cursor=None if page.after is None else write_cursor(page.after),
     )
 
 
-async def change(ask: Ask, body: AccountChange) -> Account:
-    """Suspend or resume it, put it on a plan, give it a discount: from its very next call."""
+async def change(ask: Ask, body: AccountPatch) -> Account:
+    """Rename it, suspend or resume it, put it on a plan, give it a discount: all at once."""
     account = await ask.account()
-    told = body.model_fields_set
-    if "status" in told and body.status is not None:
-        await accounts.set_status(ask.ledger, ask.counters, account, body.status)
-    if "plan" in told and body.plan is not None:
+    if body.plan is not None:
         await _check_plan(ask, body.plan)
-        await accounts.set_plan(ask.ledger, ask.counters, account, body.plan)
-    if "discount_percent" in told:
-        text = body.discount_percent
-        basis_points = None if text is None else parse_percent(text)
-        await accounts.set_discount(ask.ledger, ask.counters, account, basis_points)
-    return await read(ask)
+    percent = body.discount_percent
+    discount = None if percent is None else parse_percent(percent)
+    told = AccountChange(
+        name=body.name,
+        status=body.status,
+        plan_slug=body.plan,
+        discount_basis_points=discount if "discount_percent" in body.model_fields_set else ...,
+    )
+    try:
+        changed = await accounts.change_account(ask.ledger, ask.counters, account, told)
+    except accounts.NameTakenError as error:
+        raise _taken(error) from None
+    return account_document(changed)
+
+
+async def read_balance(ask: Ask) -> Balance:
+    """What it has now, lot by lot."""
+    return balance_document(await balance_of(ask.ledger, ask.counters, await ask.account()))
+
+
+async def read_limits(ask: Ask, query: LimitsQuery) -> Limits:
+    """What it may do, and how much of that is left."""
+    account = await ask.account()
+    if query.key_id is not None:
+        key = await ask.ledger.key(ask.platform_id, query.key_id)
+        if key is None or key.account_id != account.account_id:
+            raise not_found("key")
+    found = await allowance_of(ask.ledger, ask.counters, account, key_id=query.key_id)
+    return limits_document(found, query.key_id)
 
 
 async def _check_plan(ask: Ask, slug: str) -> None:
     if slug not in {plan.slug for plan in await ask.ledger.plans(ask.platform_id)}:
         raise invalid_field("plan", f'There is no plan "{slug}".')
+
+
+def _taken(error: accounts.NameTakenError) -> Problem:
+    return conflict("name_taken", f"{error}.")
 
 
 ENDPOINTS = (
@@ -105,6 +123,18 @@ ENDPOINTS = (
     Endpoint("GET", ONE, "Read an account", VIEWERS, read, answers=Account),
     Endpoint(
         "PATCH", ONE, "Change an account", EDITORS, change,
-        body=AccountChange, answers=Account, reads=read,
+        body=AccountPatch, answers=Account, reads=read,
+    ),
+    Endpoint(
+        "GET", f"{ONE}/balance", "What an account has now", VIEWERS, read_balance, answers=Balance,
+    ),
+    Endpoint(
+        "GET", f"{ONE}/limits", "What an account's limits have left", VIEWERS, read_limits,
+        query=LimitsQuery, answers=Limits,
+    ),
+    Endpoint("GET", "/v1/me/balance", "What I have now", MEMBERS, read_balance, answers=Balance),
+    Endpoint(
+        "GET", "/v1/me/limits", "What my limits have left", MEMBERS, read_limits,
+        query=LimitsQuery, answers=Limits,
     ),
 )  # fmt: skip

@@ -93,6 +93,11 @@ def or_never(moment_ms: int) -> int | None:
 
 
 _CREDITS = {"type": "string", "pattern": r"^\d{1,9}(\.\d{1,6})?$", "examples": ["12.5"]}
+_SOME = {
+    "type": "string",
+    "pattern": r"^([1-9]\d{0,8}(\.\d{1,6})?|0\.\d{0,5}[1-9])$",
+    "examples": ["12.5"],
+}
 _SIGNED = {"type": "string", "pattern": r"^-?\d{1,9}(\.\d{1,6})?$", "examples": ["-2.5"]}
 _MOMENT = {"type": "string", "format": "date-time", "examples": ["2026-12-31T18:00:00.000Z"]}
 
@@ -102,6 +107,13 @@ Credits = Annotated[
     Field(ge=0),
     PlainSerializer(format_credits, return_type=str),
     WithJsonSchema(_CREDITS),
+]
+SomeCredits = Annotated[
+    int,
+    BeforeValidator(_read_credits),
+    Field(gt=0),
+    PlainSerializer(format_credits, return_type=str),
+    WithJsonSchema(_SOME),
 ]
 SignedCredits = Annotated[
     int,

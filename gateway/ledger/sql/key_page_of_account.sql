@@ -1,11 +1,24 @@
--- A page of an account's keys, which are few beside its platform's; of one state, or of all (NULL).
-SELECT id AS key_id
-FROM api_keys
-WHERE platform_id = $1 AND account_id = $2 AND id > $3
-    AND ($5::text IS NULL OR $5 = CASE
+-- As key_page, the keys of one account ($7).
+SELECT key_id, matches, place
+FROM (
+    SELECT
+        id AS key_id,
+        status,
+        kind,
+        expires_at,
+        row_number() OVER (ORDER BY id) AS place
+    FROM api_keys
+    WHERE platform_id = $1 AND account_id = $7 AND id > $2
+    ORDER BY account_id, id
+    LIMIT $3::bigint
+) AS looked
+CROSS JOIN LATERAL (
+    SELECT ($6::text IS NULL OR kind = $6) AND ($5::text IS NULL OR $5 = CASE
         WHEN status = 'revoked' THEN 'revoked'
         WHEN expires_at <= now() THEN 'expired'
         ELSE 'active'
-    END)
-ORDER BY account_id, id
+    END) AS matches
+) AS judged
+WHERE matches OR place = $3::bigint
+ORDER BY key_id
 LIMIT $4
