@@ -25,6 +25,7 @@ from gateway.counters import (
 )
 from gateway.jobs.alerts import Alerts
 from gateway.jobs.answers import OldAnswers
+from gateway.jobs.delegations import Delegations
 from gateway.jobs.expiry import Expiry
 from gateway.jobs.late import Endings
 from gateway.jobs.old_logins import OldLogins
@@ -187,6 +188,7 @@ def _jobs(ledger: Ledger, counters: Counters, shards: Shards, metrics: Metrics) 
         OldLogins(ledger),
         Reconciliation(tour, reconciled=metrics.reconciled, drift=metrics.drift),
         ParkedHoldCleaning(ledger),
+        Delegations(counters, ledger, shards, publish),
         Partitions(ledger),
     ]
 

@@ -53,8 +53,7 @@ class EndedDelegation(NamedTuple):
     key_id: int
     platform_id: int
     account_id: int
-    parent_key_id: int
-    ended_ms: int  # how long ago
+    has_open_children: bool
 
 
 class Delegations(Database):
@@ -101,10 +100,6 @@ class Delegations(Database):
                 int(new.guarded),
             )
         return int(key_id)
-
-    async def drop_delegation(self, key_id: int) -> None:
-        """End a delegated key that was never told to anybody, for nothing was carved out for it."""
-        await self._session.value("delegation_drop", key_id)
 
     async def child_keys(
         self, platform_id: int, key_id: int, *, after_id: int = 0, limit: int

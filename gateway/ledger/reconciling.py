@@ -65,7 +65,10 @@ class Taken(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What was charged for a key on a route, today and this month (UTC) and in total."""
+    """What was charged for a key on a route, today and this month (UTC) and in total.
+
+    What a closed key was charged counts as that of the open one which it was a part of.
+    """
 
     account_id: int
     key_id: int
@@ -111,6 +114,7 @@ class ShardBooks(NamedTuple):
     late: Mapping[int, Taken]
     waiting: Sequence[Waiting]
     spent: Sequence[Spent]
+    closed: Mapping[int, int]  # closed keys that were asked for, and the open ones they are part of
 
 
 class Reconciling(Database):
@@ -126,13 +130,15 @@ class Reconciling(Database):
         running: Sequence[str],
         changes: Sequence[str],
         capped: Sequence[int] = (),
+        keys: Sequence[int] = (),
     ) -> ShardBooks:
         """The books to hold against a picture of the shard taken at `since_ms` (by Redis' clock).
 
         `done` are calls that the picture knows as settled, `running` those that hold, `changes` the
         ids of other changes that it knows. `late` is per lot what was taken after that moment by
         calls and changes not known as done then. What was spent is read for the accounts in
-        `capped`, and late settlements of the whole shard, at most WAITING_ROWS_MAX.
+        `capped`, whether they are closed for `keys`, and late settlements of the whole shard, at
+        most WAITING_ROWS_MAX.
         """
         async with self.transaction(snapshot=True) as session:
             lots = rows(LotBooks, await session.all("reconcile_lots", list(account_ids)))
@@ -159,6 +165,7 @@ class Reconciling(Database):
                 if capped
                 else []
             )
+            closed = await session.all("reconcile_closed", list(keys)) if keys else []
         return ShardBooks(
             {lot.grant_id: lot for lot in lots},
             {call.call_id: call for call in calls},
@@ -166,6 +173,7 @@ class Reconciling(Database):
             {taken.grant_id: taken for taken in late},
             waiting,
             spent,
+            {row["key_id"]: row["counts_as"] for row in closed},
         )
 
     async def account_ids(self, after: int, limit: int) -> list[int]:

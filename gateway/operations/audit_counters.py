@@ -5,6 +5,10 @@ what was charged in its window and what is held for it. It can be below what Pos
 a cap was set while calls ran, or a call without a hold was charged late; so it is held against two
 bounds that always stand: at least what its holds hold, and beyond that at most what was charged.
 
+Calls with a delegated key count in the caps of those above it as they do in its own; but in caps in
+total it counts with its share ("p:", policies/delegation.py), and once it is closed with what it
+was charged.
+
 Rates and quotas are not compared: they count admitted calls, of which Postgres does not know.
 """
 
@@ -15,15 +19,19 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.operations.findings import CONSERVATION, NO_OVERSELL, Finding
+from policies.delegation import parse_share
 from policies.limits import window_end_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from gateway.ledger.reconciling import ShardBooks, Spent
     from gateway.operations.audit_under_way import UnderWay
+    from policies.delegation import Share
     from policies.settlement import Settlement
 
+_SHARE = "p:"
 _COUNTER = re.compile(r"([AKR])(\d*)\.(cc|cd|cm|ct)", re.ASCII)
 _WINDOWS = {"cd": "day", "cm": "month", "ct": "total"}
 
@@ -31,7 +39,8 @@ _WINDOWS = {"cd": "day", "cm": "month", "ct": "total"}
 class _Cap(NamedTuple):
     """A counter of money: of the account (A), of a key (K5), or of the account on a route (R7).
 
-    `held` is what live holds hold in the same window.
+    `held` is what live holds hold in the same window, `shares` what keys that were carved out of
+    this one count in it; `members` are the keys whose calls it counts, by a key's cap.
     """
 
     account_id: int
@@ -41,14 +50,18 @@ class _Cap(NamedTuple):
     window: str
     spent: int
     held: int
+    shares: int
+    members: AbstractSet[int]
 
-    def counts(self, row: Spent | Settlement) -> bool:
+    def counts(self, row: Spent | Settlement, closed: Mapping[int, int]) -> bool:
         """Whether what was charged counts for it."""
         if row.account_id != self.account_id:
             return False
         if self.scope == "A":
             return True
-        return self.number == (row.key_id if self.scope == "K" else row.route_id)
+        if self.scope == "R":
+            return self.number == row.route_id
+        return closed.get(row.key_id, row.key_id) in self.members
 
 
 def compare_counters(
@@ -76,6 +89,10 @@ def compare_counters(
         for token in hold.counted.split():
             calls[token] += 1
             held[token] += hold.held
+    shares = {
+        key_id: parse_share(fields[_SHARE + str(key_id)]) for key_id in delegated_keys(fields)
+    }
+    yield from _compare_shares(account_id, shares, books)
     for name in sorted(named_counters(fields) | {token.partition("@")[0] for token in calls}):
         match = _COUNTER.fullmatch(name)
         if match is None:
@@ -87,14 +104,30 @@ def compare_counters(
             end, _, spent = fields.get(name, f"{now_end_ms}:0").partition(":")
             if int(end) == now_end_ms:  # else it has passed, and the next call begins a new one
                 number, window = int(match[2] or "0"), _WINDOWS[match[3]]
+                carved, members = 0, {number}
+                if match[1] == "K" and window == "total":
+                    carved = _carved_out(number, shares)
+                elif match[1] == "K":
+                    members = _family(number, shares)
                 holding = held[f"{name}@{end}"]
-                cap = _Cap(account_id, name, match[1], number, window, int(spent), holding)
+                cap = _Cap(
+                    account_id, name, match[1], number, window, int(spent), holding, carved, members
+                )
                 yield from _compare_cap(cap, moving, books)
 
 
 def named_counters(fields: Mapping[str, str]) -> set[str]:
     """Which of an account's fields are concurrency or cap counters."""
     return {name for name in fields if _COUNTER.fullmatch(name)}
+
+
+def delegated_keys(fields: Mapping[str, str]) -> set[int]:
+    """Which keys of an account count in others, and are not closed."""
+    return {
+        int(name.removeprefix(_SHARE))
+        for name in fields
+        if name.startswith(_SHARE) and name.removeprefix(_SHARE).isdecimal()
+    }
 
 
 def has_caps(fields: Mapping[str, str]) -> bool:
@@ -116,25 +149,57 @@ def _compare_concurrency(
         )
 
 
+def _compare_shares(
+    account_id: int, shares: Mapping[int, Share], books: ShardBooks
+) -> Iterator[Finding]:
+    for key_id, share in shares.items():
+        if key_id in books.closed:
+            yield _finding(account_id)._replace(
+                check="redis_share_of_closed_key",
+                subject=f"key {key_id}",
+                found=share.counted_microcredits,
+                meaning="the key is closed, but its budget still counts where it was carved from",
+            )
+
+
+def _carved_out(key_id: int, shares: Mapping[int, Share]) -> int:
+    """What keys that were carved out of a key count in its cap in total."""
+    return sum(
+        share.counted_microcredits for share in shares.values() if share.parent_key_id == key_id
+    )
+
+
+def _family(key_id: int, shares: Mapping[int, Share]) -> set[int]:
+    """A key and all that were carved out of it, and out of these."""
+    family = {key_id}
+    for child in sorted(shares):  # a key is older than what is carved out of it
+        if shares[child].parent_key_id in family:
+            family.add(child)
+    return family
+
+
 def _compare_cap(cap: _Cap, moving: UnderWay, books: ShardBooks) -> Iterator[Finding]:
-    if cap.spent < cap.held:
+    if cap.spent < cap.held + cap.shares:
         yield _finding(cap.account_id, cap.name)._replace(
             invariant=NO_OVERSELL,
             check="redis_cap_undercounted",
-            expected=cap.held,
+            expected=cap.held + cap.shares,
             found=cap.spent,
-            meaning="the cap counts less than running calls hold, so calls can pass it",
+            meaning="the cap counts less than running calls and delegated keys hold, so calls can "
+            "pass it",
         )
-    charged = sum(getattr(row, cap.window) for row in books.spent if cap.counts(row)) + sum(
+    charged = sum(
+        getattr(row, cap.window) for row in books.spent if cap.counts(row, books.closed)
+    ) + sum(
         settlement.charged_microcredits
         for settlement in moving.settlements[cap.account_id]
-        if cap.counts(settlement)
+        if cap.counts(settlement, books.closed)
     )
-    if cap.spent - cap.held > charged:
+    if cap.spent - cap.held - cap.shares > charged:
         yield _finding(cap.account_id, cap.name)._replace(
             check="redis_cap_overcounted",
             expected=charged,
-            found=cap.spent - cap.held,
+            found=cap.spent - cap.held - cap.shares,
             meaning="the cap counts more than was charged, so calls are refused too early",
         )
 

@@ -3,8 +3,11 @@ SELECT
     id AS key_id,
     platform_id,
     account_id,
-    parent_key_id,
-    to_ms(now()) - to_ms(least(expires_at, revoked_at)) AS ended_ms
+    EXISTS (
+        SELECT FROM api_keys AS child
+        WHERE child.account_id = api_keys.account_id AND child.parent_key_id = api_keys.id
+            AND child.kind = 'delegated' AND NOT child.closed
+    ) AS has_open_children
 FROM api_keys
 WHERE kind = 'delegated' AND NOT closed AND least(expires_at, revoked_at) <= now()
     AND ($1::bigint IS NULL OR id < $1)
