@@ -18,6 +18,8 @@ from gateway.ledger.specs import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from asyncpg import Record
+
     from policies.catalog import Plan, Platform, Price, Route
 
 # The channel that `catalog_notify.sql` names; payload: the slug of the platform.
@@ -69,7 +71,7 @@ class Catalog(Database):
 
     async def routes(self, platform_id: int) -> list[StoredRoute]:
         """The platform's routes by name, those out of service too."""
-        return await _stored_routes(self._session, platform_id)
+        return await stored_routes(self._session, platform_id)
 
     async def apply_catalog(
         self, platform: Platform, plans: Sequence[Plan], routes: Sequence[Route]
@@ -82,6 +84,7 @@ class Catalog(Database):
         changed.
         """
         async with self.transaction() as session:
+            await session.value("catalog_lock")
             platform_id = int(
                 await session.value(
                     "platform_upsert",
@@ -130,7 +133,7 @@ async def _apply_plans(
 async def _apply_routes(
     session: Session, platform_id: int, routes: Sequence[Route]
 ) -> tuple[Names, Names, Names, Names]:
-    stored = {row.route.name: row for row in await _stored_routes(session, platform_id)}
+    stored = {row.route.name: row for row in await stored_routes(session, platform_id)}
     created: list[str] = []
     changed: list[str] = []
     priced: list[str] = []
@@ -146,14 +149,8 @@ async def _apply_routes(
         else:
             route_id = before.route.id
         before_price = before.route.price if before else None
-        if _spec_of(route.price) == _spec_of(before_price):
-            continue
-        version = None
-        if route.price is not None:
-            spec = price_to_spec(route.price)
-            version = await session.value("price_version_insert", route_id, json.dumps(spec))
-        await session.value("route_price", route_id, version)
-        priced.append(route.name)
+        if await save_price(session, route_id, before_price, route.price):
+            priced.append(route.name)
     named = {route.name for route in routes}
     gone = [
         row.route
@@ -165,21 +162,35 @@ async def _apply_routes(
     return tuple(created), tuple(changed), tuple(route.name for route in gone), tuple(priced)
 
 
-async def _stored_routes(session: Session, platform_id: int) -> list[StoredRoute]:
-    return [
-        StoredRoute(
-            route_from_spec(
-                json.loads(row["spec"]),
-                row["route_id"],
-                price=json.loads(row["price"]) if row["price"] else None,
-                price_version=row["price_version_id"] or 0,
-                guarded=row["managed_by"] != BY_CONFIG,
-            ),
-            row["active"],
-            row["managed_by"],
-        )
-        for row in await session.all("route_list", platform_id)
-    ]
+async def save_price(
+    session: Session, route_id: int, before: Price | None, price: Price | None
+) -> bool:
+    """Give a route another price, as a new version; False where it is the same."""
+    if _spec_of(price) == _spec_of(before):
+        return False
+    version = None
+    if price is not None:
+        spec = json.dumps(price_to_spec(price))
+        version = await session.value("price_version_insert", route_id, spec)
+    await session.value("route_price", route_id, version)
+    return True
+
+
+async def stored_routes(session: Session, platform_id: int) -> list[StoredRoute]:
+    """A platform's routes by name."""
+    return [stored_route(row) for row in await session.all("route_list", platform_id)]
+
+
+def stored_route(row: Record) -> StoredRoute:
+    """A row of a query of routes with the price in force."""
+    route = route_from_spec(
+        json.loads(row["spec"]),
+        row["route_id"],
+        price=json.loads(row["price"]) if row["price"] else None,
+        price_version=row["price_version_id"] or 0,
+        guarded=row["managed_by"] != BY_CONFIG,
+    )
+    return StoredRoute(route, row["active"], row["managed_by"])
 
 
 def _spec_of(price: Price | None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from gateway.ledger.database import Database, rows
 from gateway.ledger.migrate import migrations
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 REPORT_ROWS_MAX = 10_000
 
@@ -77,6 +77,13 @@ class Desk(Database):
         # One at a time in this process: it needs a connection outside the pool for each.
         async with self._locking, self.transaction_apart() as session:
             await session.value("account_lock", account_id)
+            yield
+
+    @asynccontextmanager
+    async def accounts_locked(self, account_ids: Sequence[int]) -> AsyncIterator[None]:
+        """The same of many accounts."""
+        async with self._locking, self.transaction_apart() as session:
+            await session.all("account_lock_many", list(account_ids))
             yield
 
     async def balances(self, platform_id: int) -> dict[int, BalanceRow]:

@@ -29,6 +29,7 @@ from gateway.ledger.issuers import Issuers
 from gateway.ledger.keys import Keys
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.lots import Lots
+from gateway.ledger.offerings import Offerings
 from gateway.ledger.parked import ParkedHolds
 from gateway.ledger.periods import Periods
 from gateway.ledger.reconciling import Reconciling
@@ -49,6 +50,7 @@ class Ledger(
     Directory,
     Seeds,
     Catalog,
+    Offerings,
     Accounts,
     Keys,
     Delegations,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.counters.errors import CountersUnavailable
 from gateway.ledger.catalog import BY_CONFIG, CatalogReport
 from gateway.ledger.specs import plan_to_spec, price_to_spec, route_to_spec
 from gateway.operations.errors import NotToldError, OperationError
-from gateway.operations.publish import publish_account
+from gateway.operations.publish import publish_accounts, unwatched
 from policies.pricing import graduated
 
 if TYPE_CHECKING:
@@ -20,17 +19,13 @@ if TYPE_CHECKING:
     from policies.catalog import Plan, Price, Route
 
 
-def _unwatched(_done: int, _total: int) -> None:
-    """For whoever does not want to see progress."""
-
-
 async def apply_config(
     ledger: Ledger,
     counters: Counters,
     config: Config,
     *,
     sync: bool = False,
-    progress: Callable[[int, int], None] = _unwatched,
+    progress: Callable[[int, int], None] = unwatched,
 ) -> CatalogReport:
     """Bring the database to the config, in one transaction, then tell Redis of changed limits.
 
@@ -43,19 +38,17 @@ async def apply_config(
     report = await ledger.apply_catalog(config.platform, config.plans, config.routes)
     everybody = sync or _begins_to_count(config.routes, report)
     accounts = [
-        account
+        account.account_id
         for account in await ledger.accounts(report.platform_id)
         if everybody or account.plan_slug in report.plans_changed
     ]
-    for done, account in enumerate(accounts):
-        progress(done, len(accounts))
-        try:
-            await publish_account(ledger, counters, account.account_id, account.name)
-        except (NotToldError, CountersUnavailable):
-            raise OperationError(
-                "the config is in Postgres, but Redis did not answer, so accounts may still have "
-                'their plans\' old limits: run "tollkeeper apply --sync" when Redis is back'
-            ) from None
+    try:
+        await publish_accounts(ledger, counters, accounts, progress)
+    except NotToldError:
+        raise OperationError(
+            "the config is in Postgres, but Redis did not answer, so accounts may still have "
+            'their plans\' old limits: run "tollkeeper apply --sync" when Redis is back'
+        ) from None
     return report
 
 

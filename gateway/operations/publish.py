@@ -9,13 +9,14 @@ given in all, and when it pays. What was taken from a lot is never told: Redis k
 from __future__ import annotations
 
 import re
+from asyncio import gather
 from typing import TYPE_CHECKING
 
 from gateway.counters.errors import CountersUnavailable
-from gateway.operations.errors import NotToldError
+from gateway.operations.errors import AccountsNotToldError, NotToldError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gateway.counters import AccountKeys, Counters
     from gateway.ledger import Ledger
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 # which Redis takes only where it has none: that of a cap that is new begins with what was spent
 # before, and a route with tiers that comes back in service with what was used of them.
 FACTS = re.compile(r"status|rpm|rpmonth|conc|rules|k:\d+|[AKR]\d*\.[a-z]{2}|u:\d+:[a-z0-9_]+")
+
+# Locked, read and told together: enough that round trips don't add up, few enough that nobody who
+# changes one of them waits for long.
+ACCOUNTS_AT_ONCE = 100
+
+
+def unwatched(_done: int, _total: int) -> None:
+    """For whoever does not want to see progress."""
 
 
 async def publish_account(
@@ -47,10 +56,51 @@ async def publish_account(
                 return
             if seq is None:
                 raise NotToldError(account_name)
-            if await counters.amend(keys, facts_of(state), epoch=epoch):
-                await _credit_lots(counters, keys, state, epoch)
+            await _tell(counters, keys, state, epoch)
         except CountersUnavailable:
             raise NotToldError(account_name) from None
+
+
+async def publish_accounts(
+    ledger: Ledger,
+    counters: Counters,
+    account_ids: Sequence[int],
+    progress: Callable[[int, int], None] = unwatched,
+) -> None:
+    """The same of many accounts, as when their plan has changed: some at a time.
+
+    Raises: AccountsNotToldError when Redis did not answer for all of them, or is rebuilding a
+    shard; the others are told.
+    """
+    untold = False
+    for start in range(0, len(account_ids), ACCOUNTS_AT_ONCE):
+        progress(start, len(account_ids))
+        some = account_ids[start : start + ACCOUNTS_AT_ONCE]
+        async with ledger.accounts_locked(some):
+            try:
+                untold |= not await _publish_some(ledger, counters, some)
+            except CountersUnavailable:
+                raise AccountsNotToldError from None
+    if untold:
+        raise AccountsNotToldError
+
+
+async def _publish_some(ledger: Ledger, counters: Counters, account_ids: Sequence[int]) -> bool:
+    """Whether all of these locked accounts could be told."""
+    keys = [counters.keys(account_id) for account_id in account_ids]
+    shards = sorted({one.shard for one in keys})
+    metas = dict(zip(shards, await gather(*map(counters.meta, shards)), strict=True))
+    states = await ledger.account_states(account_ids)
+    telling = []
+    whole = True
+    for account_id, one in zip(account_ids, keys, strict=True):
+        epoch, seq = metas[one.shard]
+        if epoch and account_id in states:
+            whole &= seq is not None
+            if seq is not None:
+                telling.append(_tell(counters, one, states[account_id], epoch))
+    await gather(*telling)
+    return whole
 
 
 def publisher(ledger: Ledger, counters: Counters) -> Callable[[int], Awaitable[None]]:
@@ -71,6 +121,13 @@ def publisher(ledger: Ledger, counters: Counters) -> Callable[[int], Awaitable[N
 def facts_of(state: Mapping[str, str | int]) -> dict[str, str | int]:
     """What of an account's state moves no credits."""
     return {name: value for name, value in state.items() if FACTS.fullmatch(name)}
+
+
+async def _tell(
+    counters: Counters, keys: AccountKeys, state: Mapping[str, str | int], epoch: int
+) -> None:
+    if await counters.amend(keys, facts_of(state), epoch=epoch):
+        await _credit_lots(counters, keys, state, epoch)
 
 
 async def _credit_lots(

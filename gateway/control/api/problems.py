@@ -15,7 +15,14 @@ from pydantic import ValidationError
 from gateway.counters.errors import CountersUnavailable
 from gateway.identity.seal import NotConfiguredError
 from gateway.ledger.errors import LedgerRejected, LedgerUnavailable
-from gateway.operations.errors import NotToldError, OperationError, UsageError
+from gateway.operations.errors import (
+    ConflictError,
+    DocumentError,
+    NotToldError,
+    OperationError,
+    UnknownError,
+    UsageError,
+)
 from gateway.operations.spread import NotEffectiveError
 from gateway.operations.withdraw import NotTakenError
 
@@ -142,6 +149,10 @@ def _of_operation(failure: OperationError) -> Problem:
     """Its text is written for people and holds no secret."""
     text = str(failure)
     match failure:
+        case DocumentError(problems=problems):
+            return invalid(*(FieldError(*problem) for problem in problems))
+        case UnknownError(kind=kind):
+            return not_found(kind)
         case UsageError():
             return Problem(422, "invalid", text, errors=[FieldError("", text)])
         case NotToldError() | NotEffectiveError():
@@ -150,7 +161,8 @@ def _of_operation(failure: OperationError) -> Problem:
         case NotTakenError():
             return unavailable(text)
         case _:
-            return conflict("conflict", text)
+            code = failure.code if isinstance(failure, ConflictError) else "conflict"
+            return conflict(code, text)
 
 
 def _of_values(failure: BaseException) -> Problem | None:

@@ -1,6 +1,6 @@
--- Secrets can be deleted, issuers registered again, all old refresh tokens told from guesses.
+-- Secrets and plans can be deleted, issuers registered again, all old refresh tokens told from guesses.
 
-GRANT DELETE ON secrets TO tollkeeper_api;
+GRANT DELETE ON plans, secrets TO tollkeeper_api;
 
 ALTER TABLE audit_log DROP CONSTRAINT audit_log_action_check;
 ALTER TABLE audit_log ADD CONSTRAINT audit_log_action_check
@@ -25,6 +25,9 @@ BEGIN
     RETURN NULL;
 END $$;
 REVOKE EXECUTE ON FUNCTION note_removal() FROM PUBLIC;
+CREATE TRIGGER plans_removal_noted AFTER DELETE ON plans
+    FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
+    EXECUTE FUNCTION note_removal('plan');
 CREATE TRIGGER secrets_removal_noted AFTER DELETE ON secrets
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
     EXECUTE FUNCTION note_removal('secret', 'sealed', 'updated_at');

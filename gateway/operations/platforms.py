@@ -1,0 +1,75 @@
+"""Platforms: the tenants of a deployment, made by its operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.config import Problem
+from gateway.config.selling import parse_slug, parse_url
+from gateway.operations.errors import ConflictError, DocumentError, UnknownError
+from policies.catalog import Platform
+
+if TYPE_CHECKING:
+    from gateway.ledger import Ledger
+    from gateway.ledger.offerings import PlatformDetails
+
+PLATFORM_NAME_CHARACTERS_MAX = 200
+
+
+async def find_platform(ledger: Ledger, slug: str) -> PlatformDetails:
+    """The platform of this slug, if the ledger's tenant may see it.
+
+    Raises: UnknownError.
+    """
+    platform = await ledger.platform_details(slug)
+    if platform is None:
+        raise UnknownError("platform", slug)
+    return platform
+
+
+async def create_platform(
+    ledger: Ledger, slug: str, *, name: str | None = None, upgrade_url: str | None = None
+) -> int:
+    """A new platform; answers the catalogue's version with it.
+
+    Raises: DocumentError; ConflictError for a slug that is taken.
+    """
+    platform = Platform(slug, slug if name is None else name, upgrade_url)
+    _check(platform)
+    version = await ledger.create_platform(platform)
+    if version is None:
+        raise ConflictError("name_taken", f'there is a platform "{slug}": choose another slug')
+    return version
+
+
+async def change_platform(
+    ledger: Ledger, platform: PlatformDetails, *, name: str, upgrade_url: str | None
+) -> int:
+    """Another name and URL of a platform; answers the catalogue's version with them.
+
+    Raises: DocumentError, UnknownError.
+    """
+    _check(Platform(platform.slug, name, upgrade_url))
+    version = await ledger.change_platform(platform.platform_id, name=name, upgrade_url=upgrade_url)
+    if version is None:
+        raise UnknownError("platform", platform.slug)
+    return version
+
+
+def _check(platform: Platform) -> None:
+    problems = []
+    name = platform.name
+    if not 0 < len(name) <= PLATFORM_NAME_CHARACTERS_MAX or not name.isprintable():
+        problem = f"must be 1 to {PLATFORM_NAME_CHARACTERS_MAX} printable characters"
+        problems.append(Problem("name", problem))
+    for field, text, parse in (
+        ("slug", platform.slug, parse_slug),
+        ("upgrade_url", platform.upgrade_url, parse_url),
+    ):
+        try:
+            if text is not None:
+                parse(text)
+        except ValueError as error:
+            problems.append(Problem(field, str(error)))
+    if problems:
+        raise DocumentError(problems)
