@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.control import accounts, grants, keys
+from gateway.control import (
+    accounts,
+    audit_log,
+    grants,
+    keys,
+    receipts,
+    settlements,
+    traffic,
+    usage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,4 +24,9 @@ ENDPOINTS: Sequence[Endpoint] = (
     *accounts.ENDPOINTS,
     *keys.ENDPOINTS,
     *grants.ENDPOINTS,
+    *settlements.ENDPOINTS,
+    *receipts.ENDPOINTS,
+    *usage.ENDPOINTS,
+    *traffic.ENDPOINTS,
+    *audit_log.ENDPOINTS,
 )

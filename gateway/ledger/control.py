@@ -28,6 +28,11 @@ class Control(Database):
         record = await self._session.one("account_get", platform_id, account_id)
         return AccountRow(**record) if record else None
 
+    async def route_id(self, platform_id: int, name: str) -> int | None:
+        """The id of the platform's route of this name, in service or not."""
+        route_id = await self._session.value("route_id_find", platform_id, name)
+        return None if route_id is None else int(route_id)
+
     @asynccontextmanager
     async def resource_locked(self, name: str) -> AsyncIterator[None]:
         """Keep other changes of the resource, by its path, waiting while it lasts."""
