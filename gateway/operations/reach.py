@@ -156,7 +156,7 @@ async def _problem_of_place(host: str, networks: Networks) -> str | None:
     if ":" in host or _NUMBER.fullmatch(host.rpartition(".")[2]):
         why = networks.refusal(host)
         return None if why is None else f"{host} is {why}; {_OPERATORS}"
-    name = host.removesuffix(".").lower()
+    name = host.removesuffix(".")
     local = "." not in name or name.endswith(_LOCAL_ENDS)
     problem = f'"{host}" is a name within a network; {_OPERATORS}' if local else _unresolved(host)
     if local:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.upstream.errors import UpstreamBroken, UpstreamTimeout
+from gateway.upstream.errors import UpstreamBroken
 from gateway.upstream.origin import Origin
 from policies.catalog import Timeouts
 
@@ -53,15 +52,11 @@ async def fetch(
         origin = replace(origin, networks=networks.only_allowed())
     target = (urlsplit(place).path or "/") + (f"?{query}" if query else "")
     head = _HEAD % (target.encode("ascii"), origin.host_header)
+    answer = await client.send(origin, head, method=b"GET", safe=True)
     try:
-        async with asyncio.timeout(timeout_s):
-            answer = await client.send(origin, head, method=b"GET", safe=True)
-            try:
-                return await _body(answer, bytes_max)
-            finally:
-                answer.abort()
-    except TimeoutError:
-        raise UpstreamTimeout("total", sent=True) from None
+        return await _body(answer, bytes_max)
+    finally:
+        answer.abort()
 
 
 async def _body(answer: Answer, bytes_max: int) -> bytes:

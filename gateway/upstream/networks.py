@@ -166,9 +166,12 @@ def _embedded(address: Address) -> list[IPv4Address]:
 
 
 def _means(network: Network, address: Address) -> bool:
-    """Whether an allowed network that has this address is narrow enough to be about it."""
+    """Whether an allowed network that has this address is narrow enough to be about it.
+
+    Both have it, so a network that is no wider than a block is within it.
+    """
     return all(
-        network.network_address in block and network.prefixlen >= max(least, block.prefixlen)
+        network.prefixlen >= max(least, block.prefixlen)
         for block, least in _NAMED
         if address in block
     )
