@@ -80,7 +80,7 @@ class Issuers(Database):
             return None if changed is None else await announce(session, "")
 
     async def remove_issuer(self, platform_id: int, issuer_id: int) -> RemovedIssuer | None:
-        """Trust an issuer no more, and revoke its keys; None without such an issuer here."""
+        """Trust an issuer no more, and revoke its keys; None if there never was one. Idempotent."""
         async with self.transaction() as session:
             if await session.value("issuer_end", platform_id, issuer_id) is None:
                 return None

@@ -195,7 +195,9 @@ async def test_a_removed_issuer_s_keys_end_for_ever_also_if_it_comes_back(
     assert removed is not None
     assert removed.account_ids == (alice.account_id, bob.account_id)
     assert await version(ledger) == removed.version
-    assert await ledger.remove_issuer(platform_id, first[0]) is None
+    again = await ledger.remove_issuer(platform_id, first[0])
+    assert again is not None
+    assert again.account_ids == removed.account_ids, "so that Redis can be told again"
     assert await ledger.issuers() == []
     old = await ledger.issuer_key(platform_id, first[0], "alice")
     assert old is not None
