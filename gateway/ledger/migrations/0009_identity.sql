@@ -1,4 +1,4 @@
--- Secrets and plans can be deleted, issuers registered again, all old refresh tokens told from guesses.
+-- Secrets can be deleted, issuers registered again, old refresh tokens told from guesses.
 
 GRANT DELETE ON plans, secrets TO tollkeeper_api;
 

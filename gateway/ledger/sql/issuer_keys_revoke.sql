@@ -1,4 +1,4 @@
--- Answers whose keys of this issuer there are, revoked earlier or now: Redis has to be told of them.
+-- Answers whose keys of this issuer there are, revoked before or now: Redis has to be told of them.
 WITH revoked AS (
     UPDATE api_keys SET status = 'revoked', revoked_at = now()
     WHERE platform_id = $1 AND issuer_id = $2 AND status = 'active'
