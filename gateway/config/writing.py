@@ -1,7 +1,7 @@
 """Plans and routes written as the config writes them: what is written reads back as the same.
 
-Keys that have nothing to say are None. That is also what a key is whose default would be a mistake
-beside the others, as `burst` is without a rate.
+Keys that have nothing to say are None. That is also what a key is that says its default and is of
+use only beside another, such as `rollover_periods`: who takes the other away has not to know of it.
 """
 
 from __future__ import annotations
@@ -10,31 +10,35 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gateway.config.write_prices import price_document
-from policies.catalog import Protocol
+from policies.catalog import Plan, TaskRule, WebSocketRule
 from policies.units import format_credits, format_percent
 
 if TYPE_CHECKING:
-    from policies.catalog import Caps, Limits, Plan, Route
+    from policies.catalog import Caps, Limits, Route
 
 Document = dict[str, Any]
-_WITHOUT_ROLLOVER = 0
+# The defaults of a slotted class are on an instance of it only.
+_PLAN = Plan("", 0)
+_TASK, _WEBSOCKET = TaskRule(), WebSocketRule()
 
 
 def plan_document(plan: Plan) -> Document:
     """A plan as a [[plans]] table."""
     rollover, bills = plan.rollover_microcredits_max, plan.overage_cap_microcredits > 0
-    keeps = rollover != _WITHOUT_ROLLOVER
+    periods = plan.rollover_periods
     return {
         "slug": plan.slug,
         "credits": format_credits(plan.credits_microcredits),
         "period": plan.period,
         **_limits(plan.limits),
-        "quota_window": plan.quota_window.value if plan.requests_per_month else None,
+        "quota_window": None
+        if plan.quota_window is _PLAN.quota_window
+        else plan.quota_window.value,
         "caps": _caps(plan.caps, sessions=True),
         "overage": "bill" if bills else "block",
         "overage_cap": format_credits(plan.overage_cap_microcredits) if bills else None,
         "rollover": _rollover(rollover),
-        "rollover_periods": plan.rollover_periods if keeps else None,
+        "rollover_periods": None if periods == _PLAN.rollover_periods else periods,
         "low_credits": format_credits(plan.low_credits_microcredits),
         "refund_expired": plan.refund_expired.value,
         "discount": format_percent(plan.discount_basis_points),
@@ -66,8 +70,8 @@ def route_document(route: Route) -> Document:
         "on": {ending.value: rule.value for ending, rule in route.rules.items()},
         "limits": _limits(route.limits) if any(asdict(route.limits).values()) else None,
         "caps": _caps(route.caps, sessions=False),
-        "a2a": _task(route),
-        "websocket": _websocket(route),
+        "a2a": _task(route.task),
+        "websocket": _websocket(route.websocket),
     }
 
 
@@ -92,16 +96,14 @@ def _seconds(ms: int) -> int | float:
     return ms / 1000 if ms % 1000 else ms // 1000
 
 
-def _task(route: Route) -> Document | None:
-    if route.protocol is not Protocol.A2A:
+def _task(rule: TaskRule) -> Document | None:
+    if rule == _TASK:
         return None
-    task = route.task
-    lease_s = task.lease_ms // 1000
-    return {"charge": task.per.value, "task_lease_s": lease_s if task.per == "task" else None}
+    lease_s = None if rule.lease_ms == _TASK.lease_ms else rule.lease_ms // 1000
+    return {"charge": rule.per.value, "task_lease_s": lease_s}
 
 
-def _websocket(route: Route) -> Document | None:
-    if route.protocol is not Protocol.WEBSOCKET:
+def _websocket(rule: WebSocketRule) -> Document | None:
+    if rule == _WEBSOCKET:
         return None
-    rule = route.websocket
     return {"message_max_bytes": rule.message_max_bytes, "check_s": _seconds(rule.check_ms)}

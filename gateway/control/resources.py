@@ -9,6 +9,7 @@ from gateway.control import (
     audit_log,
     grants,
     keys,
+    plans,
     receipts,
     settlements,
     traffic,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ENDPOINTS: Sequence[Endpoint] = (
     *accounts.ENDPOINTS,
     *keys.ENDPOINTS,
+    *plans.ENDPOINTS,
     *grants.ENDPOINTS,
     *settlements.ENDPOINTS,
     *receipts.ENDPOINTS,

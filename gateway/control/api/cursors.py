@@ -42,3 +42,9 @@ def read_id_cursor(cursor: str | None) -> int | None:
     """The same of a list in the order of ids."""
     place = read_cursor(cursor, int)
     return None if place is None else int(place[0])
+
+
+def read_text_cursor(cursor: str | None) -> str | None:
+    """The same of a list in the order of names."""
+    place = read_cursor(cursor, str)
+    return None if place is None else str(place[0])

@@ -180,7 +180,13 @@ def of_validation(failure: ValidationError) -> Problem:
     found = failure.errors(include_url=False, include_context=False, include_input=False)
     if any(error["type"] == "json_invalid" for error in found):
         return Problem(400, "bad_request", "The body is not valid JSON.")
-    return invalid(*(FieldError(field_name(error["loc"]), _message(error)) for error in found))
+    return invalid(*field_errors(failure))
+
+
+def field_errors(failure: ValidationError) -> list[FieldError]:
+    """The same by their fields."""
+    found = failure.errors(include_url=False, include_context=False, include_input=False)
+    return [FieldError(field_name(error["loc"]), _message(error)) for error in found]
 
 
 def field_name(path: Iterable[int | str]) -> str:
