@@ -641,9 +641,6 @@ CREATE TRIGGER secrets_noted AFTER INSERT OR UPDATE ON secrets
 CREATE TRIGGER plans_removal_noted AFTER DELETE ON plans
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
     EXECUTE FUNCTION note_removal('plan');
-CREATE TRIGGER plans_removal_noted AFTER DELETE ON plans
-    FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
-    EXECUTE FUNCTION note_removal('plan');
 CREATE TRIGGER secrets_removal_noted AFTER DELETE ON secrets
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
     EXECUTE FUNCTION note_removal('secret', 'sealed', 'updated_at');
