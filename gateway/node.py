@@ -40,6 +40,7 @@ from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
 from gateway.mistakes import StartError
 from gateway.operations.catalog import apply_config
 from gateway.operations.errors import OperationError
+from gateway.operations.logins import end_old_admin_logins
 from gateway.operations.publish import publisher
 from gateway.operations.reconcile import Reconciler
 from gateway.recovery import fitness
@@ -153,6 +154,7 @@ async def running_node(
                     networks=Networks.of(gateway.private_upstreams),
                 )
             )
+            await end_old_admin_logins(ledger, services.keys, credentials.admin_token)
             app = build_app(node, credentials.admin_token, metrics, services, host=host)
             await stack.enter_async_context(serving(app, host, port))
         except OSError as error:  # somebody took the port since it was found free

@@ -46,7 +46,7 @@ def _document(entry: Entry) -> LogEntry:
         actor=entry.actor,
         address=entry.address,
         request_id=entry.request_id,
-        action=cast('Literal["create", "change"]', entry.action),
+        action=cast('Literal["create", "change", "delete"]', entry.action),
         resource=entry.resource,
         resource_id=entry.resource_id,
         account_id=entry.account_id,

@@ -32,7 +32,7 @@ class LogEntry(Model):
     actor: str = Field(description="As in `token:7`, `key:12`, `operator`, `cli:alice`.")
     address: str = Field(description="Where the request came from; empty: this machine.")
     request_id: str
-    action: Literal["create", "change"]
+    action: Literal["create", "change", "delete"]
     resource: str
     resource_id: str
     account_id: Id | None
