@@ -110,8 +110,7 @@ async def scene(redis_url: str, postgres_url: str, **config: object) -> AsyncIte
             redis_url,
             postgres_url,
             [open_route(agent.url, trust_microcredits=9 * CREDIT), chat_route(agent.url)],
-            private_upstreams=LOCAL,
-            **config,
+            **{"private_upstreams": LOCAL, **config},
         ) as gateway,
     ):
         # Opens the account's shard, so that something can be carved out of its key.
@@ -300,6 +299,18 @@ async def test_while_an_issuer_does_not_show_its_keys_a_retry_is_asked_for(
             reply = await here.call(here.provider.token(sub="demo"))
         assert reply.status == 503
         assert int(reply.headers["Retry-After"]) > 0
+
+
+async def test_keys_of_an_issuer_are_not_asked_for_where_owners_may_not_lead(
+    clean_redis_url: str, postgres_url: str
+) -> None:
+    async with (
+        scene(clean_redis_url, postgres_url, private_upstreams=()) as here,
+        nasty_upstream(answering(OK)) as web,
+    ):
+        await here.trust_issuer(f"{web.url}/jwks")
+        assert (await here.call(here.provider.token(sub="demo"))).status == 503
+        assert (web.connections, web.requests) == (0, [])
 
 
 async def test_a_worker_hears_of_keys_and_issuers_that_are_new(
