@@ -171,12 +171,6 @@ class Offerings(Database):
             await session.value("route_deactivate", before.route.id)
             return await announce(session, platform_slug)
 
-    async def routes_of_secret(self, platform_id: int, name: str) -> list[str]:
-        """Names of the routes in service that send this secret to their agents."""
-        reference = f"secret:{name}"
-        found = await self._session.all("route_of_secret", platform_id, reference)
-        return [row["name"] for row in found]
-
     async def platform_details(self, slug: str) -> PlatformDetails | None:
         """The platform of this slug."""
         record = await self._session.one("platform_page", None, slug, 1)

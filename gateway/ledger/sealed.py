@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.config.references import SECRET_PREFIX
 from gateway.ledger.catalog import announce
 from gateway.ledger.database import Database, Session, rows
 
@@ -24,6 +25,12 @@ class SecretRow(NamedTuple):
     name: str
     created_ms: int
     updated_ms: int
+
+
+class SecretInUse(NamedTuple):
+    """Routes in service that send a secret to their agents, by name."""
+
+    routes: tuple[str, ...]
 
 
 class SealedSecret(NamedTuple):
@@ -67,9 +74,13 @@ class Sealed(Database):
             await session.value("secret_set", platform_id, name, sealed)
             return await announce(session, "")
 
-    async def delete_secret(self, platform_id: int, name: str) -> int | None:
-        """Delete a secret; None when there is none of this name."""
+    async def delete_secret(self, platform_id: int, name: str) -> int | SecretInUse | None:
+        """Delete a secret that no route sends; None when there is none of this name."""
         async with self.transaction() as session:
+            await session.value("catalog_lock")
+            used = await session.all("route_of_secret", platform_id, f"{SECRET_PREFIX}{name}")
+            if used:
+                return SecretInUse(tuple(row["name"] for row in used))
             if await session.value("secret_delete", platform_id, name) is None:
                 return None
             return await announce(session, "")

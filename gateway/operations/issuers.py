@@ -10,10 +10,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from gateway.config import Problem
 from gateway.identity.claims import ISSUER_CHARACTERS_MAX
 from gateway.identity.key_set import ISSUER_ALGORITHMS
-from gateway.operations.errors import UsageError
-from gateway.operations.publish import publish_account
+from gateway.operations.errors import ConflictError, DocumentError, UnknownError, UsageError
+from gateway.operations.publish import publish_accounts
 from gateway.operations.reach import check_upstream
 
 if TYPE_CHECKING:
@@ -54,15 +55,17 @@ async def register_issuer(
 ) -> RegisteredIssuer:
     """Trust an issuer, by the `iss` of its tokens. `networks`: where its keys may be.
 
-    Raises: UsageError for what can't be, all of it; for one that the platform trusts already, or
-    one more than it may.
+    Raises: DocumentError for what can't be, all of it; ConflictError for one that the platform
+    trusts already; UsageError for one more than it may.
     """
     _refuse(problems_of_issuer(issuer) + await problems_of_trust(trust, networks))
     if len(await ledger.issuers(platform_id)) >= ISSUERS_MAX:
         raise UsageError(f"a platform has at most {ISSUERS_MAX} issuers: remove one first")
     made = await ledger.add_issuer(platform_id, issuer, **trust._asdict())
     if made is None:
-        raise UsageError("this issuer is registered already: change it, or remove it first")
+        raise ConflictError(
+            "name_taken", "this issuer is registered: change it, or remove it first"
+        )
     return RegisteredIssuer(*made)
 
 
@@ -71,12 +74,12 @@ async def change_issuer(
 ) -> int:
     """Trust an issuer otherwise; answers the catalogue's version with it.
 
-    Raises: UsageError for what can't be, all of it, or when there is no such issuer.
+    Raises: DocumentError for what can't be, all of it; UnknownError.
     """
     _refuse(await problems_of_trust(trust, networks))
     version = await ledger.change_issuer(platform_id, issuer_id, **trust._asdict())
     if version is None:
-        raise UsageError(f"there is no issuer {issuer_id}")
+        raise UnknownError("issuer", str(issuer_id))
     return version
 
 
@@ -89,14 +92,13 @@ async def remove_issuer(
     that version; Redis is told besides, for delegated keys live there. Repeating it tells Redis
     again.
 
-    Raises: UsageError when there never was such an issuer; NotToldError when Redis could not be
-    told.
+    Raises: UnknownError when there never was such an issuer; AccountsNotToldError when Redis could
+    not be told.
     """
     removed = await ledger.remove_issuer(platform_id, issuer_id)
     if removed is None:
-        raise UsageError(f"there is no issuer {issuer_id}")
-    for account_id in removed.account_ids:
-        await publish_account(ledger, counters, account_id, f"account {account_id}")
+        raise UnknownError("issuer", str(issuer_id))
+    await publish_accounts(ledger, counters, removed.account_ids)
     return removed.version
 
 
@@ -136,4 +138,4 @@ async def _problems_of_url(url: str, networks: Networks) -> list[str]:
 
 def _refuse(problems: Sequence[tuple[str, str]]) -> None:
     if problems:
-        raise UsageError("; ".join(f"{name}: {message}" for name, message in problems))
+        raise DocumentError([Problem(*problem) for problem in problems])

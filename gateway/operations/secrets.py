@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.config.selling import parse_slug
-from gateway.operations.errors import UsageError
+from gateway.ledger.sealed import SecretInUse
+from gateway.operations.errors import ConflictError, UsageError
 
 if TYPE_CHECKING:
     from gateway.identity.seal import Sealer
@@ -50,12 +51,15 @@ async def set_secret(
 async def delete_secret(ledger: Ledger, platform_id: int, name: str) -> int:
     """Delete a secret; answers the catalogue's version without it.
 
-    Raises: UsageError when there is none of this name.
+    Raises: UsageError when there is none of this name; ConflictError when routes send it.
     """
-    version = await ledger.delete_secret(platform_id, name)
-    if version is None:
+    done = await ledger.delete_secret(platform_id, name)
+    if isinstance(done, SecretInUse):
+        routes = ", ".join(done.routes)
+        raise ConflictError("in_use", f"these routes send it: {routes}; change them first")
+    if done is None:
         raise UsageError("there is no such secret")
-    return version
+    return done
 
 
 def check_secret_name(name: str) -> None:

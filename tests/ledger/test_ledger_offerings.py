@@ -17,6 +17,7 @@ from gateway.ledger.offerings import (
     RouteTaken,
     SecretsMissing,
 )
+from gateway.ledger.sealed import SecretInUse
 from policies.catalog import Plan, Platform, Price, Route
 
 if TYPE_CHECKING:
@@ -186,10 +187,11 @@ async def test_routes_refer_to_secrets_that_are_there(books: tuple[Ledger, int])
     assert await ledger.save_route(platform_id, "demo", route, new=True) == missing
     await ledger.set_secret(platform_id, "openai", b"sealed")
     await saved(books, route, new=True)
-    assert await ledger.routes_of_secret(platform_id, "openai") == ["own"]
-    assert await ledger.routes_of_secret(platform_id, "open") == []
+    await ledger.set_secret(platform_id, "open", b"sealed")
+    assert isinstance(await ledger.delete_secret(platform_id, "open"), int)
+    assert await ledger.delete_secret(platform_id, "openai") == SecretInUse(("own",))
     await ledger.retire_route(platform_id, "demo", "own")
-    assert await ledger.routes_of_secret(platform_id, "openai") == []
+    assert isinstance(await ledger.delete_secret(platform_id, "openai"), int)
 
 
 async def test_apply_and_the_api_take_turns(books: tuple[Ledger, int], postgres_url: str) -> None:
