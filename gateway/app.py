@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.clock import CallIds
 from gateway.counters import Counters
 from gateway.identity.jwks import IssuerKeys
+from gateway.identity.seal import Sealer
 from gateway.identity.tokens import Verifier
 from gateway.ledger import (
     CATALOG_CHANNEL,
@@ -92,6 +93,7 @@ class Worker:
         self._traffic = traffic
         self._worker_id = worker_id
         self._networks = Networks.of(config.private_upstreams)
+        self._sealer = Sealer.of(settings.master_key)
         self.deadline_s = config.shutdown_deadline_s
         self._proxy = proxy
         self._ledger = ledger
@@ -113,7 +115,9 @@ class Worker:
             await self._ledger.signing_keys(), await self._ledger.issuers()
         )
         try:
-            self._proxy.offers = build_offers(snapshot.platforms, self._traffic.of, self._networks)
+            self._proxy.offers = build_offers(
+                snapshot.platforms, self._traffic.of, self._networks, self._sealer
+            )
         except Exception:
             await self._tell_seen(f"{snapshot.version}!")
             raise

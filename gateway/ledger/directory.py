@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
+from typing import TYPE_CHECKING
 
-from gateway.ledger.catalog import BY_CONFIG
+from gateway.ledger.catalog import BY_CONFIG, stored_route
 from gateway.ledger.database import Database, rows
 from gateway.ledger.rows import CatalogueSnapshot, KeyRow, PlatformRoutes, PlatformRow
-from gateway.ledger.specs import guards_in_force, route_from_spec
+from gateway.ledger.specs import guards_in_force
+
+if TYPE_CHECKING:
+    from policies.catalog import Route
 
 DIGEST_BYTES = 32
 NAME_CHARACTERS_MAX = 100
@@ -43,29 +47,24 @@ class Directory(Database):
         return None if digest is None else await self.find_key(digest)
 
     async def snapshot_catalogue(self) -> CatalogueSnapshot:
-        """Every platform with its active routes, as of one instant."""
+        """Every platform with its active routes and its secrets, as of one instant."""
         async with self.transaction(snapshot=True) as session:
             version = int(await session.value("catalog_version"))
             platforms = rows(PlatformRow, await session.all("platform_list"))
-            records = [row for row in await session.all("route_list", None) if row["active"]]
+            stored = await session.all("route_list", None)
+            sealed = await session.all("secret_sealed")
+        secrets_of: dict[int, dict[str, bytes]] = {row.platform_id: {} for row in platforms}
+        for row in sealed:
+            secrets_of[row["platform_id"]][row["name"]] = row["sealed"]
+        routes_of: dict[int, list[Route]] = {row.platform_id: [] for row in platforms}
+        for row in sorted(stored, key=lambda row: row["managed_by"] == BY_CONFIG):
+            if row["active"]:
+                routes_of[row["platform_id"]].append(stored_route(row).route)
         return CatalogueSnapshot(
             version,
             [
-                PlatformRoutes(
-                    platform,
-                    tuple(
-                        route_from_spec(
-                            json.loads(row["spec"]),
-                            row["route_id"],
-                            price=json.loads(row["price"]) if row["price"] else None,
-                            price_version=row["price_version_id"] or 0,
-                            guarded=row["managed_by"] != BY_CONFIG,
-                        )
-                        for row in records
-                        if row["platform_id"] == platform.platform_id
-                    ),
-                )
-                for platform in platforms
+                PlatformRoutes(row, tuple(routes_of[row.platform_id]), secrets_of[row.platform_id])
+                for row in platforms
             ],
         )
 

@@ -54,10 +54,14 @@ class PlatformRow(NamedTuple):
 
 
 class PlatformRoutes(NamedTuple):
-    """A platform with its active routes, as the proxy serves them."""
+    """A platform with its active routes, as the proxy serves them, and its sealed secrets.
+
+    Of two routes for the same calls the later is served: those of the config come last.
+    """
 
     platform: PlatformRow
     routes: tuple[Route, ...]
+    secrets: Mapping[str, bytes] = MappingProxyType({})
 
 
 class CatalogueSnapshot(NamedTuple):

@@ -7,16 +7,17 @@ to its settlement.
 
 from __future__ import annotations
 
+import logging
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.config import resolve_secret
 from gateway.proxy.jsonrpc import mistake_in_head, rpc_prices_of
 from gateway.proxy.match import RouteTree
 from gateway.proxy.traffic import RouteTraffic
+from gateway.proxy.vault import Vault
 from gateway.upstream.networks import Networks
 from gateway.upstream.origin import Origin
 from gateway.upstream.tls import client_context
@@ -29,8 +30,9 @@ from policies.terms import Terms
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from gateway.identity.seal import Sealer
     from gateway.ledger import PlatformRoutes, PlatformRow
     from gateway.proxy.heads import RequestHead
     from policies.catalog import Price, Route
@@ -43,7 +45,10 @@ LISTEN_MS_MAX = 24 * 3_600_000
 _EVENT_STREAM = b"text/event-stream"
 _PLAIN = frozenset({b"", b"identity"})
 _PUBLIC = Networks()
+_NO_SECRETS = Vault()
 _NO_TERMS = Terms(None, (), 0, 0)
+
+log = logging.getLogger("tollkeeper.proxy")
 
 
 class AnswerKind:
@@ -99,7 +104,9 @@ class Offer:
         tls: ssl.SSLContext | None,
         upgrade_url: str | None = None,
         traffic: RouteTraffic | None = None,
+        *,
         networks: Networks = _PUBLIC,
+        vault: Vault = _NO_SECRETS,
     ) -> None:
         self.route = route
         self.traffic = traffic or RouteTraffic()
@@ -142,10 +149,8 @@ class Offer:
         self.answer_kinds: dict[tuple[bytes, bytes], AnswerKind] = {}
         # Behind it comes the call's session.
         self.context_suffix = b",%d,%d," % (route.id, price.version if price else 0)
-        headers = [(name.encode("latin-1"), resolve_secret(value)) for name, value in route.headers]
-        self.injected = b"".join(
-            name + b": " + value.encode("latin-1") + b"\r\n" for name, value in headers
-        )
+        headers = vault.headers_of(route)
+        self.injected = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.injected_names = frozenset(name.lower() for name, _ in headers)
         # Where what `/**` stands for begins, when the upstream has a path of its own.
         self.tail_segments = route.pattern.count("/") if route.pattern.endswith("/**") else None
@@ -215,28 +220,40 @@ def build_offers(
     catalogue: Iterable[PlatformRoutes],
     traffic: Callable[[int], RouteTraffic],
     networks: Networks,
+    sealer: Sealer,
 ) -> dict[int, PlatformOffers]:
     """The offers of every platform, by platform id, from its active routes.
 
-    `traffic` answers where a route's calls are counted. In `networks` guarded upstreams may be.
+    `traffic` answers where a route's calls are counted. In `networks` guarded upstreams may be;
+    `sealer` opens the secrets of platforms. A route of an owner that can't be offered is left out:
+    it is nobody else's trouble.
 
-    Raises: ValueError when a secret that a route names can't be resolved, or a CA file can't be
-    read.
+    Raises: ValueError when a secret that a route of the config names can't be resolved, or a CA
+    file can't be read.
     """
     contexts: dict[str | None, ssl.SSLContext] = {}
 
-    def offer(route: Route, upgrade_url: str | None) -> Offer:
-        if not route.upstream.startswith("https:"):
-            return Offer(route, None, upgrade_url, traffic(route.id), networks)
-        # One context per CA file: origins share connections only when they share their context.
-        if route.tls_ca_file not in contexts:
-            contexts[route.tls_ca_file] = client_context(route.tls_ca_file)
-        tls = contexts[route.tls_ca_file]
-        return Offer(route, tls, upgrade_url, traffic(route.id), networks)
+    def offer(route: Route, upgrade_url: str | None, vault: Vault) -> Offer:
+        tls = None
+        if route.upstream.startswith("https:"):
+            # One context per CA file: origins share connections only when they share theirs.
+            if route.tls_ca_file not in contexts:
+                contexts[route.tls_ca_file] = client_context(route.tls_ca_file)
+            tls = contexts[route.tls_ca_file]
+        return Offer(route, tls, upgrade_url, traffic(route.id), networks=networks, vault=vault)
+
+    def offers(platform: PlatformRow, routes: Iterable[Route], vault: Vault) -> Iterator[Offer]:
+        for route in routes:
+            try:
+                yield offer(route, platform.upgrade_url, vault)
+            except Exception:
+                if not route.guarded:
+                    raise
+                log.exception("%s: the route %s can't be offered", platform.slug, route.name)
 
     return {
         platform.platform_id: PlatformOffers(
-            platform, [offer(route, platform.upgrade_url) for route in routes]
+            platform, list(offers(platform, routes, Vault(sealer, secrets)))
         )
-        for platform, routes in catalogue
+        for platform, routes, secrets in catalogue
     }

@@ -164,7 +164,7 @@ async def test_what_was_applied_is_what_the_proxy_gets(ledger: Ledger) -> None:
     report = await ledger.apply_catalog(DEMO, (PRO,), (CHAT, FREE))
     await ledger.apply_catalog(Platform("bare"), (), ())
 
-    bare, (platform, routes) = (await ledger.snapshot_catalogue()).platforms
+    bare, (platform, routes, _) = (await ledger.snapshot_catalogue()).platforms
 
     assert (bare.platform.slug, bare.platform.name, bare.routes) == ("bare", "bare", ())
     assert platform == (report.platform_id, "demo", "Demo", "https://demo.example/upgrade")
@@ -195,7 +195,7 @@ async def test_the_upstream_of_a_route_is_guarded_unless_the_config_says_it(
     await connection.close()
 
     async def guarded() -> list[bool]:
-        ((_, routes),) = (await ledger.snapshot_catalogue()).platforms
+        ((_, routes, _),) = (await ledger.snapshot_catalogue()).platforms
         stored = [each.route.guarded for each in await ledger.routes(report.platform_id)]
         assert [route.guarded for route in routes] == stored
         return stored
@@ -215,7 +215,7 @@ async def test_applying_the_same_again_changes_nothing(ledger: Ledger) -> None:
 
 async def test_only_a_changed_price_gets_a_new_version(ledger: Ledger) -> None:
     async def version() -> int:
-        ((_, (route,)),) = (await ledger.snapshot_catalogue()).platforms
+        ((_, (route,), _),) = (await ledger.snapshot_catalogue()).platforms
         return route.price.version if route.price else 0
 
     await ledger.apply_catalog(DEMO, (), (CHAT,))
@@ -242,7 +242,7 @@ async def test_a_route_that_left_the_config_is_out_of_service_and_may_come_back(
     report = await ledger.apply_catalog(DEMO, (), (FREE,))
 
     assert report.routes_deactivated == ("chat",)
-    ((_, routes),) = (await ledger.snapshot_catalogue()).platforms
+    ((_, routes, _),) = (await ledger.snapshot_catalogue()).platforms
     assert [route.name for route in routes] == ["free"]
     assert [(row.route.name, row.active) for row in await ledger.routes(platform_id)] == [
         ("chat", False),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from gateway.identity.seal import Sealer
 from gateway.ledger import PlatformRoutes, PlatformRow
 from gateway.proxy.offers import Offer, build_offers
 from gateway.proxy.traffic import RouteTraffic
@@ -104,7 +105,9 @@ async def test_listening_to_an_agent_and_talking_to_one_is_guarded_as_well(
 
 def guards_of(route: Route) -> list[Networks | None]:
     platform = PlatformRow(1, "demo", "Demo", None)
-    offers = build_offers([PlatformRoutes(platform, (route,))], lambda _: RouteTraffic(), ALLOWED)
+    offers = build_offers(
+        [PlatformRoutes(platform, (route,))], lambda _: RouteTraffic(), ALLOWED, Sealer(())
+    )
     offer = offers[1].find("POST", "/chat")
     assert isinstance(offer, Offer)
     return [offer.origin.networks, offer.patient.origin.networks]
