@@ -41,13 +41,12 @@ from gateway.mistakes import StartError
 from gateway.operations.catalog import apply_config
 from gateway.operations.errors import OperationError
 from gateway.operations.logins import end_old_admin_logins
+from gateway.operations.lost_shards import seeing_to_shards
 from gateway.operations.publish import publisher
 from gateway.operations.reconcile import Reconciler
 from gateway.recovery import fitness
 from gateway.recovery.carry import Carrier
 from gateway.recovery.late import LateApplier
-from gateway.recovery.rebuild import Rebuilder
-from gateway.recovery.shards import Shards
 from gateway.recovery.watermarks import Watermarks
 from gateway.upstream.networks import Networks
 
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
 
     from gateway.config import Config
     from gateway.control.credentials import Credentials
+    from gateway.recovery.shards import Shards
     from gateway.worker_pool import WorkerPool
 
 POSTGRES_CONNECTIONS_MAX = 4
@@ -142,6 +142,9 @@ async def running_node(
             report = await apply_config(ledger, counters, config)
         node = RunningNode(config, report.platform_id, pool, ledger, counters)
         metrics = Metrics()
+        shards = await stack.enter_async_context(
+            seeing_to_shards(ledger, counters, lease_s=gateway.lease_s)
+        )
         try:
             services = await stack.enter_async_context(
                 open_services(
@@ -152,6 +155,7 @@ async def running_node(
                     platform=config.platform.slug,
                     deployment=deployment,
                     networks=Networks.of(gateway.private_upstreams),
+                    shards=shards,
                 )
             )
             await end_old_admin_logins(ledger, services.keys, credentials.admin_token)
@@ -159,7 +163,6 @@ async def running_node(
             await stack.enter_async_context(serving(app, host, port))
         except OSError as error:  # somebody took the port since it was found free
             raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
-        shards = await stack.enter_async_context(_shards(ledger, counters, gateway.lease_s))
         jobs = [watermarks, *_jobs(ledger, counters, shards, metrics)]
         await stack.enter_async_context(_running(jobs))
         yield node
@@ -193,25 +196,6 @@ def _jobs(ledger: Ledger, counters: Counters, shards: Shards, metrics: Metrics) 
         Delegations(counters, ledger, shards, publish),
         Partitions(ledger),
     ]
-
-
-@contextlib.asynccontextmanager
-async def _shards(ledger: Ledger, counters: Counters, lease_s: int) -> AsyncIterator[Shards]:
-    """What sees to shards that jobs find lost."""
-    carrier = Carrier(counters, ledger)
-    rebuilder = Rebuilder(
-        counters,
-        ledger,
-        carrier,
-        LateApplier(counters, ledger, carrier),
-        lease_ms=lease_s * 1000,
-        publish=publisher(ledger, counters),
-    )
-    shards = Shards(rebuilder, counters)
-    try:
-        yield shards
-    finally:
-        await shards.close()
 
 
 @contextlib.asynccontextmanager

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.ledger.errors import LedgerRejected
 from gateway.operations.errors import UsageError
 from gateway.operations.publish import publish_account
-from gateway.operations.withdraw import NotTakenError, withdraw
+from gateway.operations.withdraw import NotTakenError, never_ready, withdraw
 from policies.units import AMOUNT_MICROCREDITS_MAX
 
 if TYPE_CHECKING:
     from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.rows import AccountRow, GrantRow
+    from gateway.operations.withdraw import Ready
 
 SOURCES = ("plan", "pack", "trial", "coupon", "manual", "rollover")
 OVERAGE = "overage"
@@ -116,11 +117,13 @@ async def adjust_grant(
     note: str = "",
     *,
     change_id: str = "",
+    ready: Ready = never_ready,
 ) -> int:
     """Add to a grant, or take (below 0) what is available of it; what it came to.
 
     Only what is added keeps a note. Nothing is taken that calls hold, nor more than there is. With
-    a `change_id` (32 hex digits) it is done once, however often it is asked for.
+    a `change_id` (32 hex digits) it is done once, however often it is asked for; `ready` is as in
+    `withdraw`.
 
     Raises: UsageError for an ended grant, a period's overage, or a note on what is taken;
     NotToldError when Redis could not be told of what was added; NotTakenError.
@@ -140,6 +143,7 @@ async def adjust_grant(
             kind="adjust",
             microcredits=-microcredits,
             change_id=change_id,
+            ready=ready,
         )
         return -taken
     check_note(note)

@@ -16,12 +16,21 @@ from gateway.recovery.carry import Carrier
 from policies.decision import NotLoaded, ShardLost, Withdrawn
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.rows import AccountRow
 
+    Ready = Callable[[ShardLost, int], Awaitable[bool]]
+
 # An account that is asked for again and again is being changed by others at the same time.
 LOADS_MAX = 5
+
+
+async def never_ready(_lost: ShardLost, _shard: int) -> bool:
+    """For whoever can't have a shard rebuilt."""
+    return False
 
 
 class NotTakenError(OperationError):
@@ -37,11 +46,13 @@ async def withdraw(
     kind: str,
     microcredits: int | None = None,
     change_id: str = "",
+    ready: Ready = never_ready,
 ) -> int:
     """Take from a lot what is available, at most so much (None: all); the microcredits taken.
 
     `kind` is "revoke" or "adjust". What calls hold stays theirs. With a `change_id` (32 hex digits)
-    it is taken once, however often it is asked for.
+    it is taken once, however often it is asked for. `ready` waits for a shard that is lost, or was
+    never used: `recovery.Shards.ready`.
 
     Raises: NotTakenError.
     """
@@ -68,6 +79,8 @@ async def withdraw(
             ) from None
         match answer:
             case ShardLost():
+                if await ready(answer, keys.shard):
+                    continue
                 raise NotTakenError(
                     f'the counters of "{account.name}" are being rebuilt, or were never used: '
                     'try again in a moment, or run "tollkeeper rebuild"'

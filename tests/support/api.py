@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import asyncpg
 
+from gateway.config import GatewayConfig
 from gateway.control.api.roles import Role
 from gateway.control.api.services import Services, open_services
 from gateway.control.app import build_app, serving
@@ -25,6 +26,7 @@ from gateway.identity.master_key import new_master_key
 from gateway.ledger import Ledger
 from gateway.operations.accounts import create_account
 from gateway.operations.keys import KeyMaker, create_key
+from gateway.operations.lost_shards import seeing_to_shards
 from gateway.upstream.networks import Networks
 from policies.apikeys import ALPHABET, RANDOM_CHARACTERS, checksum, digest
 from policies.catalog import Plan, Platform
@@ -167,6 +169,9 @@ async def running_api(postgres_url: str, redis_url: str) -> AsyncIterator[Api]:
             Counters(redis_url, shards=SHARDS, deadline_ms=2_000)
         )
         credentials = Credentials(PEPPER, ADMIN_TOKEN, new_master_key(), "dev")
+        shards = await stack.enter_async_context(
+            seeing_to_shards(ledger, counters, lease_s=GatewayConfig().lease_s)
+        )
         services = await stack.enter_async_context(
             open_services(
                 ledger,
@@ -176,6 +181,7 @@ async def running_api(postgres_url: str, redis_url: str) -> AsyncIterator[Api]:
                 platform="demo",
                 deployment=await ledger.fix_setting("deployment", "0" * 32),
                 networks=Networks.of(LOCAL_NETWORKS),
+                shards=shards,
             )
         )
         demo = await _tenant(ledger, counters, postgres_url, "demo")

@@ -49,6 +49,13 @@ async def identify(request: web.Request, services: Services) -> Caller:
     return caller
 
 
+def is_admin_token(credential: str, admin_token: str | None) -> bool:
+    """Whether somebody shows the deployment's admin token; compared in constant time."""
+    if admin_token is None:
+        return False
+    return hmac.compare_digest(credential.encode(), admin_token.encode())
+
+
 def _credential(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -59,8 +66,7 @@ def _credential(request: web.Request) -> str:
 async def _known(credential: str, services: Services) -> Caller | None:
     if not credential or len(credential) > CREDENTIAL_CHARACTERS_MAX or not credential.isascii():
         return None
-    admin = services.admin_token
-    if admin is not None and hmac.compare_digest(credential.encode(), admin.encode()):
+    if is_admin_token(credential, services.admin_token):
         return Caller(Role.OPERATOR, 0, "", None, services.operator)
     if credential.startswith("eyJ"):
         return await _of_jwt(credential, services)

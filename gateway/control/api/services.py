@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from gateway.control.credentials import Credentials
     from gateway.counters import Counters
     from gateway.ledger import Ledger
+    from gateway.recovery.shards import Shards
     from gateway.upstream.networks import Networks
 
 # Of one address, per minute: attempts to get in that failed, and requests to log in or for tokens.
 FAILURES_PER_MINUTE = 30
 LOGINS_PER_MINUTE = 20
+# Of one caller, be it a key whose agents fan out: each is a row, and a script of Redis.
+DELEGATIONS_PER_MINUTE = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,12 @@ class Services:
     signer: Signer
     verifier: Verifier
     networks: Networks
+    shards: Shards
     operator: str = "operator"  # what the audit log calls who has the admin token
     exports: Exports = field(default_factory=Exports)
     failures: Limiter = field(default_factory=lambda: Limiter(FAILURES_PER_MINUTE, now_ms))
     logins: Limiter = field(default_factory=lambda: Limiter(LOGINS_PER_MINUTE, now_ms))
+    delegating: Limiter = field(default_factory=lambda: Limiter(DELEGATIONS_PER_MINUTE, now_ms))
 
 
 @asynccontextmanager
@@ -63,6 +68,7 @@ async def open_services(
     platform: str,
     deployment: str,
     networks: Networks,
+    shards: Shards,
     operator: str = "operator",
 ) -> AsyncIterator[Services]:
     """The services of a deployment whose schema is there; `deployment` is its id.
@@ -89,5 +95,6 @@ async def open_services(
             signer=signer,
             verifier=verifier,
             networks=networks,
+            shards=shards,
             operator=operator,
         )

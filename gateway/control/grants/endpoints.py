@@ -107,7 +107,13 @@ async def adjust(ask: Ask, body: NewAdjustment) -> Adjustment:
     if body.credits > 0 and _has_ended(owned.grant):
         raise conflict("grant_ended", "This grant has ended: give a new one.")
     came_to = await grants.adjust_grant(
-        ask.ledger, ask.counters, owned, body.credits, body.note, change_id=ask.change_id
+        ask.ledger,
+        ask.counters,
+        owned,
+        body.credits,
+        body.note,
+        change_id=ask.change_id,
+        ready=ask.services.shards.ready,
     )
     return Adjustment(credits=came_to, grant=await read(ask))
 

@@ -16,7 +16,7 @@ from gateway.operations.keys import CHANGEABLE, check_name
 from policies.catalog import Caps, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gateway.control.api.ask import Ask
     from gateway.control.keys.models import KeyPatch, KeyStatus
@@ -77,16 +77,10 @@ async def check_key(ask: Ask, body: NewKey | KeyPatch, old: KeyListRow | None = 
         wrong.append(FieldError("expires_at", "This time has passed."))
     if body.name is not None:
         wrong += _wrong("name", check_name, body.name)
-    if body.routes:
-        known = [stored.route.name for stored in await ask.ledger.routes(ask.platform_id)]
-        for place, name in enumerate(body.routes):
-            wrong += _wrong(f"routes[{place}]", lambda each: check_routes([each], known), name)
+    wrong += await wrong_routes(ask, body.routes or ())
     for place, network in enumerate(body.addresses or ()):
         wrong += _wrong(f"addresses[{place}]", lambda each: check_addresses([each]), network)
-    for name, value in (body.metadata or {}).items():
-        wrong += _wrong(
-            f"metadata.{name}", lambda each: check_metadata(dict([each])), (name, value)
-        )
+    wrong += wrong_metadata(body.metadata or {})
     if old is not None and (changeable := CHANGEABLE.get(old.kind)) is not None:
         wrong += [
             FieldError(name, f"This can't be changed of a key that is {old.kind}.")
@@ -95,6 +89,24 @@ async def check_key(ask: Ask, body: NewKey | KeyPatch, old: KeyListRow | None = 
         ]
     if wrong:
         raise invalid(*wrong)
+
+
+async def wrong_routes(ask: Ask, routes: Sequence[str]) -> list[FieldError]:
+    """Which names of the field `routes` the platform does not have."""
+    if not routes:
+        return []
+    known = [stored.route.name for stored in await ask.ledger.routes(ask.platform_id)]
+    return [
+        error
+        for place, name in enumerate(routes)
+        for error in _wrong(f"routes[{place}]", lambda each: check_routes([each], known), name)
+    ]
+
+
+def wrong_metadata(metadata: Mapping[str, str]) -> Iterator[FieldError]:
+    """What of the field `metadata` can't be kept."""
+    for name, value in metadata.items():
+        yield from _wrong(f"metadata.{name}", check_metadata, {name: value})
 
 
 def _wrong_bounds(body: NewKey | KeyPatch, old: KeyListRow | None) -> Iterator[FieldError]:

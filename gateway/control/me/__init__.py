@@ -1,0 +1,5 @@
+"""`/v1/me`: who asks."""
+
+from gateway.control.me.endpoints import ENDPOINTS
+
+__all__ = ["ENDPOINTS"]
