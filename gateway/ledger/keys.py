@@ -148,7 +148,9 @@ class Keys(Database):
 
     async def expire_key(self, platform_id: int, key_id: int, expires_ms: int) -> int | None:
         """Let a key end at a time, or sooner if it would have; answers whose it was."""
-        account_id = await self._session.value("key_expire", platform_id, key_id, expires_ms)
+        async with self.transaction() as session:
+            await session.value("key_lock", platform_id, key_id)
+            account_id = await session.value("key_expire", platform_id, key_id, expires_ms)
         return None if account_id is None else int(account_id)
 
     async def revoke_key(self, platform_id: int, key_id: int) -> int | None:

@@ -7,7 +7,8 @@ bounds that always stand: at least what its holds hold, and beyond that at most 
 
 Calls with a delegated key count in the caps of those above it as they do in its own; but in caps in
 total it counts with its share ("p:", policies/delegation.py), and once it is closed with what it
-was charged.
+was charged. What is left of a closed key itself, because somebody told Redis of it just then, is
+read by nobody.
 
 Rates and quotas are not compared: they count admitted calls, of which Postgres does not know.
 """
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from policies.delegation import Share
     from policies.settlement import Settlement
 
-_SHARE = "p:"
+_OF_KEY = re.compile(r"(?:K|p:)([0-9]{1,18})(?:$|\.)", re.ASCII)
+_SHARE = re.compile(r"p:([0-9]{1,18})", re.ASCII)
 _COUNTER = re.compile(r"([AKR])(\d*)\.(cc|cd|cm|ct)", re.ASCII)
 _WINDOWS = {"cd": "day", "cm": "month", "ct": "total"}
 
@@ -89,14 +91,12 @@ def compare_counters(
         for token in hold.counted.split():
             calls[token] += 1
             held[token] += hold.held
-    shares = {
-        key_id: parse_share(fields[_SHARE + str(key_id)]) for key_id in delegated_keys(fields)
-    }
+    shares = _shares(fields)
     yield from _compare_shares(account_id, shares, books)
     for name in sorted(named_counters(fields) | {token.partition("@")[0] for token in calls}):
         match = _COUNTER.fullmatch(name)
-        if match is None:
-            continue  # of a session, which has a hash of its own
+        if match is None or _is_idle(match, fields, books):
+            continue  # the former is of a session, which has a hash of its own
         if match[3] == "cc":
             yield from _compare_concurrency(account_id, name, fields, calls[name])
         else:
@@ -104,14 +104,18 @@ def compare_counters(
             end, _, spent = fields.get(name, f"{now_end_ms}:0").partition(":")
             if int(end) == now_end_ms:  # else it has passed, and the next call begins a new one
                 number, window = int(match[2] or "0"), _WINDOWS[match[3]]
-                carved, members = 0, {number}
-                if match[1] == "K" and window == "total":
-                    carved = _carved_out(number, shares)
-                elif match[1] == "K":
-                    members = _family(number, shares)
-                holding = held[f"{name}@{end}"]
+                key_id = number if match[1] == "K" else 0
+                in_total = match[3] == "ct"
                 cap = _Cap(
-                    account_id, name, match[1], number, window, int(spent), holding, carved, members
+                    account_id=account_id,
+                    name=name,
+                    scope=match[1],
+                    number=number,
+                    window=window,
+                    spent=int(spent),
+                    held=held[f"{name}@{end}"],
+                    shares=_carved_out(key_id, shares) if in_total else 0,
+                    members={key_id} if in_total else _family(key_id, shares),
                 )
                 yield from _compare_cap(cap, moving, books)
 
@@ -121,13 +125,9 @@ def named_counters(fields: Mapping[str, str]) -> set[str]:
     return {name for name in fields if _COUNTER.fullmatch(name)}
 
 
-def delegated_keys(fields: Mapping[str, str]) -> set[int]:
-    """Which keys of an account count in others, and are not closed."""
-    return {
-        int(name.removeprefix(_SHARE))
-        for name in fields
-        if name.startswith(_SHARE) and name.removeprefix(_SHARE).isdecimal()
-    }
+def counted_keys(fields: Mapping[str, str]) -> set[int]:
+    """Keys of which an account counts something, or which count in others."""
+    return {int(match[1]) for name in fields if (match := _OF_KEY.match(name))}
 
 
 def has_caps(fields: Mapping[str, str]) -> bool:
@@ -147,6 +147,21 @@ def _compare_concurrency(
             meaning="the counter differs from the running calls that are counted in it",
             is_amount=False,
         )
+
+
+def _is_idle(counter: re.Match[str], fields: Mapping[str, str], books: ShardBooks) -> bool:
+    """Whether a key's counter is read by nobody: the key is closed, or has that cap no more."""
+    if counter[1] != "K":
+        return False
+    rules = fields.get(f"k:{counter[2]}", "")
+    uncapped = counter[0] not in fields and f"{counter[3]}:" not in rules
+    return uncapped or int(counter[2]) in books.closed
+
+
+def _shares(fields: Mapping[str, str]) -> dict[int, Share]:
+    """How each delegated key counts in its parent."""
+    found = ((_SHARE.fullmatch(name), text) for name, text in fields.items())
+    return {int(match[1]): parse_share(text) for match, text in found if match}
 
 
 def _compare_shares(

@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.operations.audit_compare import CLOSED, compare_shard
-from gateway.operations.audit_counters import delegated_keys, has_caps
+from gateway.operations.audit_counters import counted_keys, has_caps
 from gateway.operations.picture import CHANGED, take_picture
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ async def read_books(ledger: Ledger, picture: ShardPicture) -> ShardBooks:
         capped=[account_id for account_id, fields in picture.accounts.items() if has_caps(fields)],
         keys=sorted(
             {settlement.key_id for settlement in picture.settlements}.union(
-                *(delegated_keys(fields) for fields in picture.accounts.values())
+                *(counted_keys(fields) for fields in picture.accounts.values())
             )
         ),
     )

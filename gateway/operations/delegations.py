@@ -50,13 +50,15 @@ from policies.limits import delegated_rules_text, key_text
 from policies.units import AMOUNT_MICROCREDITS_MAX, format_credits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.delegations import Family
     from gateway.ledger.rows import AccountRow, KeyListRow
     from policies.decision import Carving
+
+    Ready = Callable[[ShardLost, int], Awaitable[bool]]
 
 DELEGATED_LIFE_MS_MAX = 86_400_000
 # A shorter one would be over before the agent has its token.
@@ -69,6 +71,11 @@ LOADS_MAX = 5
 SHOWN_CHARACTERS, LAST_CHARACTERS = 8, 4
 NO_LIMITS, NO_CAPS = Limits(), Caps()
 NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+async def _never_ready(_lost: ShardLost, _shard: int) -> bool:
+    """For whoever can't have a shard rebuilt."""
+    return False
 
 
 class NotDelegatedError(OperationError):
@@ -110,12 +117,14 @@ async def delegate(
     routes: Sequence[str] = (),
     name: str = DELEGATED_NAME_DEFAULT,
     metadata: Mapping[str, str] = NOTHING,
+    ready: Ready = _never_ready,
 ) -> Delegated:
     """A part of a key, which works from now on; `routes` narrow it to some of its parent's.
 
     It may spend its budget and no more, lives no longer than its parent and those above (until
     `expires_ms`; 0: for as long as it can), and is bound by what binds them. A parent with a cap in
-    total has the budget less from now on, until what is left of it comes back.
+    total has the budget less from now on, until what is left of it comes back. `ready` waits for a
+    shard that is lost, or was never used: `recovery.Shards.ready`.
 
     Raises: UsageError for what can't be, such as a budget above what the parent has left;
     NotDelegatedError.
@@ -138,7 +147,7 @@ async def delegate(
         raise UsageError(f'the account "{account.name}" has no key {parent.key_id}')
     answer: Carving | None = None
     try:
-        answer = await _carve(ledger, counters, parent, key_id, made[-1])
+        answer = await _carve(ledger, counters, parent, key_id, made[-1], ready=ready)
     finally:
         if not isinstance(answer, Carved):
             await _abandon(ledger, counters, account, key_id)
@@ -190,7 +199,13 @@ def _decide(wanted: Wanted, family: Family, jti: str, pepper: bytes) -> NewDeleg
 
 
 async def _carve(
-    ledger: Ledger, counters: Counters, parent: KeyListRow, key_id: int, new: NewDelegation
+    ledger: Ledger,
+    counters: Counters,
+    parent: KeyListRow,
+    key_id: int,
+    new: NewDelegation,
+    *,
+    ready: Ready,
 ) -> Carving:
     budget = new.budget_microcredits
     rules = delegated_rules_text(
@@ -206,11 +221,12 @@ async def _carve(
     for _ in range(LOADS_MAX):
         try:
             answer = await counters.carve(keys, parent.key_id, key_id, budget, text)
-            if not isinstance(answer, NotLoaded):
+            if isinstance(answer, NotLoaded):
+                state = await ledger.account_state(parent.account_id)
+                if state is not None:
+                    await counters.load(keys, state, answer)
+            elif not (isinstance(answer, ShardLost) and await ready(answer, keys.shard)):
                 return answer
-            state = await ledger.account_state(parent.account_id)
-            if state is not None:
-                await counters.load(keys, state, answer)
         except CountersUnavailable:
             raise NotDelegatedError("Redis did not answer: try again") from None
     return answer

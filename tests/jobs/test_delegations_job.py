@@ -280,6 +280,23 @@ async def test_of_an_account_that_redis_does_not_have_keys_are_only_closed(agent
     assert await agents.findings() == []
 
 
+async def test_what_redis_is_told_while_a_key_is_closed_is_forgotten_again(agents: Agents) -> None:
+    caller = await agents.caller()
+    agent = await agents.agent(caller, 30 * CREDIT)
+    await agents.revoke(agent.key_id)
+
+    class ToldMeanwhile(DiesAfterLast):
+        async def close_delegation(self, key_id: int) -> bool:
+            await publisher(agents.ledger, agents.counters)(caller.account.account_id)
+            assert f"k:{key_id}" in (await agents.counters.inspect(caller.keys)).fields
+            return bool(await agents.ledger.close_delegation(key_id))
+
+    assert await job(agents, ledger=ToldMeanwhile(agents.ledger)).end() == 1
+    fields = (await agents.counters.inspect(caller.keys)).fields
+    assert f"k:{agent.key_id}" not in fields
+    assert f"K{agent.key_id}.ct" not in fields
+
+
 async def test_a_lost_shard_is_seen_to_and_its_keys_later(agents: Agents) -> None:
     caller = await agents.caller()
     agent = await agents.agent(caller, 30 * CREDIT)

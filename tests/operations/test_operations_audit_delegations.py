@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from gateway.jobs.delegations import Delegations
+from gateway.operations.publish import facts_of, publisher
+from policies.decision import Admitted
+from tests.support.billing_calendar import LostShards
 from tests.support.delegations import Agents
 from tests.support.deployment import CREDIT, Caller
 
@@ -85,6 +89,37 @@ async def test_a_part_that_is_closed_and_still_counts_is_found(deployment: Deplo
     assert ("I1", "redis_share_of_closed_key", f"key {line.leaf.key_id}") in (
         await line.checks_found()
     )
+
+
+async def test_a_cap_that_is_taken_away_while_calls_run_is_no_damage(
+    deployment: Deployment,
+) -> None:
+    line = await line_of(deployment)
+    await line.agents.cap(line.root, total=0)
+    assert await line.agents.used(line.root) is None
+    assert await line.checks_found() == set()
+
+
+async def test_what_is_left_of_a_closed_key_itself_is_no_damage(deployment: Deployment) -> None:
+    agents = Agents(deployment)
+    root = await agents.caller()
+    agent = await agents.agent(root)
+    await deployment.call(agent, 2 * CREDIT)
+    await deployment.carry()
+    await agents.revoke(agent.key_id)
+    before = await agents.ledger.account_state(root.account.account_id)
+    assert before is not None
+    fields = (await agents.counters.inspect(root.keys)).fields
+    job = Delegations(
+        agents.counters, agents.ledger, LostShards(), publisher(agents.ledger, agents.counters)
+    )
+    assert await job.end() == 1
+    await agents.counters.amend(root.keys, facts_of(before))  # read before it was closed
+    left = (await agents.counters.inspect(root.keys)).fields
+    assert {name for name in left if str(agent.key_id) in name} <= fields.keys()
+    assert f"K{agent.key_id}.ct" in left
+    assert await agents.findings() == []
+    assert not isinstance(await deployment.admit(agent, 1), Admitted)
 
 
 async def test_a_share_that_no_script_wrote_is_found(deployment: Deployment) -> None:

@@ -23,7 +23,7 @@ from gateway.operations.keys import KeyChanges, change_key, create_key, revoke_k
 from gateway.operations.publish import publisher
 from policies.apikeys import digest
 from policies.catalog import Platform, Route
-from policies.decision import Admitted, KeyRefused, RateLimited, SpendCapReached
+from policies.decision import Admitted, KeyRefused, RateLimited, ShardLost, SpendCapReached
 from policies.delegation import DELEGATION_DEPTH_MAX
 from tests.support.billing_calendar import LostShards
 from tests.support.delegations import HOUR_MS, Agents
@@ -309,6 +309,26 @@ async def test_an_account_that_redis_does_not_have_is_loaded_first(agents: Agent
     assert isinstance(await agents.deployment.admit(agent, 2 * CREDIT), Admitted)
     assert isinstance(await agents.deployment.admit(agent, 1), SpendCapReached)
     assert await agents.findings() == []
+
+
+async def test_a_shard_that_was_never_used_is_waited_for(agents: Agents) -> None:
+    caller = await agents.deployment.caller()
+    parent = await agents.key(caller.key_id)
+    parts = (agents.ledger, agents.counters, caller.account, parent)
+    with pytest.raises(NotDelegatedError, match="rebuilt"):
+        await delegate(*parts, pepper=PEPPER, budget_microcredits=CREDIT)
+
+    async def ready(_lost: ShardLost, shard: int) -> bool:
+        await agents.deployment.open_shard(shard)
+        return True
+
+    made = await delegate(*parts, pepper=PEPPER, budget_microcredits=CREDIT, ready=ready)
+    decision = await agents.deployment.admit(caller, CREDIT, key_id=made.key_id)
+    assert isinstance(decision, Admitted)
+    children = await agents.ledger.child_keys(
+        agents.deployment.platform_id, caller.key_id, limit=10
+    )
+    assert [key.status for key in children] == ["revoked", "active"]
 
 
 async def test_without_redis_nothing_is_delegated_and_what_was_begun_ends(
