@@ -1,5 +1,5 @@
--- Which of these keys are closed, and the nearest above each that is not: its counter has taken over
--- what they used.
+-- Which of these keys are closed, and the nearest above each that is not: its counter has taken
+-- over what they used.
 WITH RECURSIVE lineage AS (
     SELECT id AS key_id, id AS counts_as, parent_key_id, closed
     FROM api_keys WHERE id = ANY ($1::bigint[]) AND closed
