@@ -44,6 +44,7 @@ from gateway.operations.logins import end_old_admin_logins
 from gateway.operations.lost_shards import seeing_to_shards
 from gateway.operations.publish import publisher
 from gateway.operations.reconcile import Reconciler
+from gateway.proxy.dry_run import price_sample
 from gateway.recovery import fitness
 from gateway.recovery.carry import Carrier
 from gateway.recovery.late import LateApplier
@@ -156,6 +157,7 @@ async def running_node(
                     deployment=deployment,
                     networks=Networks.of(gateway.private_upstreams),
                     shards=shards,
+                    price_sample=price_sample,
                 )
             )
             await end_old_admin_logins(ledger, services.keys, credentials.admin_token)

@@ -16,6 +16,7 @@ from gateway.control import (
     plans,
     platforms,
     receipts,
+    routes,
     secrets,
     settlements,
     tokens,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 ENDPOINTS: Sequence[Endpoint] = (
     *accounts.ENDPOINTS,
     *keys.ENDPOINTS,
+    *routes.ENDPOINTS,
     *plans.ENDPOINTS,
     *platforms.ENDPOINTS,
     *secrets.ENDPOINTS,

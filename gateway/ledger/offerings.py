@@ -157,6 +157,15 @@ class Offerings(Database):
             version = await announce(session, platform_slug)
         return RouteSaved(version, before is None or not before.active, priced)
 
+    async def route_denials(
+        self, platform_id: int, route: Route
+    ) -> list[RouteClash | SecretsMissing]:
+        """What would keep a route out of service now, apart from its name."""
+        async with self.transaction() as session:
+            stored = await stored_routes(session, platform_id)
+            found = [_clash(route, stored), await _missing_secrets(session, platform_id, route)]
+        return [denied for denied in found if denied is not None]
+
     async def retire_route(
         self, platform_id: int, platform_slug: str, name: str
     ) -> int | RouteTaken | RouteGone:

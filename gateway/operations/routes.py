@@ -23,7 +23,8 @@ from gateway.ledger.offerings import (
 from gateway.operations.documents import Written, managed_by_config
 from gateway.operations.errors import ConflictError, DocumentError, UnknownError
 from gateway.operations.publish import publish_accounts
-from gateway.operations.reach import check_upstream
+from gateway.operations.reach import Reach, check_upstream, reach
+from gateway.upstream.tls import client_context
 from policies.pricing import graduated
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ async def create_route(shop: Shop, written: Written) -> int:
 
     Raises: DocumentError with all mistakes; ConflictError for a name that is taken.
     """
-    route = await read_route(written, written.content, shop.networks)
+    route = await _read(shop, written, written.content)
     return await _save(shop, route, new=True)
 
 
@@ -73,7 +74,7 @@ async def replace_route(shop: Shop, name: str, written: Written) -> int:
     """
     await _own(shop, name)
     document = {"name": name, **written.content}
-    return await _change(shop, name, await read_route(written, document, shop.networks))
+    return await _change(shop, name, await _read(shop, written, document))
 
 
 async def patch_route(shop: Shop, name: str, patch: Written) -> int:
@@ -83,7 +84,7 @@ async def patch_route(shop: Shop, name: str, patch: Written) -> int:
     """
     stored = await _own(shop, name)
     document = merged(route_document(stored.route), patch.content)
-    return await _change(shop, name, await read_route(patch, document, shop.networks))
+    return await _change(shop, name, await _read(shop, patch, document))
 
 
 async def retire_route(shop: Shop, name: str) -> int:
@@ -97,21 +98,26 @@ async def retire_route(shop: Shop, name: str) -> int:
     return done
 
 
-async def read_route(
-    written: Written, document: Mapping[str, Any], networks: Networks | None
-) -> Route:
-    """The route of a document, which may be the one written after changes to it.
-
-    Without `networks` nobody looks where its upstream is.
+async def try_route(shop: Shop, written: Written) -> Route:
+    """The route that a document would make, or would make of one that there is.
 
     Raises: DocumentError with all mistakes.
     """
-    route, problems = read_route_document(document)
-    if networks is not None and route.upstream:
-        found = await check_upstream(route.upstream, networks)
-        problems += [Problem("upstream", problem) for problem in found]
+    route, problems = await _looked_at(written.content, shop.networks)
+    if route.name and route.pattern:
+        denied = await shop.ledger.route_denials(shop.platform_id, route)
+        problems += [problem for one in denied for problem in _problems_of(one)]
     written.check(problems)
-    return replace(route, guarded=True)
+    return route
+
+
+async def reach_route(shop: Shop, route: Route) -> Reach:
+    """Whether a route's upstream can be reached now. One of the config may be anywhere."""
+    try:
+        tls = client_context(route.tls_ca_file) if route.tls_ca_file else None
+    except OSError:
+        return Reach(ok=False, ms=0, tls=None, problem="its tls_ca_file can't be used")
+    return await reach(route.upstream, shop.networks if route.guarded else None, tls=tls)
 
 
 async def _own(shop: Shop, name: str) -> StoredRoute:
@@ -122,6 +128,24 @@ async def _own(shop: Shop, name: str) -> StoredRoute:
     if not stored.active:
         raise _out_of_service(name)
     return stored
+
+
+async def _read(shop: Shop, written: Written, document: Mapping[str, Any]) -> Route:
+    """The route of a document, which may be the one written after changes to it."""
+    route, problems = await _looked_at(document, shop.networks)
+    written.check(problems)
+    return route
+
+
+async def _looked_at(
+    document: Mapping[str, Any], networks: Networks
+) -> tuple[Route, list[Problem]]:
+    """The route of a document, and what is wrong with it and where it leads to."""
+    route, problems = read_route_document(document)
+    if route.upstream:
+        found = await check_upstream(route.upstream, networks)
+        problems += [Problem("upstream", problem) for problem in found]
+    return replace(route, guarded=True), problems
 
 
 async def _change(shop: Shop, name: str, route: Route) -> int:
@@ -151,16 +175,17 @@ def _refuse(name: str, denied: RouteDenied) -> NoReturn:
             raise managed_by_config("route", name)
         case RouteGone():
             raise _out_of_service(name)
-        case RouteClash(name=other):
-            text = f'matches the same calls as the route "{other}"'
-            raise DocumentError([Problem("match", text)])
-        case SecretsMissing(names=names):
-            raise DocumentError(
-                [
-                    Problem(f"headers.{header}", f'there is no secret "{secret}" on this platform')
-                    for header, secret in names.items()
-                ]
-            )
+        case RouteClash() | SecretsMissing():
+            raise DocumentError(_problems_of(denied))
+
+
+def _problems_of(denied: RouteClash | SecretsMissing) -> list[Problem]:
+    if isinstance(denied, RouteClash):
+        return [Problem("match", f'matches the same calls as the route "{denied.name}"')]
+    return [
+        Problem(f"headers.{header}", f'there is no secret "{secret}" on this platform')
+        for header, secret in denied.names.items()
+    ]
 
 
 def _out_of_service(name: str) -> ConflictError:

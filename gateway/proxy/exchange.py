@@ -34,7 +34,7 @@ from gateway.proxy.forward import (
     large_body,
     request_head,
 )
-from gateway.proxy.hold import beyond_bound
+from gateway.proxy.hold import beyond_bound, ending_of
 from gateway.proxy.jsonrpc import ending_of_calls, last_event, refuse_admitted
 from gateway.proxy.kept_back import gathered
 from gateway.proxy.live import HELD
@@ -222,7 +222,7 @@ class Exchange:
             reading = plan.read_whole(
                 METER_TOOLS, body, answer.headers, self.facts, elapsed_ms, hold.terms.calls
             )
-        ending = _COMPLETED if status < 400 else _ending_of(status)
+        ending = _COMPLETED if status < 400 else ending_of(status)
         if hold.terms.bound is not None:
             cost = beyond_bound(hold, ending, reading)
             if cost is not None:
@@ -303,7 +303,7 @@ class Exchange:
             answer.abort()
             raise
         call.interruptible = False
-        ending = _ending_of(answer.status)
+        ending = ending_of(answer.status)
         reading = self._reading()
         if not kind.event_stream and beyond_bound(self.hold, ending, reading) is not None:
             await self._cut(answer, Ending.EXHAUSTED)  # its end is kept back: see _withhold
@@ -492,9 +492,3 @@ class Exchange:
             await self.call.drained(self.tools.body_timeout_s)
         except (ConnectionError, TimeoutError):
             self.call.abort()
-
-
-def _ending_of(status: int) -> Ending:
-    if status < 400:
-        return Ending.COMPLETED
-    return Ending.CLIENT_ERROR if status < 500 else Ending.UPSTREAM_ERROR

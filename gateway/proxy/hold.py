@@ -91,6 +91,13 @@ class Receipt(NamedTuple):
     reserved_microcredits: int | None = None
 
 
+def ending_of(status: int) -> Ending:
+    """How a call has ended that was answered to the end."""
+    if status < 400:
+        return Ending.COMPLETED
+    return Ending.CLIENT_ERROR if status < 500 else Ending.UPSTREAM_ERROR
+
+
 def bill(hold: Hold, ending: Ending, reading: Reading) -> Bill:
     """What an ending costs, as far as it is known where in its tiers the account is.
 

@@ -27,6 +27,7 @@ from gateway.ledger import Ledger
 from gateway.operations.accounts import create_account
 from gateway.operations.keys import KeyMaker, create_key
 from gateway.operations.lost_shards import seeing_to_shards
+from gateway.proxy.dry_run import price_sample
 from gateway.upstream.networks import Networks
 from policies.apikeys import ALPHABET, RANDOM_CHARACTERS, checksum, digest
 from policies.catalog import Plan, Platform
@@ -139,6 +140,7 @@ class Api:
         self.postgres_url = postgres_url
         self.demo: Tenant
         self.other: Tenant
+        self.credentials: Credentials
         self._session = session
 
     def client(self, credential: str | None) -> Client:
@@ -182,6 +184,7 @@ async def running_api(postgres_url: str, redis_url: str) -> AsyncIterator[Api]:
                 deployment=await ledger.fix_setting("deployment", "0" * 32),
                 networks=Networks.of(LOCAL_NETWORKS),
                 shards=shards,
+                price_sample=price_sample,
             )
         )
         demo = await _tenant(ledger, counters, postgres_url, "demo")
@@ -191,7 +194,7 @@ async def running_api(postgres_url: str, redis_url: str) -> AsyncIterator[Api]:
         await stack.enter_async_context(serving(app, "127.0.0.1", port))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         api = Api(session, f"http://127.0.0.1:{port}", services, postgres_url)
-        api.demo, api.other = demo, other
+        api.demo, api.other, api.credentials = demo, other, credentials
         yield api
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.control.credentials import Credentials
     from gateway.counters import Counters
     from gateway.ledger import Ledger
+    from gateway.operations.dry_run import PriceSample
     from gateway.recovery.shards import Shards
     from gateway.upstream.networks import Networks
 
@@ -51,6 +52,7 @@ class Services:
     verifier: Verifier
     networks: Networks
     shards: Shards
+    price_sample: PriceSample  # the proxy's own, which the control plane does not know
     operator: str = "operator"  # what the audit log calls who has the admin token
     exports: Exports = field(default_factory=Exports)
     failures: Limiter = field(default_factory=lambda: Limiter(FAILURES_PER_MINUTE, now_ms))
@@ -69,6 +71,7 @@ async def open_services(
     deployment: str,
     networks: Networks,
     shards: Shards,
+    price_sample: PriceSample,
     operator: str = "operator",
 ) -> AsyncIterator[Services]:
     """The services of a deployment whose schema is there; `deployment` is its id.
@@ -96,5 +99,6 @@ async def open_services(
             verifier=verifier,
             networks=networks,
             shards=shards,
+            price_sample=price_sample,
             operator=operator,
         )
