@@ -1,5 +1,5 @@
--- What people decide of an account; NULL leaves as it is. Of the discount $4 says whether it changes,
--- for its NULL is what the plan says.
+-- What people decide of an account; NULL leaves as it is. Of the discount $4 says whether it
+-- changes, for its NULL is what the plan says.
 UPDATE accounts SET
     name = coalesce($2, name),
     status = coalesce($3, status),

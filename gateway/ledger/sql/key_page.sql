@@ -1,5 +1,5 @@
--- A platform's keys in the order in which they were made. At most $3 rows are looked at: the last one
--- of so many comes back even if it does not match, to say where to go on.
+-- A platform's keys in the order in which they were made. At most $3 rows are looked at: the last
+-- one of so many comes back even if it does not match, to say where to go on.
 SELECT key_id, matches, place
 FROM (
     SELECT
