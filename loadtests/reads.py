@@ -207,6 +207,15 @@ def summing() -> dict[str, Callable[[Asker], Awaitable[object]]]:
         "usage of an account by hour, 7 days": lambda a: a.usage(a.of(a.account), "hour", days=7),
         "usage of an account by day and route": lambda a: a.usage(a.of(a.account), "day", "route"),
         "usage of an account by day and key": lambda a: a.usage(a.of(a.account), "day", "key"),
+        "usage of an account by route and key, 7 days": lambda a: a.usage(
+            a.of(a.account), "day", "route", "key", days=7
+        ),
+        "usage of the largest account by hour, a day": lambda a: a.usage(
+            a.of(a.facts.largest), "hour", days=1
+        ),
+        "usage of the largest account by hour, 7 days": lambda a: a.usage(
+            a.of(a.facts.largest), "hour", days=7
+        ),
         "usage of a key by day": lambda a: a.usage(
             a.ledger, "day", key_id=a.chance.choice(a.facts.keys)[0]
         ),

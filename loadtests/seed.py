@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 LOTS = ("plan", "pack")
 LOT_MICROCREDITS = 10**15
 PROGRESS_CHUNKS = 10
-HOURS_OF_DAY = 24
-ROLLUPS = ("usage_hourly", "usage_routes_hourly")
+ROLLUPS = ("usage_hourly", "usage_routes_hourly", "usage_parts_daily")
 
 
 class Size(NamedTuple):

@@ -1,7 +1,7 @@
 """Makes up settled calls in the order in which they were settled, with all the sums over them.
 
 Pure: numbers in, lines for COPY out, a chunk at a time. Everything that grows with the number of
-calls leaves with each chunk; what stays is one number per lot, account and day, route and hour.
+calls leaves with each chunk; what stays is one number per lot, and per account and day.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 HOUR_MS = 3_600_000
+HOURS_OF_DAY = 24
+DAY_MS = HOURS_OF_DAY * HOUR_MS
 CHUNK_ROWS = 50_000
 # Of a call: most take a second or two, some run for hours.
 DURATION_MS_MAX = 4_000
@@ -64,6 +66,7 @@ class Chunk(NamedTuple):
     ledger_entries: bytes
     usage_hourly: bytes
     usage_routes_hourly: bytes
+    usage_parts_daily: bytes
 
 
 # calls, completed, held, charged
@@ -94,8 +97,10 @@ class Calls:
         self._of_hour: dict[tuple[int, int, int], Sums] = {}
         self._settlements: list[str] = []
         self._entries: list[str] = []
+        self._of_day: dict[tuple[int, str, int], Sums] = defaultdict(lambda: [0] * 4)
         self._hourly: list[str] = []
         self._routes_hourly: list[str] = []
+        self._parts_daily: list[str] = []
 
     def chunks(self) -> Iterator[Chunk]:
         """All of them."""
@@ -126,6 +131,7 @@ class Calls:
                 _taken(self._entries),
                 _taken(self._hourly),
                 _taken(self._routes_hourly),
+                _taken(self._parts_daily),
             )
 
     def _call(
@@ -174,7 +180,7 @@ class Calls:
 
     def _end_hour(self, next_hour: int) -> None:
         """Put the sums of the hour that is over where they belong."""
-        hour, day = self._hour, self._hour // 24
+        hour, day = self._hour, self._hour // HOURS_OF_DAY
         by_route: dict[int, Sums] = defaultdict(lambda: [0] * 4)
         for (account_id, route_id, key_id), sums in self._of_hour.items():
             self._hourly.append(
@@ -183,6 +189,8 @@ class Calls:
             )
             for total in (
                 by_route[route_id],
+                self._of_day[account_id, "false", route_id],
+                self._of_day[account_id, "true", key_id],
                 self.accounts_daily[day, account_id],
                 self.routes_daily[day, route_id],
             ):
@@ -194,6 +202,13 @@ class Calls:
         ]
         self._of_hour.clear()
         self._hour = next_hour
+        if next_hour // HOURS_OF_DAY != day:
+            self._parts_daily += [
+                f"{self._platform_id}\t{account_id}\t{moment(day * DAY_MS)}\t{is_key}\t{part_id}\t"
+                f"{columns(sums)}"
+                for (account_id, is_key, part_id), sums in self._of_day.items()
+            ]
+            self._of_day.clear()
 
 
 def columns(sums: Sums) -> str:

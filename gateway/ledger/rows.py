@@ -222,8 +222,9 @@ class RollupDrift(NamedTuple):
 
     rollup: str
     platform_id: int
-    account_id: int  # 0 where accounts are not told apart, as with routes
-    route_id: int
+    account_id: int  # 0: all of the platform's
+    part: str  # route | account | key
+    part_id: int
     since_ms: int
     calls: int
     calls_rolled: int

@@ -178,7 +178,8 @@ CREATE INDEX settlements_account ON settlements (account_id, call_id);
 CREATE INDEX settlements_platform ON settlements (platform_id, call_id);
 -- To follow calls as they are settled. Ids are of no use for that: a call may run for hours.
 CREATE INDEX settlements_settled ON settlements (platform_id, settled_at, account_id);
-CREATE INDEX settlements_session ON settlements (account_id, session) WHERE session <> '';
+CREATE INDEX settlements_session ON settlements (account_id, session, call_id)
+    WHERE session <> '';
 -- What moved accounts through graduated tiers.
 CREATE INDEX settlements_tiers ON settlements (account_id, settled_at)
     INCLUDE (route_id, units) WHERE units LIKE '%.tiers=%';
@@ -272,6 +273,20 @@ CREATE TABLE usage_accounts_daily (
     charged_microcredits bigint NOT NULL,
     uncollected_microcredits bigint NOT NULL,
     PRIMARY KEY (platform_id, day, account_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+-- An account's days by route, and by key: is_key says whose id part_id is.
+CREATE TABLE usage_parts_daily (
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    day timestamptz NOT NULL,
+    is_key boolean NOT NULL,
+    part_id bigint NOT NULL,
+    calls bigint NOT NULL,
+    calls_completed bigint NOT NULL,
+    held_microcredits bigint NOT NULL,
+    charged_microcredits bigint NOT NULL,
+    uncollected_microcredits bigint NOT NULL,
+    PRIMARY KEY (platform_id, account_id, day, is_key, part_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
 -- How calls ended that Redis could not be told of. A row goes when Redis has charged its call.
@@ -701,6 +716,8 @@ DECLARE
         "usage_routes_hourly": "(SELECT tenant_account()) IS NULL",
         "usage_routes_daily": "(SELECT tenant_account()) IS NULL",
         "usage_accounts_daily":
+            "((SELECT tenant_account()) IS NULL OR account_id = (SELECT tenant_account()))",
+        "usage_parts_daily":
             "((SELECT tenant_account()) IS NULL OR account_id = (SELECT tenant_account()))"
     }';
     name text;
@@ -717,4 +734,5 @@ BEGIN
             name, rule, rule);
     END LOOP;
 END $$;
-GRANT SELECT ON usage_routes_hourly, usage_routes_daily, usage_accounts_daily TO tollkeeper_api;
+GRANT SELECT ON usage_routes_hourly, usage_routes_daily, usage_accounts_daily, usage_parts_daily
+    TO tollkeeper_api;

@@ -1,12 +1,16 @@
 """What was used over a time, from the roll-ups alone: no question here reads a settlement.
 
-Four tables of sums are kept by the statement that inserts settlements. Each question goes to the
+Five tables of sums are kept by the statement that inserts settlements. Each question goes to the
 coarsest of them that can answer it:
 
-    usage_routes_daily     platform, day, route       what a platform sold, by day or month
-    usage_routes_hourly    platform, hour, route      the same by the hour
-    usage_accounts_daily   platform, day, account     what accounts used, by day or month
-    usage_hourly           account, hour, route, key  everything else, of one account
+    usage_routes_daily     platform, day, route            what a platform sold, by day or month
+    usage_routes_hourly    platform, hour, route           the same by the hour
+    usage_accounts_daily   platform, day, account          what accounts used, by day or month
+    usage_parts_daily      account, day, route or key      the same of one, by its routes or keys
+    usage_hourly           account, hour, route and key    everything else, of one account
+
+An account with many keys has nearly as many rows in the last one as it made calls, so that this is
+asked about a few days at a time.
 """
 
 from __future__ import annotations
@@ -63,6 +67,7 @@ class UsageSource(Enum):
 
     ACCOUNT_HOURS = "usage_account"
     ACCOUNT_DAYS = "usage_account_days"
+    ACCOUNT_PARTS = "usage_account_parts"
     ACCOUNTS_DAYS = "usage_accounts"
     ROUTES_HOURS = "usage_routes_hours"
     ROUTES_DAYS = "usage_routes_days"
@@ -70,17 +75,16 @@ class UsageSource(Enum):
 
 def usage_source(query: UsageQuery) -> UsageSource | None:
     """The coarsest sums that answer a question; None: only those of one account at a time do."""
+    routes = query.by_route or query.route_id is not None
+    keys = query.by_key or query.key_id is not None
     if query.account_id is not None:
-        of_routes_or_keys = query.by_route or query.by_key or query.route_id or query.key_id
-        if query.unit == "hour" or of_routes_or_keys:
+        if query.unit == "hour" or (routes and keys):
             return UsageSource.ACCOUNT_HOURS
-        return UsageSource.ACCOUNT_DAYS
-    if query.by_key or query.key_id:
+        return UsageSource.ACCOUNT_PARTS if routes or keys else UsageSource.ACCOUNT_DAYS
+    if keys:
         return None
     if query.by_account:
-        if query.unit == "hour" or query.by_route or query.route_id:
-            return None
-        return UsageSource.ACCOUNTS_DAYS
+        return None if query.unit == "hour" or routes else UsageSource.ACCOUNTS_DAYS
     return UsageSource.ROUTES_HOURS if query.unit == "hour" else UsageSource.ROUTES_DAYS
 
 
@@ -105,6 +109,12 @@ class Usage(Database):
                 query.account_id,
             ),
             UsageSource.ACCOUNT_DAYS: (query.account_id,),
+            UsageSource.ACCOUNT_PARTS: (
+                query.by_key or query.key_id is not None,
+                query.route_id if query.key_id is None else query.key_id,
+                query.by_key or query.by_route,
+                query.account_id,
+            ),
             UsageSource.ACCOUNTS_DAYS: (),
             UsageSource.ROUTES_HOURS: routes,
             UsageSource.ROUTES_DAYS: routes,

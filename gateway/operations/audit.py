@@ -188,12 +188,12 @@ def _about_hour(hour: UsageDrift) -> Finding:
 
 
 def _about_rollup(row: RollupDrift) -> Finding:
-    part = f"account {row.account_id}" if row.account_id else f"route {row.route_id}"
+    moment = format_moment(row.since_ms)
     finding = Finding(
         CONSERVATION,
         check="usage_rollup_charged",
         account_id=row.account_id,
-        subject=f"{row.rollup} platform {row.platform_id} {format_moment(row.since_ms)} {part}",
+        subject=f"{row.rollup} {moment} platform {row.platform_id} {row.part} {row.part_id}",
         expected=row.charged_microcredits,
         found=row.charged_rolled_microcredits,
         meaning="the coarser roll-up is not the sum of the hourly one",

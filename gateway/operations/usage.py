@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.ledger.usage import UsageQuery, usage_source
+from gateway.ledger.usage import UsageQuery, UsageSource, usage_source
 from gateway.operations.errors import UsageError
 from policies.limits import month_end_ms
 from policies.periods import DAY_MS, months_after_ms
@@ -21,6 +21,8 @@ PARTS = ("account", "route", "key")
 DIMENSIONS = (*PARTS, *UNITS)
 HOUR_MS = 3_600_000
 SERIES_POINTS_MAX = 10_000
+# Of sums that are as many as an account's calls, if it has many keys: any seven days, widened.
+FINE_SERIES_MS_MAX = 8 * DAY_MS
 # Of a period that has just begun nothing can be said yet; the sums are hourly, too.
 PROJECTION_ELAPSED_MS_MIN = HOUR_MS
 # The end of the year 9999: nothing is asked for behind it.
@@ -110,7 +112,8 @@ async def usage_series(
     count when they were settled. A key's account need not be named.
 
     Raises: UsageError for an unknown word, a time that is none, more than SERIES_POINTS_MAX points,
-    and for what is known of one account at a time only: keys, and hours and routes of accounts.
+    for what is known of one account at a time only (keys, and hours and routes of accounts), and
+    for more than FINE_SERIES_MS_MAX of an account's hours, or of its routes and keys together.
     """
     if unit not in UNITS:
         raise UsageError(f'usage is told by {", ".join(UNITS)}, not by "{unit}"')
@@ -141,6 +144,11 @@ async def usage_series(
         raise UsageError(
             "keys, and hours and routes of accounts, are known of one account at a time: "
             "name the account or the key"
+        )
+    if source is UsageSource.ACCOUNT_HOURS and query.until_ms - query.from_ms > FINE_SERIES_MS_MAX:
+        raise UsageError(
+            "hours of an account, and its routes and keys together, are told of 8 days at a time: "
+            "ask for a shorter time, or for days of either routes or keys"
         )
     points = await ledger.usage_series(platform_id, query, source, limit=SERIES_POINTS_MAX + 1)
     if len(points) > SERIES_POINTS_MAX:

@@ -41,6 +41,8 @@ async def tampered(url: str, *statements: str) -> None:
         ("UPDATE usage_accounts_daily SET held_microcredits = 0", {"rollups"}),
         ("UPDATE usage_accounts_daily SET calls_completed = 0", {"rollups"}),
         ("DELETE FROM usage_accounts_daily", {"rollups"}),
+        ("UPDATE usage_parts_daily SET charged_microcredits = 0 WHERE is_key", {"rollups"}),
+        ("DELETE FROM usage_parts_daily WHERE NOT is_key", {"rollups"}),
         ("UPDATE usage_routes_hourly SET calls = 0", {"rollups"}),
         ("UPDATE usage_routes_daily SET uncollected_microcredits = 1", {"rollups"}),
     ],

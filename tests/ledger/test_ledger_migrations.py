@@ -138,13 +138,19 @@ async def test_coarser_rollups_begin_as_the_sums_of_the_hours_there_are(
         table: [tuple(row) for row in await query(blank_postgres_url, text)]
         for table, text in {
             name: f"SELECT count(*), sum(calls), sum(charged_microcredits) FROM {name}"
-            for name in ("usage_routes_hourly", "usage_routes_daily", "usage_accounts_daily")
+            for name in (
+                "usage_routes_hourly",
+                "usage_routes_daily",
+                "usage_accounts_daily",
+                "usage_parts_daily",
+            )
         }.items()
     }
     assert sums == {
         "usage_routes_hourly": [(2 * 5 * 2, 360, 6_000)],
         "usage_routes_daily": [(2 * 2 * 2, 360, 6_000)],
         "usage_accounts_daily": [(2 * 2 * 3, 360, 6_000)],
+        "usage_parts_daily": [(2 * 2 * 3 * (2 + 2), 2 * 360, 2 * 6_000)],
     }
     async with Ledger(blank_postgres_url) as ledger:
         assert await ledger.audit_rollups() == []

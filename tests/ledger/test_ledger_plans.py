@@ -49,6 +49,10 @@ INSERT INTO usage_accounts_daily
 SELECT platform_id, date_trunc('day', hour), account_id, sum(calls), 0, 0, 0, 0
 FROM usage_hourly GROUP BY 1, 2, 3;
 
+INSERT INTO usage_parts_daily
+SELECT platform_id, account_id, date_trunc('day', hour), false, route_id, sum(calls), 0, 0, 0, 0
+FROM usage_hourly GROUP BY 1, 2, 3, 5;
+
 INSERT INTO usage_routes_hourly
 SELECT platform_id, hour, route_id, sum(calls), 0, 0, 0, 0 FROM usage_hourly GROUP BY 1, 2, 3;
 
@@ -107,10 +111,12 @@ OF_A_CALL = ["1", "'01a1fa40661a78a78681314a33db4851'"]
     [
         ("settlement_search", ["1", FIRST, LAST], ["platform_id_call_id_idx"]),
         ("settlement_search_account", ["1", FIRST, LAST], ["account_id_call_id_idx"]),
+        ("settlement_search_session", ["1", FIRST, LAST], ["account_id_session_call_id_idx"]),
         ("settlement_tail", [], ["platform_id_settled_at_account_id_idx"]),
         ("settlement_tail_account", [], ["platform_id_settled_at_account_id_idx"]),
         ("receipt_find", OF_A_CALL, ["settlements_20", "on accounts", "on api_keys"]),
         ("usage_account", [], ["usage_hourly_pkey"]),
+        ("usage_account_parts", [], ["usage_parts_daily_pkey"]),
         ("usage_account_days", [], ["usage_accounts_daily_pkey"]),
         ("usage_total_account", [], ["usage_hourly_pkey", "usage_accounts_daily_pkey"]),
         ("account_page", [], ["accounts_p"]),

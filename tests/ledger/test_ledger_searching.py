@@ -104,6 +104,7 @@ async def test_each_filter_finds_its_calls_and_no_other(
         (CallFilter(ending="exhausted"), {"ending": "exhausted"}),
         (CallFilter(status=502), {"status": 502}),
         (CallFilter(session="s-1"), {"session": "s-1"}),
+        (CallFilter(session="s-1", status=418), {"session": "s-1", "status": 418}),
         (CallFilter(route_id=77, status=418), {"route_id": 77, "status": 418}),
     ]
     await recorded(ledger, 5, **plain)

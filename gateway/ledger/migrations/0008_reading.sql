@@ -43,6 +43,20 @@ CREATE TABLE usage_accounts_daily (
     uncollected_microcredits bigint NOT NULL,
     PRIMARY KEY (platform_id, day, account_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+-- An account's days by route, and by key: is_key says whose id part_id is.
+CREATE TABLE usage_parts_daily (
+    platform_id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    day timestamptz NOT NULL,
+    is_key boolean NOT NULL,
+    part_id bigint NOT NULL,
+    calls bigint NOT NULL,
+    calls_completed bigint NOT NULL,
+    held_microcredits bigint NOT NULL,
+    charged_microcredits bigint NOT NULL,
+    uncollected_microcredits bigint NOT NULL,
+    PRIMARY KEY (platform_id, account_id, day, is_key, part_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
 INSERT INTO usage_routes_hourly
 SELECT platform_id, hour, route_id,
@@ -63,6 +77,19 @@ SELECT platform_id, date_trunc('day', hour, 'UTC'), account_id,
 FROM usage_hourly
 GROUP BY 1, 2, 3;
 
+INSERT INTO usage_parts_daily
+SELECT platform_id, account_id, date_trunc('day', hour, 'UTC'),
+    grouping(key_id) = 0, CASE grouping(key_id) WHEN 0 THEN key_id ELSE route_id END,
+    sum(calls)::bigint, sum(calls_completed)::bigint, sum(held_microcredits)::bigint,
+    sum(charged_microcredits)::bigint, sum(uncollected_microcredits)::bigint
+FROM usage_hourly
+GROUP BY 1, 2, 3, GROUPING SETS (route_id, key_id);
+
+-- So that the calls of a session come in their order.
+DROP INDEX settlements_session;
+CREATE INDEX settlements_session ON settlements (account_id, session, call_id)
+    WHERE session <> '';
+
 -- Pages of lists: each in its order, which is that of an index.
 CREATE INDEX accounts_platform ON accounts (platform_id, id);
 DROP INDEX grants_account;
@@ -79,6 +106,8 @@ DECLARE
         "usage_routes_hourly": "(SELECT tenant_account()) IS NULL",
         "usage_routes_daily": "(SELECT tenant_account()) IS NULL",
         "usage_accounts_daily":
+            "((SELECT tenant_account()) IS NULL OR account_id = (SELECT tenant_account()))",
+        "usage_parts_daily":
             "((SELECT tenant_account()) IS NULL OR account_id = (SELECT tenant_account()))"
     }';
     name text;
@@ -95,4 +124,5 @@ BEGIN
             name, rule, rule);
     END LOOP;
 END $$;
-GRANT SELECT ON usage_routes_hourly, usage_routes_daily, usage_accounts_daily TO tollkeeper_api;
+GRANT SELECT ON usage_routes_hourly, usage_routes_daily, usage_accounts_daily, usage_parts_daily
+    TO tollkeeper_api;

@@ -84,13 +84,32 @@ WITH batch AS MATERIALIZED (
         uncollected_microcredits =
             usage_hourly.uncollected_microcredits + excluded.uncollected_microcredits
     RETURNING 1
+), parts_days AS (
+    INSERT INTO usage_parts_daily
+    SELECT platform_id, account_id, date_trunc('day', hour, 'UTC'),
+        grouping(key_id) = 0, CASE grouping(key_id) WHEN 0 THEN key_id ELSE route_id END,
+        sum(calls)::bigint, sum(calls_completed)::bigint, sum(held)::bigint,
+        sum(charged)::bigint, sum(uncollected)::bigint
+    FROM hours
+    WHERE (SELECT count(*) FROM rolled) >= 0
+    GROUP BY 1, 2, 3, GROUPING SETS (route_id, key_id)
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (platform_id, account_id, day, is_key, part_id) DO UPDATE SET
+        calls = usage_parts_daily.calls + excluded.calls,
+        calls_completed = usage_parts_daily.calls_completed + excluded.calls_completed,
+        held_microcredits = usage_parts_daily.held_microcredits + excluded.held_microcredits,
+        charged_microcredits =
+            usage_parts_daily.charged_microcredits + excluded.charged_microcredits,
+        uncollected_microcredits =
+            usage_parts_daily.uncollected_microcredits + excluded.uncollected_microcredits
+    RETURNING 1
 ), accounts_days AS (
     INSERT INTO usage_accounts_daily
     SELECT platform_id, date_trunc('day', hour, 'UTC'), account_id,
         sum(calls)::bigint, sum(calls_completed)::bigint, sum(held)::bigint,
         sum(charged)::bigint, sum(uncollected)::bigint
     FROM hours
-    WHERE (SELECT count(*) FROM rolled) >= 0
+    WHERE (SELECT count(*) FROM parts_days) >= 0
     GROUP BY 1, 2, 3
     ORDER BY 1, 2, 3
     ON CONFLICT (platform_id, day, account_id) DO UPDATE SET
