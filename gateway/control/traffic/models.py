@@ -29,4 +29,4 @@ class Traffic(Model):
 class TrafficQuery(Query):
     """How long to look."""
 
-    seconds: Annotated[int, Field(ge=1, le=10)] = 1
+    seconds: Annotated[int, Field(ge=1, le=5)] = 1

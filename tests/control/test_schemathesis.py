@@ -1,0 +1,47 @@
+"""The whole API does what its description says, whatever it is sent (schemathesis, bounded)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.control.test_access import places_of
+
+if TYPE_CHECKING:
+    from tests.support.api import Api
+
+EXAMPLES_MAX = 6  # per operation
+TIME_MAX_S = 240
+# What a description can't say: that a route's price makes sense, that a plan is there.
+CHECKS_LEFT_OUT = "positive_data_acceptance"
+
+
+@pytest.mark.parametrize("role", ["owner", "admin"])
+async def test_the_api_is_as_it_is_described(api: Api, role: str, tmp_path: Path) -> None:
+    await places_of(api, api.demo)
+    for limiter in (api.services.failures, api.services.logins):
+        limiter._per_minute = 10**6  # what is refused here is not to be told from what is too often
+    command = (
+        *(str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run"),
+        *("--header", f"Authorization: Bearer {api.as_(role).credential}"),
+        *("--checks", "all", "--exclude-checks", CHECKS_LEFT_OUT),
+        *("--phases", "examples,coverage,fuzzing,stateful"),
+        *("--exclude-path", "/v1/traffic"),  # takes a second for each example
+        *("--max-examples", str(EXAMPLES_MAX), "--seed", "5", "--workers", "2"),
+        *("--generation-database", "none", "--suppress-health-check", "all", "--warnings", "off"),
+        f"{api.url}/openapi.json",
+    )
+    child = await asyncio.create_subprocess_exec(
+        *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(TIME_MAX_S):
+            output, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+    assert child.returncode == 0, output.decode()
