@@ -42,11 +42,11 @@ class Deployment:
             assert answer.status < 300, document
             return document
 
-    async def route(self, price: str) -> Any:
+    async def route(self, price: str, name: str = "bought", path: str = PATH) -> Any:
         """A route that people made, not the config."""
         document = {
-            "name": "bought",
-            "match": f"POST {PATH}",
+            "name": name,
+            "match": f"POST {path}",
             "upstream": f"{self.agent_url}/v1/chat/completions",
             "price": {"per_request": price},
         }
@@ -112,6 +112,7 @@ async def test_a_route_serves_at_its_price_from_the_first_call_on(deployment: De
 async def test_a_key_calls_and_is_bound_from_the_first_call_on(deployment: Deployment) -> None:
     await deployment.account("keys")
     await deployment.route("1")
+    await deployment.route("1", "elsewhere", "/elsewhere")
     assert await deployment.statuses() == {200}
     key = f"/v1/keys/{deployment.key_id}"
 
@@ -153,11 +154,11 @@ async def test_credits_status_and_plan_bind_from_the_first_call_on(deployment: D
     await deployment.ask("PATCH", account, {"status": "active"})
     assert await deployment.statuses() == {200}
 
-    await deployment.ask("POST", "/v1/plans", {"slug": "slow", "requests_per_month": 1})
+    await deployment.ask("POST", "/v1/plans", {"slug": "slow", "caps": {"total": "0.5"}})
     await deployment.ask("PATCH", account, {"plan": "slow"})
-    assert await deployment.statuses() == {429}, "this month had more calls than one already"
+    assert await deployment.statuses() == {402}
 
-    await deployment.ask("PATCH", "/v1/plans/slow", {"requests_per_month": 100_000})
+    await deployment.ask("PATCH", "/v1/plans/slow", {"caps": {"total": "100000"}})
     assert await deployment.statuses() == {200}
 
     await deployment.ask("POST", f"/v1/grants/{grant['id']}/revoke")

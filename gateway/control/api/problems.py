@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from gateway.counters.errors import CountersUnavailable
-from gateway.identity.seal import NotConfiguredError
+from gateway.identity.seal import CannotOpenError, NotConfiguredError
 from gateway.ledger.errors import LedgerRejected, LedgerUnavailable
 from gateway.operations.errors import (
     ConflictError,
@@ -168,6 +168,8 @@ def _of_operation(failure: OperationError) -> Problem:
 def _of_values(failure: BaseException) -> Problem | None:
     if isinstance(failure, NotConfiguredError):
         return conflict("not_configured", f"{failure}.")
+    if isinstance(failure, CannotOpenError):
+        return unavailable("The master key is not the one that sealed this: ask the operator.")
     if isinstance(failure, LedgerRejected):
         return Problem(422, "invalid", "A value is out of range.")
     if isinstance(failure, web.HTTPRequestEntityTooLarge):

@@ -7,6 +7,7 @@ version? (etags) → the resource's own work → answer, page or stream.
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,9 +53,11 @@ log = logging.getLogger("tollkeeper.control")
 def add_endpoints(app: web.Application, services: Services, endpoints: Iterable[Endpoint]) -> None:
     """Registers them, and what is answered for every other path."""
     call_ids = CallIds()
+    endpoints = list(endpoints)
+    plain = {endpoint.path for endpoint in endpoints if "{" not in endpoint.path}
     for endpoint in endpoints:
         handler = _handler(endpoint, services, call_ids)
-        app.router.add_route(endpoint.method, endpoint.path, handler)
+        app.router.add_route(endpoint.method, _place(endpoint.path, plain), handler)
 
     async def nothing_here(request: web.Request, *, status: int, allow: str) -> web.Response:
         del request
@@ -75,6 +78,15 @@ def add_endpoints(app: web.Application, services: Services, endpoints: Iterable[
             return await nothing_here(request, status=404, allow="")
 
     app.middlewares.append(problems)
+
+
+def _place(path: str, plain: set[str]) -> str:
+    """A path for aiohttp. Its last parameter is none of the words that have paths of their own."""
+    parent, _, last = path.rpartition("/")
+    words = [one.removeprefix(f"{parent}/") for one in plain if one.rpartition("/")[0] == parent]
+    if not last.startswith("{") or not words:
+        return path
+    return f"{parent}/{{{last[1:-1]}:(?!(?:{'|'.join(map(re.escape, sorted(words)))})$)[^/]+}}"
 
 
 def _handler(endpoint: Endpoint, services: Services, call_ids: CallIds) -> Handler:
@@ -151,7 +163,8 @@ async def _in_turn(endpoint: Endpoint, ask: Ask, request: web.Request) -> AsyncI
     if endpoint.reads is None:
         yield
         return
-    async with ask.ledger.resource_locked(request.path):
+    # An account's own way to a resource and its platform's lead to the same.
+    async with ask.ledger.resource_locked(request.path.replace("/v1/me/", "/v1/", 1)):
         if_match = request.headers.get("If-Match")
         check_if_match(if_match, await endpoint.reads(ask))
         yield
