@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Texts as they are, references resolved. Without a `master_key` nothing can be sealed."""
+    """Texts as they are, references resolved.
+
+    Without a `master_key` nothing can be sealed; with an empty `pepper` no key is made or known.
+    """
 
     pepper: bytes = field(repr=False)
     admin_token: str | None = field(repr=False)

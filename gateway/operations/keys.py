@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.rows import Guards
 from gateway.operations.bounds import change_bounds
-from gateway.operations.errors import OperationError, UsageError
+from gateway.operations.errors import ConflictError, OperationError, UsageError
 from gateway.operations.guards import check_guards, check_metadata
 from gateway.operations.publish import publish_account
 from policies.apikeys import (
@@ -65,10 +65,23 @@ class KeyChanges(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeyMaker:
-    """How this deployment makes keys: their environment ("dev" or "live") and the secret pepper."""
+    """How this deployment makes keys: their environment ("dev" or "live") and the secret pepper.
+
+    `secret` is the pepper; empty: this process does not have it.
+    """
 
     env: str
-    pepper: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
+
+    @property
+    def pepper(self) -> bytes:
+        """Without it no key is made, and none is known. Raises: ConflictError."""
+        if not self.secret:
+            raise ConflictError(
+                "not_configured",
+                "keys and tokens need the pepper: set gateway.key_pepper, or what it refers to",
+            )
+        return self.secret
 
     def new_text(self) -> str:
         """A key nobody has."""

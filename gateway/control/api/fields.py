@@ -34,7 +34,7 @@ ID_MAX = 2**53 - 1
 class Model(BaseModel):
     """A document of the API. What it does not know is a mistake, and nothing is guessed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
 
 
 class Query(BaseModel):

@@ -23,6 +23,8 @@ from gateway.operations.guards import (
 from gateway.operations.keys import KEY_NAME_CHARACTERS_MAX, KEY_NAME_DEFAULT
 
 OVERLAP_S_MAX = 30 * 86_400
+PREFIX_CHARACTERS_MAX = 64
+Prefix = Annotated[str, StringConstraints(min_length=1, max_length=PREFIX_CHARACTERS_MAX)]
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=KEY_NAME_CHARACTERS_MAX)]
 KeyStatus = Literal["active", "expired", "revoked"]
 KeyKind = Literal["key", "delegated", "issuer"]
@@ -147,6 +149,7 @@ class OwnKeysQuery(PageQuery):
 
     status: KeyStatus | None = None
     kind: KeyKind | None = None
+    prefix: Prefix | None = Field(default=None, description="All of a key's own `prefix`.")
 
 
 class KeysQuery(OwnKeysQuery):

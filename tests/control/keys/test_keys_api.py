@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.operations.errors import ConflictError
+from gateway.operations.keys import KeyMaker
 from tests.support.api_calls import serving_calls
 from tests.support.waiting import eventually
 
@@ -262,3 +264,28 @@ async def test_422_an_overlap_has_bounds(api: Api, overlap: object) -> None:
     path = f"/v1/keys/{api.demo.key.key_id}/rotate"
     wrong = await api.as_("owner").post(path, {"overlap_s": overlap})
     assert set(wrong.wrong) == {"overlap_s"}
+
+
+async def test_200_a_key_is_found_by_how_it_begins_by_its_own_people_alone(api: Api) -> None:
+    owner = api.as_("owner")
+    made = (await owner.post(keys_of(api), {"name": "ci"})).body
+    prefix = made["prefix"]
+
+    async def ids(who: str, path: str, **more: object) -> list[int]:
+        answer = await api.as_(who).get(path, prefix=prefix, **more)
+        assert answer.status == 200
+        return [key["id"] for key in answer.body["data"]]
+
+    assert await ids("owner", "/v1/keys") == [made["id"]]
+    assert await ids("member", OWN) == [made["id"]]
+    assert await ids("owner", "/v1/keys", status="revoked") == []
+    assert await ids("owner", "/v1/keys", kind="delegated") == []
+    assert await ids("owner", "/v1/keys", account_id=made["account_id"] + 1) == []
+    foreign = await api.as_("owner", api.other).get("/v1/keys", prefix=prefix)
+    assert foreign.body["data"] == []
+
+
+async def test_a_process_without_the_pepper_makes_and_knows_no_key() -> None:
+    maker = KeyMaker("dev", b"")
+    with pytest.raises(ConflictError, match=r"gateway\.key_pepper"):
+        assert maker.pepper
