@@ -204,17 +204,17 @@ def summing() -> dict[str, Callable[[Asker], Awaitable[object]]]:
         "usage by day and account, 7 days": lambda a: a.usage(a.ledger, "day", "account", days=7),
         "usage by month and account": lambda a: a.usage(a.ledger, "month", "account"),
         "usage of an account by day": lambda a: a.usage(a.of(a.account), "day"),
-        "usage of an account by hour, 7 days": lambda a: a.usage(a.of(a.account), "hour", days=7),
+        "usage of an account by hour, 2 days": lambda a: a.usage(a.of(a.account), "hour", days=2),
         "usage of an account by day and route": lambda a: a.usage(a.of(a.account), "day", "route"),
         "usage of an account by day and key": lambda a: a.usage(a.of(a.account), "day", "key"),
-        "usage of an account by route and key, 7 days": lambda a: a.usage(
-            a.of(a.account), "day", "route", "key", days=7
+        "usage of an account by route and key, 2 days": lambda a: a.usage(
+            a.of(a.account), "day", "route", "key", days=2
         ),
         "usage of the largest account by hour, a day": lambda a: a.usage(
             a.of(a.facts.largest), "hour", days=1
         ),
-        "usage of the largest account by hour, 7 days": lambda a: a.usage(
-            a.of(a.facts.largest), "hour", days=7
+        "usage of the largest account by hour, 2 days": lambda a: a.usage(
+            a.of(a.facts.largest), "hour", days=2
         ),
         "usage of a key by day": lambda a: a.usage(
             a.ledger, "day", key_id=a.chance.choice(a.facts.keys)[0]

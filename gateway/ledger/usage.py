@@ -16,9 +16,12 @@ asked about a few days at a time.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class UsageQuery(NamedTuple):
@@ -40,13 +43,11 @@ class UsageQuery(NamedTuple):
 
 
 class UsagePoint(NamedTuple):
-    """The sums of one hour, day or month. None: not told apart, or the row of that name is gone."""
+    """The sums of one hour, day or month. None: not told apart."""
 
     since_ms: int
     account_id: int | None
-    account_name: str | None
     route_id: int | None
-    route_name: str | None
     key_id: int | None
     calls: int
     calls_completed: int
@@ -121,6 +122,16 @@ class Usage(Database):
         }[source]
         # Thousands of them; the queries have the columns in this order.
         return list(map(UsagePoint._make, await self._session.all(source.value, *common, *more)))
+
+    async def account_names(self, platform_id: int, ids: Collection[int]) -> dict[int, str]:
+        """Names of the platform's accounts of these ids."""
+        found = await self._session.all("account_names", platform_id, list(ids))
+        return {row["id"]: row["name"] for row in found}
+
+    async def route_names(self, platform_id: int) -> dict[int, str]:
+        """Names of all the platform's routes, those out of service too."""
+        found = await self._session.all("route_names", platform_id)
+        return {row["id"]: row["name"] for row in found}
 
     async def usage_of_account(
         self, platform_id: int, account_id: int, since_ms: int, now_ms: int

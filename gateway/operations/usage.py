@@ -10,7 +10,7 @@ from policies.limits import month_end_ms
 from policies.periods import DAY_MS, months_after_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gateway.ledger import Ledger
     from gateway.ledger.desk import UsageReportRow
@@ -21,8 +21,8 @@ PARTS = ("account", "route", "key")
 DIMENSIONS = (*PARTS, *UNITS)
 HOUR_MS = 3_600_000
 SERIES_POINTS_MAX = 10_000
-# Of sums that are as many as an account's calls, if it has many keys: any seven days, widened.
-FINE_SERIES_MS_MAX = 8 * DAY_MS
+# Of sums that are nearly as many as an account's calls if it has many keys: two days, widened.
+FINE_SERIES_MS_MAX = 3 * DAY_MS
 # Of a period that has just begun nothing can be said yet; the sums are hourly, too.
 PROJECTION_ELAPSED_MS_MIN = HOUR_MS
 # The end of the year 9999: nothing is asked for behind it.
@@ -32,13 +32,16 @@ _MOMENT_MS_MAX = 253_402_300_799_999
 class UsageSeries(NamedTuple):
     """Points in the order of time; a unit in which nothing was settled has none.
 
-    They stand for the whole units from `from_ms` to before `until_ms`.
+    They stand for the whole units from `from_ms` to before `until_ms`. The names are those of the
+    accounts and routes in the points; one that is gone has none.
     """
 
     unit: str
     from_ms: int
     until_ms: int
     points: list[UsagePoint]
+    account_names: Mapping[int, str]
+    route_names: Mapping[int, str]
 
 
 class Projection(NamedTuple):
@@ -126,7 +129,7 @@ async def usage_series(
     if key_id is not None:
         owner = await ledger.account_of_key(platform_id, key_id)
         if owner is None or account_id not in {None, owner}:
-            return UsageSeries(unit, from_ms, until_ms, [])
+            return UsageSeries(unit, from_ms, until_ms, [], {}, {})
         account_id = owner
     query = UsageQuery(
         unit,
@@ -139,24 +142,22 @@ async def usage_series(
         route_id=route_id,
         key_id=key_id,
     )
-    source = usage_source(query)
-    if source is None:
-        raise UsageError(
-            "keys, and hours and routes of accounts, are known of one account at a time: "
-            "name the account or the key"
-        )
-    if source is UsageSource.ACCOUNT_HOURS and query.until_ms - query.from_ms > FINE_SERIES_MS_MAX:
-        raise UsageError(
-            "hours of an account, and its routes and keys together, are told of 8 days at a time: "
-            "ask for a shorter time, or for days of either routes or keys"
-        )
+    source = _source(query)
     points = await ledger.usage_series(platform_id, query, source, limit=SERIES_POINTS_MAX + 1)
     if len(points) > SERIES_POINTS_MAX:
         raise UsageError(
             f"that is more than {SERIES_POINTS_MAX} points: ask for a shorter time, a larger unit "
             "or less told apart"
         )
-    return UsageSeries(unit, query.from_ms, query.until_ms, points)
+    accounts = {point.account_id for point in points if point.account_id is not None}
+    return UsageSeries(
+        unit,
+        query.from_ms,
+        query.until_ms,
+        points,
+        await ledger.account_names(platform_id, accounts) if accounts else {},
+        await ledger.route_names(platform_id) if "route" in by else {},
+    )
 
 
 async def project_usage(
@@ -208,6 +209,22 @@ async def project_usage(
         if known
         else None,
     )
+
+
+def _source(query: UsageQuery) -> UsageSource:
+    """Which sums answer a question at a bounded cost. Raises: UsageError when none do."""
+    source = usage_source(query)
+    if source is None:
+        raise UsageError(
+            "keys, and hours and routes of accounts, are known of one account at a time: "
+            "name the account or the key"
+        )
+    if source is UsageSource.ACCOUNT_HOURS and query.until_ms - query.from_ms > FINE_SERIES_MS_MAX:
+        raise UsageError(
+            "hours of an account, and its routes and keys together, are told of 3 days at a time: "
+            "ask for a shorter time, or for days of either routes or keys"
+        )
+    return source
 
 
 def _unit_start_ms(unit: str, moment_ms: int) -> int:

@@ -74,18 +74,18 @@ async def _read(ask: Ask, query: MyUsageQuery, account_id: int | None) -> UsageS
         interval=cast("Interval", series.unit),
         from_=series.from_ms,
         until=series.until_ms,
-        points=[_point(point) for point in series.points],
+        points=[_point(point, series) for point in series.points],
         projection=None if projection is None else _projection(projection),
     )
 
 
-def _point(point: Point) -> UsagePoint:
+def _point(point: Point, series: usage.UsageSeries) -> UsagePoint:
     return UsagePoint(
         at=point.since_ms,
         account_id=point.account_id,
-        account=point.account_name,
+        account=series.account_names.get(point.account_id or 0),
         route_id=point.route_id,
-        route=point.route_name,
+        route=series.route_names.get(point.route_id or 0),
         key_id=point.key_id,
         calls=point.calls,
         calls_completed=point.calls_completed,

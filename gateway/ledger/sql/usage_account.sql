@@ -23,17 +23,13 @@ WITH used AS (
 )
 SELECT
     to_ms(used.since) AS since_ms,
-    accounts.id AS account_id,
-    accounts.name AS account_name,
-    used.route_id,
-    routes.name AS route_name,
-    used.key_id,
+    $10::bigint AS account_id,
+    used.route_id AS route_id,
+    used.key_id AS key_id,
     used.calls,
     used.calls_completed,
     used.held_microcredits,
     used.charged_microcredits,
     used.uncollected_microcredits
 FROM used
-LEFT JOIN accounts ON accounts.id = $10
-LEFT JOIN routes ON routes.id = used.route_id
 ORDER BY used.since, used.route_id, used.key_id

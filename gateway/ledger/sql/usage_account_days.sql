@@ -20,10 +20,8 @@ WITH used AS (
 )
 SELECT
     to_ms(used.since) AS since_ms,
-    accounts.id AS account_id,
-    accounts.name AS account_name,
+    $6::bigint AS account_id,
     NULL::bigint AS route_id,
-    NULL::text AS route_name,
     NULL::bigint AS key_id,
     used.calls,
     used.calls_completed,
@@ -31,5 +29,4 @@ SELECT
     used.charged_microcredits,
     used.uncollected_microcredits
 FROM used
-LEFT JOIN accounts ON accounts.id = $6
 ORDER BY used.since

@@ -22,10 +22,8 @@ WITH used AS (
 )
 SELECT
     to_ms(used.since) AS since_ms,
-    accounts.id AS account_id,
-    accounts.name AS account_name,
+    $9::bigint AS account_id,
     CASE WHEN NOT $6 THEN used.part_id END AS route_id,
-    routes.name AS route_name,
     CASE WHEN $6 THEN used.part_id END AS key_id,
     used.calls,
     used.calls_completed,
@@ -33,6 +31,4 @@ SELECT
     used.charged_microcredits,
     used.uncollected_microcredits
 FROM used
-LEFT JOIN accounts ON accounts.id = $9
-LEFT JOIN routes ON NOT $6 AND routes.id = used.part_id
 ORDER BY used.since, used.part_id

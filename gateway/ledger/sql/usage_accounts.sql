@@ -18,10 +18,8 @@ WITH used AS (
 )
 SELECT
     to_ms(used.since) AS since_ms,
-    used.account_id,
-    accounts.name AS account_name,
+    used.account_id AS account_id,
     NULL::bigint AS route_id,
-    NULL::text AS route_name,
     NULL::bigint AS key_id,
     used.calls,
     used.calls_completed,
@@ -29,5 +27,4 @@ SELECT
     used.charged_microcredits,
     used.uncollected_microcredits
 FROM used
-LEFT JOIN accounts ON accounts.id = used.account_id
 ORDER BY used.since, used.account_id

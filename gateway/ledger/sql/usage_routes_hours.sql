@@ -21,9 +21,7 @@ WITH used AS (
 SELECT
     to_ms(used.since) AS since_ms,
     NULL::bigint AS account_id,
-    NULL::text AS account_name,
-    used.route_id,
-    routes.name AS route_name,
+    used.route_id AS route_id,
     NULL::bigint AS key_id,
     used.calls,
     used.calls_completed,
@@ -31,5 +29,4 @@ SELECT
     used.charged_microcredits,
     used.uncollected_microcredits
 FROM used
-LEFT JOIN routes ON routes.id = used.route_id
 ORDER BY used.since, used.route_id
