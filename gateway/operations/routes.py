@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from policies.catalog import Route
 
 
+# What stands in place of a route's name in a path of the API.
+RESERVED_NAME = "dry-run"
+
+
 class Shop(NamedTuple):
     """A platform and what is needed to change what it sells. `networks`: where agents may be."""
 
@@ -145,6 +149,8 @@ async def _looked_at(
     if route.upstream:
         found = await check_upstream(route.upstream, networks)
         problems += [Problem("upstream", problem) for problem in found]
+    if route.name == RESERVED_NAME:
+        problems.append(Problem("name", f'"{RESERVED_NAME}" has another meaning in paths'))
     return replace(route, guarded=True), problems
 
 

@@ -60,7 +60,7 @@ class WrittenModel(Model):
         return made
 
 
-class Limits(Model):
+class CallLimits(Model):
     """How often calls may come, and how many may run at once. Null or 0: no limit."""
 
     requests_per_second: Annotated[int, Field(ge=0, le=REQUESTS_PER_SECOND_MAX)] | None = None

@@ -8,14 +8,14 @@ from pydantic import Field, StringConstraints
 
 from gateway.config.selling import ROLLOVER_PERIODS_MAX
 from gateway.control.api.fields import Id, Page, Slug
-from gateway.control.api.written import AmountText, Limits, PercentText, PlanCaps, WrittenModel
+from gateway.control.api.written import AmountText, CallLimits, PercentText, PlanCaps, WrittenModel
 
 RolloverText = Annotated[
     str, StringConstraints(pattern=r"^(none|all|\d{1,10}(\.\d{1,6})?)$"), Field(examples=["250"])
 ]
 
 
-class PlanTable(Limits):
+class PlanTable(CallLimits):
     """What a plan says. Null says nothing: the default holds, and limits there are none."""
 
     credits: AmountText | None = Field(default=None, description="Given for each period.")

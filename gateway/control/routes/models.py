@@ -10,7 +10,7 @@ from gateway.config.protocols import MESSAGE_BYTES_MAX, TASK_LEASE_S_MAX
 from gateway.config.routes import BODY_MAX_BYTES_MAX, CONNECTIONS_MAX_MAX, HEADER_VALUE_BYTES_MAX
 from gateway.config.section import SECONDS_MAX
 from gateway.control.api.fields import Id, Model, Page, PageQuery, Slug
-from gateway.control.api.written import AmountText, Limits, RouteCaps, WrittenModel
+from gateway.control.api.written import AmountText, CallLimits, RouteCaps, WrittenModel
 from gateway.control.routes.prices import Price
 
 _SECONDS = {"type": "number", "minimum": 0.001, "maximum": SECONDS_MAX}
@@ -40,7 +40,7 @@ Headers = dict[HeaderName, HeaderValue | None]
 Rule = Literal["actual", "reserved", "minimum", "nothing"]
 
 
-class Rules(Model):
+class EndingRules(Model):
     """What each ending of a call costs."""
 
     completed: Rule | None = None
@@ -52,20 +52,20 @@ class Rules(Model):
     unknown: Rule | None = None
 
 
-class Trust(Model):
+class TrustWithoutRedis(Model):
     """What an account may use on trust while the gateway can't look at its credits."""
 
     allow: AmountText | None = None
 
 
-class Tasks(Model):
+class TaskCharge(Model):
     """Of A2A: what a price is for, and how long a task's credits stay held."""
 
     charge: Literal["message", "task"] | None = None
     task_lease_s: Annotated[int, Field(ge=1, le=TASK_LEASE_S_MAX)] | None = None
 
 
-class WebSockets(Model):
+class WebSocketBounds(Model):
     """Of WebSockets: bounds, and how often credits and key are looked at."""
 
     message_max_bytes: Annotated[int, Field(ge=1, le=MESSAGE_BYTES_MAX)] | None = None
@@ -88,7 +88,7 @@ class RouteTable(Model):
     )
     body_max_bytes: Annotated[int, Field(ge=0, le=BODY_MAX_BYTES_MAX)] | None = None
     connections_max: Annotated[int, Field(ge=1, le=CONNECTIONS_MAX_MAX)] | None = None
-    when_redis_is_down: Trust | None = None
+    when_redis_is_down: TrustWithoutRedis | None = None
     headers: Headers | None = Field(
         default=None,
         description="Given to the agent. What is a credential is a secret of the platform, "
@@ -97,11 +97,11 @@ class RouteTable(Model):
     )
     free: bool | None = Field(default=None, description="A route without a price has to say so.")
     price: Price | None = None
-    on: Rules | None = None
-    limits: Limits | None = None
+    on: EndingRules | None = None
+    limits: CallLimits | None = None
     caps: RouteCaps | None = None
-    a2a: Tasks | None = None
-    websocket: WebSockets | None = None
+    a2a: TaskCharge | None = None
+    websocket: WebSocketBounds | None = None
 
 
 class Route(RouteTable):

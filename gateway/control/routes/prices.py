@@ -69,7 +69,7 @@ class Outcome(Model):
     on_missing: Literal["reserved", "minimum"] | None = None
 
 
-class Case(Model):
+class PriceCase(Model):
     """What is different for one value of a table."""
 
     per_request: AmountText | None = None
@@ -79,12 +79,12 @@ class Case(Model):
     reserve_units: dict[str, Units | None] | None = None
 
 
-class Table(Model):
+class PriceTable(Model):
     """Other prices for some values of the request, such as models or tools."""
 
     by: SourceText | None = Field(default=None, examples=["request.json:/model"])
     listed_only: bool | None = Field(default=None, description="Other values are refused.")
-    cases: Annotated[dict[str, Case | None], Field(max_length=CASES_MAX)] | None = None
+    cases: Annotated[dict[str, PriceCase | None], Field(max_length=CASES_MAX)] | None = None
 
 
 class RpcPrices(Model):
@@ -104,5 +104,5 @@ class Price(Model):
     maximum: AmountText | None = None
     meters: list[Meter] | None = None
     outcome: Outcome | None = None
-    table: Table | None = None
+    table: PriceTable | None = None
     jsonrpc: RpcPrices | None = None

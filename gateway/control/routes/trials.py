@@ -30,7 +30,7 @@ Method = Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,20}$")]
 _JSON_OR_TEXT = "JSON; or a text, which is taken as it is."
 
 
-class Answer(Model):
+class AgentAnswer(Model):
     """What an agent might answer."""
 
     status: Annotated[int, Field(ge=200, le=599)] = 200
@@ -51,7 +51,7 @@ class Sample(Model):
         default=None, description="The most that the caller would pay: X-Max-Credits."
     )
     discount_percent: PercentText | None = Field(default=None, description="The account's.")
-    answer: Answer | None = None
+    answer: AgentAnswer | None = None
     units: dict[str, Units] | None = Field(
         default=None, description="In place of what would be read of an answer."
     )
@@ -161,7 +161,7 @@ def charge_document(priced: Priced) -> Charge:
     )
 
 
-def _sample_answer(answer: Answer) -> SampleAnswer:
+def _sample_answer(answer: AgentAnswer) -> SampleAnswer:
     return SampleAnswer(
         status=answer.status,
         content_type=answer.content_type,

@@ -318,6 +318,15 @@ async def test_422_an_upstream_is_where_owners_upstreams_may_be(api: Api, upstre
         assert (answer.status, set(answer.wrong)) == (422, {"upstream"})
 
 
+async def test_405_a_dry_run_is_no_route(api: Api) -> None:
+    client = api.as_("owner")
+    named = await client.post(ROUTES, {**CHAT, "name": "dry-run"})
+    assert (named.status, set(named.wrong)) == (422, {"name"})
+    read = await client.get(f"{ROUTES}/dry-run")
+    assert (read.status, read.headers["Allow"]) == (405, "POST")
+    assert (await client.get(f"{ROUTES}/dry-run-2")).status == 404
+
+
 async def test_422_a_route_keeps_its_name(api: Api) -> None:
     client = api.as_("owner")
     await client.post(ROUTES, CHAT)
