@@ -9,8 +9,8 @@ coarsest of them that can answer it:
     usage_parts_daily      account, day, route or key      the same of one, by its routes or keys
     usage_hourly           account, hour, route and key    everything else, of one account
 
-An account with many keys has nearly as many rows in the last one as it made calls, so that this is
-asked about a few days at a time.
+An account with many keys has nearly as many rows in the last one as it made calls: `usage_size`
+says how many before they are read.
 """
 
 from __future__ import annotations
@@ -122,6 +122,15 @@ class Usage(Database):
         }[source]
         # Thousands of them; the queries have the columns in this order.
         return list(map(UsagePoint._make, await self._session.all(source.value, *common, *more)))
+
+    async def usage_size(self, platform_id: int, query: UsageQuery, *, limit: int) -> int:
+        """How many sums UsageSource.ACCOUNT_HOURS has to read; not counted any further."""
+        account = (platform_id, query.account_id)
+        return int(
+            await self._session.value(
+                "usage_account_size", *account, query.from_ms, query.until_ms, limit
+            )
+        )
 
     async def account_names(self, platform_id: int, ids: Collection[int]) -> dict[int, str]:
         """Names of the platform's accounts of these ids."""

@@ -21,8 +21,9 @@ PARTS = ("account", "route", "key")
 DIMENSIONS = (*PARTS, *UNITS)
 HOUR_MS = 3_600_000
 SERIES_POINTS_MAX = 10_000
-# Of sums that are nearly as many as an account's calls if it has many keys: two days, widened.
-FINE_SERIES_MS_MAX = 3 * DAY_MS
+# Of sums by hour, route and key, which are nearly as many as calls where there are many keys: about
+# 2 ms a thousand.
+FINE_SUMS_MAX = 15_000
 # Of a period that has just begun nothing can be said yet; the sums are hourly, too.
 PROJECTION_ELAPSED_MS_MIN = HOUR_MS
 # The end of the year 9999: nothing is asked for behind it.
@@ -116,7 +117,7 @@ async def usage_series(
 
     Raises: UsageError for an unknown word, a time that is none, more than SERIES_POINTS_MAX points,
     for what is known of one account at a time only (keys, and hours and routes of accounts), and
-    for more than FINE_SERIES_MS_MAX of an account's hours, or of its routes and keys together.
+    for an account's hours, or its routes and keys together, when more than FINE_SUMS_MAX make them.
     """
     if unit not in UNITS:
         raise UsageError(f'usage is told by {", ".join(UNITS)}, not by "{unit}"')
@@ -143,6 +144,13 @@ async def usage_series(
         key_id=key_id,
     )
     source = _source(query)
+    if source is UsageSource.ACCOUNT_HOURS:
+        size = await ledger.usage_size(platform_id, query, limit=FINE_SUMS_MAX + 1)
+        if size > FINE_SUMS_MAX:
+            raise UsageError(
+                f"the account has used more than {FINE_SUMS_MAX} routes and keys by the hour then: "
+                "ask for a shorter time, or for days or months of either routes or keys"
+            )
     points = await ledger.usage_series(platform_id, query, source, limit=SERIES_POINTS_MAX + 1)
     if len(points) > SERIES_POINTS_MAX:
         raise UsageError(
@@ -212,17 +220,12 @@ async def project_usage(
 
 
 def _source(query: UsageQuery) -> UsageSource:
-    """Which sums answer a question at a bounded cost. Raises: UsageError when none do."""
+    """Which sums answer a question. Raises: UsageError when none do at a bounded cost."""
     source = usage_source(query)
     if source is None:
         raise UsageError(
             "keys, and hours and routes of accounts, are known of one account at a time: "
             "name the account or the key"
-        )
-    if source is UsageSource.ACCOUNT_HOURS and query.until_ms - query.from_ms > FINE_SERIES_MS_MAX:
-        raise UsageError(
-            "hours of an account, and its routes and keys together, are told of 3 days at a time: "
-            "ask for a shorter time, or for days of either routes or keys"
         )
     return source
 
