@@ -5,9 +5,6 @@ from Postgres and the holds of running calls are folded into that: what a lot ho
 available, and each call is counted again where its hold says that it was counted. The result is
 absolute, so folding again gives the same.
 
-A delegated key that is over counts in its parent with what it used, which its holds add to; any
-other one counts there with its whole budget already (policies/delegation.py).
-
 A lot may have less left than its holds say: the holds of a worker that was not there when the shard
 was rebuilt before are found again, and their credits have been spent meanwhile. The lot then holds
 what it has left and no more (I1, I3): holds take it in the order in which they were admitted, and
@@ -19,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from policies.delegation import DELEGATION_DEPTH_MAX, parse_share
+from policies.delegation import DELEGATION_DEPTH_MAX
 from policies.limits import (
     PARENT,
     PERIOD,
@@ -169,28 +166,10 @@ def _count_spending(fields: Fields, hold: HoldText) -> None:
             fields[field] = int(fields.get(field, 0)) + 1
             continue
         kept, end_ms = _counter(fields, field), int(end)
-        if kept.end_ms <= end_ms:  # else its window has passed
+        # Without a counter the cap is no more, else its window has passed.
+        if field in fields and kept.end_ms <= end_ms:
             kept = kept.at(end_ms)
             fields[field] = str(kept._replace(used=kept.used + hold.held))
-    _count_shares(fields, hold)
-
-
-def _count_shares(fields: Fields, hold: HoldText) -> None:
-    """Count a hold of a delegated key that is over in the keys that it was carved from."""
-    key_id = hold.key_id
-    if f"K{key_id}.ct@0" not in hold.counted.split():
-        return
-    for _ in range(DELEGATION_DEPTH_MAX):
-        text = str(fields.get(f"p:{key_id}", ""))
-        share = parse_share(text) if text else None
-        if share is None or share.used_microcredits is None:
-            return
-        used = share.used_microcredits + hold.held
-        fields[f"p:{key_id}"] = str(share._replace(used_microcredits=used))
-        key_id = str(share.parent_key_id)
-        if f"K{key_id}.ct" in fields:
-            kept = _counter(fields, f"K{key_id}.ct")
-            fields[f"K{key_id}.ct"] = str(kept._replace(used=kept.used + hold.held))
 
 
 def _count_call(fields: Fields, hold: HoldText) -> None:

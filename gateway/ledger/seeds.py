@@ -63,11 +63,10 @@ class _Scope(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """A key that is not closed; `over`: it, or one that it was carved from, is revoked."""
+    """A key that is not closed."""
 
     key_id: int
     rules: str
-    over: bool
     parent_key_id: int | None
     budget_microcredits: int  # of a delegated one
     created_ms: int
@@ -108,12 +107,10 @@ class _Account:
         }
 
     def add_key(self, row: Record) -> None:
-        key_id, state, parent_id = row["key_id"], row["state"], row["parent_key_id"]
-        parent, budget = self.keys.get(parent_id), row["budget_microcredits"]
+        key_id, parent_id, budget = row["key_id"], row["parent_key_id"], row["budget_microcredits"]
         rules = _key_rules(row)
-        over = state < 0 or (parent is not None and parent.over)
-        self.keys[key_id] = _Key(key_id, rules, over, parent_id, budget, row["created_ms"])
-        self.state[f"k:{key_id}"] = key_text(state, rules)
+        self.keys[key_id] = _Key(key_id, rules, parent_id, budget, row["created_ms"])
+        self.state[f"k:{key_id}"] = key_text(row["state"], rules)
 
     def add_key_scopes(self) -> None:
         """Calls with a delegated key count for the keys that it was carved from, too."""
@@ -127,25 +124,23 @@ class _Account:
             self.scopes.append(_Scope(f"K{key.key_id}", rules, since_ms, families[key.key_id]))
 
     def add_shares(self, usage: Sequence[Record]) -> None:
-        """Seed the caps in total of keys, and how what was carved out of each counts in it.
+        """Seed the caps in total of keys, in which whatever was carved out of them counts whole.
 
-        A key that is over counts with what it used, any other with its whole budget. One that has
-        expired is over when Redis' clock says so: until then its budget is not given back.
+        Also what is over: it counts so until it is closed, for Redis gives back the rest again.
         """
         used = dict.fromkeys(self.keys, 0)
         for row in usage:
             if row["key_id"] in used:
                 used[row["key_id"]] += row["spent_total"]
-        for key in reversed(self.keys.values()):
-            counter = f"K{key.key_id}.ct"
-            if counter in self.state:
-                self.state[counter] = str(Counter(0, used[key.key_id]))
+        for key in self.keys.values():
             if key.parent_key_id is not None:
-                spent = used[key.key_id] if key.over else None
-                share = Share(key.parent_key_id, key.budget_microcredits, spent)
+                share = Share(key.parent_key_id, key.budget_microcredits)
                 self.state[f"p:{key.key_id}"] = str(share)
-                if share.parent_key_id in used:
-                    used[share.parent_key_id] += share.counted_microcredits
+                if key.parent_key_id in used:
+                    used[key.parent_key_id] += key.budget_microcredits
+        for key_id, microcredits in used.items():
+            if f"K{key_id}.ct" in self.state:
+                self.state[f"K{key_id}.ct"] = str(Counter(0, microcredits))
 
     def add_lot(self, lot: Record) -> None:
         grant_id = lot["grant_id"]

@@ -41,7 +41,7 @@ local call, format = redis.call, string.format
 local refusal, epoch, seq = gate(KEYS[1], ARGV[1], ARGV[2])
 if refusal then return refusal end
 local account = call('HMGET', KEYS[2], 'epoch', 'status', 'k:' .. parent, 'k:' .. key_id,
-  'p:' .. key_id, 'K' .. parent .. '.ct')
+  'p:' .. key_id, 'K' .. parent .. '.ct', 'K' .. key_id .. '.ct')
 if tonumber(account[1]) ~= epoch or not account[3] then return {'LOAD', epoch, seq} end
 
 local now_us = clock_us()
@@ -73,13 +73,11 @@ end
 if added == 0 then return {'OK', epoch, seq} end
 
 local writes = {'p:' .. key_id, share}
-if not account[4] then
-  writes[3], writes[4] = 'k:' .. key_id, text
-  writes[5], writes[6] = 'K' .. key_id .. '.ct', '0:0'
+local function write(field, value)
+  writes[#writes + 1], writes[#writes + 2] = field, value
 end
-if limit > 0 or account[6] then
-  writes[#writes + 1] = 'K' .. parent .. '.ct'
-  writes[#writes + 1] = format('0:%d', used + budget)
-end
+if not account[4] then write('k:' .. key_id, text) end
+if not account[7] then write('K' .. key_id .. '.ct', '0:0') end
+if limit > 0 or account[6] then write('K' .. parent .. '.ct', format('0:%d', used + budget)) end
 call('HSET', KEYS[2], unpack(writes))
 return {'OK', epoch, next_seq(KEYS[1], seq)}

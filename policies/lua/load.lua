@@ -12,8 +12,8 @@
 --         separated by spaces, overage with the suffix o); for each of these grants a: available,
 --         s: settled, w: withdrawn (microcredits), e: expires_ms (0: never), f: effective_ms, and
 --         perhaps h: held; k:<key id> for each key (0 active for ever, -1 revoked, else expires_ms;
---         perhaps a space and rules), and p:<key id> for delegated ones ('<parent>:<budget>', as
---         giveback.lua leaves it); perhaps running; perhaps month (yyyymm) and count, its calls so
+--         perhaps a space and rules), and p:<key id> for delegated ones ('<parent>:<budget>', which
+--         is counted in the parent's counter); perhaps running; perhaps month (yyyymm) and count, its calls so
 --         far; counters '<scope>.<kind>', 'u:<route id>:<unit>'
 -- Result, always starting with {status, epoch, seq}:
 --   OK

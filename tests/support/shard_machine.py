@@ -3,7 +3,7 @@
 Hypothesis chooses and shrinks the sequence (`tests/policies/lua/test_shard_machine.py`); what a
 step does comes from a random generator that is seeded by the step's number, so that the odds of
 each operation are ours. This file has the calls and what passes by itself; accounts, rebuilds and
-faults are in `shard_machine_accounts`.
+faults are in `shard_machine_accounts`, delegated keys in `shard_machine_keys`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tests.support.shard_machine_accounts import (
     DAY_US,
     SECOND_US,
     START_US,
-    AccountsMachine,
 )
+from tests.support.shard_machine_keys import KeysMachine
 from tests.support.shard_model_state import Changed, Ended, Hold, counter
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ ODDS = {
     "late": 3,
     "withdraw": 3,
     "amend": 3,
+    "carve": 6,
+    "giveback": 4,
     "credit": 3,
     "acknowledge": 3,
     "load_account": 2,
@@ -54,11 +56,14 @@ ODDS = {
     "resume": 1,
     "fault": 2,
 }
+# Where most is about one account's delegated keys.
+ODDS_OF_FAMILY = ODDS | {"admit": 24, "settle": 10, "void": 5, "carve": 12, "giveback": 12}
+ODDS_OF_FAMILY |= {"amend": 6, "fault": 1, "late": 1, "withdraw": 1, "credit": 1, "inspect": 0}
 # What comes mostly while the shard is closed.
 ODDS_CLOSED = {"restore": 6, "load_account": 2, "late": 2, "open": 3, "fault": 1}
 
 
-class ShardMachine(AccountsMachine):
+class ShardMachine(KeysMachine):
     """Give it a shard; run it as a test."""
 
     def __init__(self, shard: LuaShard) -> None:
@@ -72,11 +77,15 @@ class ShardMachine(AccountsMachine):
         self.check("close", 0, 1, 0)
         self.check("open", 0, 1)
         self.load_all()
+        if salt % 2:
+            self.begin_family()
 
     @rule(seed=st.integers(0, 2**32))
     def step(self, seed: int) -> None:
         self.random.seed(f"{self.salt}:{seed}")
-        odds = ODDS_CLOSED if self.model.closed and self.random.random() < 0.8 else ODDS
+        odds = ODDS_OF_FAMILY if self.family else ODDS
+        if self.model.closed and self.random.random() < 0.8:
+            odds = ODDS_CLOSED
         (operation,) = self.random.choices(list(odds), list(odds.values()))
         if not self.model.meta and self.random.random() < 0.3:
             operation = "fault"  # a lost shard is closed and opened again before long
@@ -103,14 +112,14 @@ class ShardMachine(AccountsMachine):
             self.pass_time(now_us - by_us if back else now_us + by_us)
 
     def admit(self) -> None:
-        random, account_id, call_id = self.random, self.random.choice(ACCOUNTS), self.a_call()[0]
+        random, account_id, call_id = self.random, self.an_account(), self.a_call()[0]
         if random.random() < 0.8:
             call_id = next((new for new in CALLS if new not in self.model.holds), call_id)
         hold = self.model.holds.get(call_id)
         session = random.choice(["", "", "", *SESSIONS])
         if isinstance(hold, Hold):  # a retry
             account_id, session = hold.account_id, hold.session
-        key_id, amount = random.choice([5, 5, 5, 5, 6]), random.choice(AMOUNTS)
+        key_id, amount = self.a_key(account_id), random.choice(AMOUNTS)
         lease_ms, due = (
             random.choice([1, 1000, 120_000, 120_000, 0]),
             amount // random.choice([1, 3]),
@@ -119,11 +128,13 @@ class ShardMachine(AccountsMachine):
         route_id = route_rules[1:2] or "2"
         context = f"1,{account_id},{key_id},{route_id},9,{session}"
         arguments = [call_id, *self.seen(), key_id, amount, lease_ms, due, context]
-        discount = self.discount_of(account_id)
-        if route_rules or session or discount or random.random() < 0.3:
+        discount, guard = self.discount_of(account_id), self.guard_of(account_id, key_id)
+        if route_rules or session or discount or guard or random.random() < 0.3:
             arguments += [route_rules, session]
-            if discount or random.random() < 0.3:
+            if discount or guard or random.random() < 0.3:
                 arguments.append(discount)
+                if guard or random.random() < 0.3:
+                    arguments.append(guard)
         self.check("admit", account_id, *arguments, session=session, told=True)
 
     def raise_hold(self) -> None:
@@ -136,7 +147,10 @@ class ShardMachine(AccountsMachine):
         held, key_id, route_rules = 0, random.choice([5, 5, 6, 9]), ""
         if isinstance(hold, Hold):
             held, account_id, session = hold.held, hold.account_id, hold.session
-            key_id, route = hold.context.split(",")[2:4] if random.random() < 0.9 else (key_id, "2")
+            own = hold.context.split(",")[2:4]
+            key_id, route = (int(own[0]), own[1]) if random.random() < 0.9 else (key_id, "2")
+            if key_id != int(own[0]):
+                self.sums.families.raised_by_another(account_id, int(own[0]))
             route_rules = random.choice([text for text in ROUTE_RULES if text[1:2] in ("", route)])
         target = held + random.choice([0, 1, 3, 3, 10, 10, 30, 100, 2**50])
         if random.random() < 0.1:

@@ -12,10 +12,12 @@ from policies.settlement import parse_postings
 from tests.support.lua_shard import account_seed, flat, key, model_state
 from tests.support.shard_model import ShardModel
 from tests.support.shard_model_state import Hold, counter, is_counter
-from tests.support.shard_sums import Sums
+from tests.support.shard_rows import Rows
+from tests.support.shard_sums import PARENTS, ROOTS, Sums
 
 if TYPE_CHECKING:
     from tests.support.lua_shard import LuaShard
+    from tests.support.shard_rows import Row
 
 START_US = 1_790_000_000_000_123
 SECOND_US = 1_000_000
@@ -37,6 +39,8 @@ RULES = [
     "qm:1 cd:9000000000000000",
     "rm:7 qm:0 cs:0",
 ]
+# Keys may have guards as well.
+KEY_RULES = [*RULES, "gv:3", "gv:3 cd:30", "ct:60", "ct:100 cd:90 cs:60 qm:9"]
 # Rules of an account's billing period; it ends and the next one does, some days from the start.
 PERIOD = f"pw:{START_US // 1000 + 86_400_000}:{START_US // 1000 + 30 * 86_400_000}"
 ACCOUNT_RULES = [*RULES, f"qp:3 {PERIOD}", f"qp:5 cd:60 {PERIOD}", "qp:1", "qp:1"]
@@ -48,12 +52,15 @@ FAULTS += ["close", "close", "close old"]
 class AccountsMachine(RuleBasedStateMachine):
     """`model` and `shard` side by side, and `sums` of what must add up."""
 
+    family = 0  # the account that most is about; 0: none
+
     def __init__(self, shard: LuaShard) -> None:
         super().__init__()
         self.shard = shard
         self.model = ShardModel()
         self.random = Random()
         self.sums = Sums()
+        self.rows = Rows(self.random)
         self.epoch_max = 1
         shard.clear()
         self.pass_time(START_US)
@@ -80,23 +87,31 @@ class AccountsMachine(RuleBasedStateMachine):
             expires_ms={lot: random.choice([0, self.moment(), self.moment()]) for lot in lots},
             **facts,
         )
+        if random.random() < 0.3:
+            self.some_row(account_id, random.choice(list(PARENTS)))
         epoch, seq = self.seen()
         self.load(account_id, epoch, max(seq - random.randint(0, 3), 0), fields)
 
     def amend(self) -> None:
-        account_id, random = self.random.choice(ACCOUNTS), self.random
-        fields = {
-            random.choice(["rpm", "rpmonth", "conc"]): str(random.choice(LIMITS)),
-            f"k:{random.choice([5, 6])}": self.key_fact(),
-            "status": random.choice(["active"] * 8 + ["suspended"]),
-        }
-        if random.random() < 0.5:
+        account_id, random = self.an_account(), self.random
+        fields = {"status": random.choice(["active"] * 8 + ["suspended"])}
+        if not self.family or random.random() < 0.2:
+            fields[random.choice(["rpm", "rpmonth", "conc"])] = str(random.choice(LIMITS))
+            fields[f"k:{random.choice([5, 6])}"] = self.key_fact()
+        if not self.family and random.random() < 0.5:
             fields["rules"] = random.choice(ACCOUNT_RULES)
         fields |= self.some_counters()
+        for key_id, row in self.rows.of(account_id).items():
+            row.revoked = row.revoked or random.random() < 0.1
+            if random.random() < 0.7:
+                fields[f"k:{key_id}"] = row.text()
+        self.count_shares(account_id, fields)
         seen = self.seen()
         reply = self.shard.run("amend", account_id, *seen, *flat(fields))
         self.note("amend", account_id, (*seen, fields), reply)
         assert reply == self.model.amend(account_id, *seen, fields)
+        if reply[0] == "OK":
+            self.amended(account_id, fields)
 
     def credit(self) -> None:
         account_id, number = self.random.choice(ACCOUNTS), self.random.randint(1, 6)
@@ -218,6 +233,7 @@ class AccountsMachine(RuleBasedStateMachine):
     ) -> None:
         """Load an account, mostly with its live holds folded in, as a rebuild does."""
         force = int(self.random.random() < 0.4)
+        fields = seeded = fields | self.rows.seeds(account_id, fields)
         holds = [hold for hold in self.model.holds.values() if isinstance(hold, Hold)]
         holds = [hold for hold in holds if hold.account_id == account_id]
         folded = self.random.random() < 0.8 if fold is None else fold
@@ -228,6 +244,10 @@ class AccountsMachine(RuleBasedStateMachine):
         assert reply == self.model.load(account_id, epoch, seq, force, fields)
         if reply[0] == "OK":
             self.sums.loaded(account_id, fields)
+            self.sums.families.loaded(account_id, seeded, fields)
+            for name in {place.partition("@")[0] for hold in holds for place in hold.counted}:
+                if name.endswith(".ct") and name not in fields and name[0] == "K":
+                    self.sums.uncapped(account_id, int(name[1:-3]), running=True)
             held = {posting.grant_id for hold in holds for posting in hold.allocation}
             if not holds or (folded and all(f"a:{grant_id}" in fields for grant_id in held)):
                 self.sums.disturbed.discard(account_id)
@@ -272,7 +292,47 @@ class AccountsMachine(RuleBasedStateMachine):
     def key_fact(self) -> str:
         expired = [str(START_US // 1000 + 60_000), "5000", "-1"]
         state = self.random.choice(["0"] * 20 + expired)
-        return f"{state} {self.random.choice(RULES)}".strip()
+        return f"{state} {self.random.choice(KEY_RULES)}".strip()
+
+    def an_account(self) -> int:
+        if self.family and self.random.random() < 0.8:
+            return self.family
+        return self.random.choice(ACCOUNTS)
+
+    def some_row(self, account_id: int, key_id: int) -> Row | None:
+        """A delegated key that is new to Postgres, unless it is there or its parent is not."""
+        account = self.model.accounts.get(account_id)
+        known = account is not None and f"k:{key_id}" in account.facts
+        if self.rows.get(account_id, key_id) or known or self.runs(account_id, key_id):
+            return None
+        return self.rows.add(account_id, key_id, self.model.now_ms)
+
+    def runs(self, account_id: int, key_id: int) -> bool:
+        """Whether a call of this key runs, or may be told to run by who rebuilds the shard."""
+        texts = [hold.text() for hold in self.model.holds.values() if isinstance(hold, Hold)]
+        for text in [*texts, *self.model.old_holds.values()]:
+            parts = text.split("|", 8)
+            if (int(parts[1]), int(parts[8].split(",")[2])) == (account_id, key_id):
+                return True
+        return False
+
+    def count_shares(self, account_id: int, fields: dict[str, str]) -> None:
+        """A key's cap in total that is new counts what was carved out of the key before."""
+        for root in ROOTS:
+            name = f"K{root}.ct"
+            if name in fields or "ct:" in fields.get(f"k:{root}", ""):
+                fields[name] = f"0:{7 + self.rows.carved(account_id, root)}"
+
+    def amended(self, account_id: int, fields: dict[str, str]) -> None:
+        for name, text in fields.items():
+            if name[:2] == "k:":
+                key_id = int(name[2:])
+                self.sums.families.amended(account_id, key_id, text)
+                if "ct:" not in text:
+                    holds = [h for h in self.model.holds.values() if isinstance(h, Hold)]
+                    mine = [hold for hold in holds if hold.account_id == account_id]
+                    running = any(f"K{key_id}.ct@0" in hold.counted for hold in mine)
+                    self.sums.uncapped(account_id, key_id, running=running)
 
     def seen(self) -> tuple[int, int]:
         """What the caller says it has seen: mostly the truth, else nothing, or more than is."""
@@ -311,12 +371,18 @@ def _fold(fields: dict[str, str], holds: list[Hold]) -> dict[str, str]:
             name, _, end = place.partition("@")
             if name.endswith(".cc"):
                 folded[name] = str(int(folded.get(name, "0")) + 1)
-            elif is_counter(name):
+            elif is_counter(name) and (name in folded or not _is_past(folded, name)):
                 kept = counter(folded.get(name))
                 if kept.end_ms <= int(end):
                     kept = kept.at(int(end))
                     folded[name] = str(kept._replace(used=kept.used + hold.held))
     return folded
+
+
+def _is_past(fields: dict[str, str], name: str) -> bool:
+    """Whether this counts for the cap in total of a key that has none any more."""
+    key_id, _, kind = name[1:].partition(".")
+    return name[0] == "K" and kind == "ct" and "ct:" not in fields.get(f"k:{key_id}", "")
 
 
 def _pairs(flattened: list[str]) -> dict[str, str]:

@@ -4,20 +4,24 @@ Written from the scripts' contracts, on `policies.burndown` and `policies.limits
 the Lua are held against each other. One method per script; arguments are those of the script,
 replies are its replies with text for bytes. `outbox_id` is what the stream would name a new entry.
 
-Calls are in this file; accounts, and shards that close and open, in `shard_model_accounts`.
+Calls are in this file; accounts, and shards that close and open, in `shard_model_accounts`; keys
+and what is carved out of them in `shard_model_delegation`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from policies import burndown, limits
 from policies.settlement import Posting
 from tests.support import shard_model_rules as rules
 from tests.support import shard_model_tiers as tiers
-from tests.support.shard_model_accounts import AccountsModel, Reply
+from tests.support.shard_model_delegation import DelegationModel
 from tests.support.shard_model_state import Account, Changed, Ended, Hold, Settled, token
+
+if TYPE_CHECKING:
+    from tests.support.shard_model_accounts import Reply
 
 
 class Ask(NamedTuple):
@@ -30,7 +34,7 @@ class Ask(NamedTuple):
 
 
 @dataclass
-class ShardModel(AccountsModel):
+class ShardModel(DelegationModel):
     """`admit`, `raise_hold`, `settle`, `void`, `expire`, `extend`, `late`; others are inherited."""
 
     def admit(
@@ -47,6 +51,7 @@ class ShardModel(AccountsModel):
         route_rules: str = "",
         session: str = "",
         discount: int = 0,
+        guard: int = 0,
     ) -> Reply:
         if refusal := self._gate(epoch, seq):
             return refusal
@@ -57,7 +62,8 @@ class ShardModel(AccountsModel):
             return self._again(account, stored)
         ask = Ask(key_id, amount, route_rules, session)
         rate, quota = self._fast_rate(account), self._fast_quota(account)
-        denial = self._person_denial(account, key_id) or self._terms_denial(account, discount)
+        denial = self._person_denial(account, key_id) or self._guard_denial(account, key_id, guard)
+        denial = denial or self._terms_denial(account, discount)
         if denial := denial or self._fast_denial(account, rate, quota):
             return denial
         asked = self._ask_rules(account_id, account, ask)
@@ -310,17 +316,6 @@ class ShardModel(AccountsModel):
         kept = next((rule.limit for rule in of_account if rule.kind == limits.DISCOUNT), 0)
         return self._reply("TERMS", kept) if kept != discount else None
 
-    def _person_denial(self, account: Account, key_id: int) -> Reply | None:
-        key = account.facts.get(f"k:{key_id}")
-        if key is None:
-            return self._reply("LOAD")
-        expires_ms = int(key.partition(" ")[0])
-        if expires_ms and expires_ms <= self.now_ms:
-            return self._reply("KEY")
-        if account.facts["status"] != "active":
-            return self._reply("SUSPENDED")
-        return None
-
     def _fast_rate(self, account: Account) -> limits.Rate | None:
         rpm = account.limit("rpm")
         return limits.rate(rpm, account.tat_us, self.now_us) if rpm else None
@@ -358,16 +353,6 @@ class ShardModel(AccountsModel):
         scopes = self._scopes(account, ask.key_id, ask.route_rules)
         session = self.sessions.get((account_id, ask.session), {}) if ask.session else None
         return rules.ask(account.counters, session, scopes, ask.amount, self.now_us)
-
-    @staticmethod
-    def _scopes(account: Account, key_id: int, route_rules: str) -> dict[str, str]:
-        """Rules by scope, in the order in which they are asked."""
-        key_rules = account.facts[f"k:{key_id}"].partition(" ")[2]
-        scopes = {"A": account.facts["rules"], f"K{key_id}": key_rules}
-        scope, _, text = route_rules.partition(" ")
-        if scope:
-            scopes[scope] = text
-        return scopes
 
     def _credit_denial(self, account: Account, amount: int) -> tuple[str, int, int] | None:
         lots = account.in_order()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from policies import burndown, limits
 from policies.burndown import Lot
+from policies.delegation import parse_share
 from policies.settlement import parse_postings
 from tests.support.shard_model_state import (
     Account,
@@ -65,6 +66,7 @@ class AccountsModel:
             return refusal
         keys = {name: value for name, value in fields.items() if name.startswith("k:")}
         counters = {name: value for name, value in fields.items() if is_counter(name)}
+        shares = {int(name[2:]): text for name, text in fields.items() if name[:2] == "p:"}
         old = self.accounts.get(account_id, Account())
         if old.epoch == self.seen[0]:
             if not force:
@@ -82,6 +84,7 @@ class AccountsModel:
             order=[lot.grant_id for lot in lots],
             lots={lot.grant_id: lot for lot in lots},
             counters=counters,
+            shares={key_id: parse_share(text) for key_id, text in shares.items()},
             running=int(fields.get("running", "0")),
             month_end_ms=_month_end_ms(int(month)) if month else 0,
             count=int(fields.get("count", "0")),
@@ -94,6 +97,9 @@ class AccountsModel:
         account = self._loaded(account_id)
         if not account:
             return self._amended_unloaded(account_id)
+        for name, value in fields.items():
+            if name.startswith("k:") and "ct:" not in value:
+                account.counters.pop(f"K{name[2:]}.ct", None)
         for name, value in fields.items():
             if is_counter(name):
                 account.counters.setdefault(name, value)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from policies.limits import Rule
 
 SOURCES = {"A": "account", "K": "key", "R": "route"}
+NOT_ASKED = (limits.PERIOD, limits.DISCOUNT, limits.PARENT, limits.GUARD)
 WINDOWS = {"cd": "day", "cm": "month", "ct": "total"}
 
 
@@ -41,7 +42,7 @@ def ask(
     period = next((rule for rule in account_rules if rule.kind == limits.PERIOD), None)
     for scope, text in scopes.items():
         for rule in limits.parse_rules(text):
-            if rule.kind in (limits.PERIOD, limits.DISCOUNT) or not rule.limit:
+            if rule.kind in NOT_ASKED or not rule.limit:
                 continue
             source = SOURCES[scope[0]]
             name = f"{scope}.{rule.kind}"
@@ -97,6 +98,9 @@ def places(
             kept = counter(counters.get(name)).at(end_ms)
             others = max(kept.used - held, 0) if end_ms == int(end) else kept.used
             limit = _limit_of(scopes, scope, kind)
+            if kind == "ct" and name not in counters and limit is None and scope[0] != "R":
+                found.append(Place(token))  # the cap is no more
+                continue
             facts = (SOURCES[scope[0]], WINDOWS[kind])
             found.append(Place(f"{name}@{end_ms}", name, kept, others, limit, *facts))
         else:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from policies.burndown import Lot
+    from policies.delegation import Share
     from policies.settlement import Posting
 
 
@@ -25,6 +26,7 @@ class Account:
     order: list[int] = field(default_factory=list)
     lots: dict[int, Lot] = field(default_factory=dict)
     counters: dict[str, str] = field(default_factory=dict)  # "K5.cd" and the like
+    shares: dict[int, Share] = field(default_factory=dict)  # by delegated key
     running: int = 0
     tat_us: int = 0
     month_end_ms: int = 0
@@ -55,6 +57,7 @@ class Account:
             fields |= {"amended_epoch": self.amended[0], "amended_seq": self.amended[1]}
         if self.epoch is not None:
             fields |= self.facts | self.counters
+            fields |= {f"p:{key_id}": str(share) for key_id, share in self.shares.items()}
             fields |= {"epoch": self.epoch, "lots": self.order_text(), "running": self.running}
             fields |= {"tat": self.tat_us, "month_end": self.month_end_ms, "count": self.count}
         for lot in self.lots.values():

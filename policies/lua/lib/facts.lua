@@ -5,12 +5,11 @@ local function is_counter(field)
     or string.find(field, '^u:%d+:[%l%d_]+$') ~= nil
 end
 
--- is_share(field, value): whether it says how a delegated key counts in its parent (giveback.lua).
+-- is_share(field, value): whether it says that a delegated key counts in its parent (carve.lua).
 local function is_share(field, value)
   if not string.find(field, '^p:%d+$') then return false end
-  local budget, used = string.match(value, '^%d+:(%d+):?(%d*)$')
-  assert(budget and whole(budget) > 0 and whole(used ~= '' and used or '0') >= 0,
-    'this is no share of a key')
+  local budget = string.match(value, '^%d+:(%d+)$')
+  assert(budget and whole(budget) > 0, 'this is no share of a key')
   return true
 end
 

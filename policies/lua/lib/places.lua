@@ -29,15 +29,19 @@ local function places_of(account_key, session_key, counted, held, scopes, now_ms
       local end_ms = 0
       if kind == 'cd' then end_ms = now_ms - now_ms % 86400000 + 86400000 end
       if kind == 'cm' then end_ms = month_end_ms(now_ms) end
-      place.field, place.end_ms = scope .. '.' .. kind, end_ms
-      local kept = call('HGET', account_key, place.field)
-      local kept_end, spent = string.match(kept or '', '^(%d+):(%d+)$')
-      place.spent = tonumber(kept_end) == end_ms and tonumber(spent) or 0
-      local within = tonumber(window_end) == end_ms
-      place.others = within and math.max(place.spent - held, 0) or place.spent
-      place.token = format('%s@%d', place.field, end_ms)
-      place.source = sources[string.sub(scope, 1, 1)]
-      place.window, place.limit = windows[kind], limit_of(scope, kind)
+      local field, limit = scope .. '.' .. kind, limit_of(scope, kind)
+      local kept = call('HGET', account_key, field)
+      -- A cap in total of the account or a key that is no more: see amend.lua.
+      if kept or kind ~= 'ct' or limit < math.huge or string.sub(scope, 1, 1) == 'R' then
+        local kept_end, spent = string.match(kept or '', '^(%d+):(%d+)$')
+        place.field, place.end_ms = field, end_ms
+        place.spent = tonumber(kept_end) == end_ms and tonumber(spent) or 0
+        local within = tonumber(window_end) == end_ms
+        place.others = within and math.max(place.spent - held, 0) or place.spent
+        place.token = format('%s@%d', field, end_ms)
+        place.source = sources[string.sub(scope, 1, 1)]
+        place.window, place.limit = windows[kind], limit
+      end
     end
     places[#places + 1] = place
   end
