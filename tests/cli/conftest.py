@@ -1,4 +1,4 @@
-"""A command line on servers of the test's own."""
+"""Command lines on servers of the test's own: on a config, or logged in to a running API."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import pytest_asyncio
 from typer.testing import CliRunner
 
 from gateway.cli.app import app
 from gateway.embedded.datadir import Running, open_data_dir
+from tests.support.api import running_api
+from tests.support.remote_cli import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
+
+    from tests.support.api import Api
 
 PEPPER_VARIABLE = "TOLLKEEPER_TEST_PEPPER"
 SERVERS = """
@@ -113,3 +118,17 @@ def running_dev(
         folder.secrets()
         with folder.announced(Running(pid=1, redis_url=clean_redis_url, postgres_url=postgres_url)):
             yield line
+
+
+@pytest_asyncio.fixture
+async def api(postgres_url: str, clean_redis_url: str) -> AsyncIterator[Api]:
+    """A running API with two platforms and somebody of each role."""
+    async with running_api(postgres_url, clean_redis_url) as api:
+        yield api
+
+
+@pytest.fixture
+def remote(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+    """A command line that can log in to it, in a folder without a config."""
+    monkeypatch.chdir(tmp_path)
+    return Remote(api, tmp_path)
