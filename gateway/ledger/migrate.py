@@ -24,8 +24,8 @@ async def migrate(url: str) -> list[str]:
 
     Safe to run from many nodes at once: they wait for one another.
 
-    Raises: MigrationError when the database is ahead of this version; LedgerUnavailable without
-    Postgres.
+    Raises: MigrationError when the database is ahead of this version, or its owner may not do
+    what there is to do; LedgerUnavailable without Postgres.
     """
     with translated():
         connection = await asyncpg.connect(
@@ -34,6 +34,8 @@ async def migrate(url: str) -> list[str]:
         try:
             await connection.execute("SELECT pg_advisory_lock($1)", LOCK_ID)
             return await _apply(connection, load_queries())
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise MigrationError(f"the database can't be migrated: {error}") from error
         finally:
             await connection.close()
 

@@ -410,18 +410,28 @@ END $$;
 -- The API asks as this role, which no policy lets pass by. Who migrates owns the tables; processes
 -- that serve calls connect as that owner, whom the policies "gateway" let through.
 DO $$
+DECLARE
+    before CONSTANT text := current_setting('role');
 BEGIN
-    CREATE ROLE tollkeeper_api NOLOGIN NOSUPERUSER NOBYPASSRLS;
-EXCEPTION WHEN duplicate_object OR unique_violation THEN
-    NULL; -- of another database of this server
-END $$;
-DO $$
-BEGIN
-    IF NOT pg_has_role(current_user, 'tollkeeper_api', 'MEMBER')
-        OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-    THEN
-        GRANT tollkeeper_api TO CURRENT_USER;
+    -- An administrator, or another database of this server, may have made it.
+    IF to_regrole('tollkeeper_api') IS NULL THEN
+        BEGIN
+            CREATE ROLE tollkeeper_api NOLOGIN NOSUPERUSER NOBYPASSRLS;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL; -- at this moment
+        END;
     END IF;
+    BEGIN
+        PERFORM set_config('role', 'tollkeeper_api', true);
+        PERFORM set_config('role', before, true);
+    EXCEPTION WHEN insufficient_privilege THEN
+        GRANT tollkeeper_api TO CURRENT_USER;
+    END;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE insufficient_privilege USING MESSAGE = format(
+        'the role %1$I may not make or grant the role tollkeeper_api: have an administrator run '
+        'CREATE ROLE tollkeeper_api NOLOGIN (unless there is one) and '
+        'GRANT tollkeeper_api TO %1$I', current_user);
 END $$;
 
 -- For whom a transaction of the API works; NULL: for nobody, or for no account in particular.
@@ -566,7 +576,8 @@ CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON audit_log
 
 -- Arguments: what the log calls the resource, then columns that it never sees. As its owner, so that
 -- nobody else can write entries. Of a change, only what is different is kept.
-CREATE FUNCTION note_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION note_change() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     hidden text[] := (TG_ARGV)[1:];
     new_row jsonb := to_jsonb(NEW);
@@ -603,7 +614,8 @@ END $$;
 REVOKE EXECUTE ON FUNCTION note_change() FROM PUBLIC;
 
 -- As note_change, of a row that goes.
-CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     old_row jsonb := to_jsonb(OLD);
 BEGIN

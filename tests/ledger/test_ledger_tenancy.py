@@ -137,3 +137,18 @@ async def test_the_api_never_reads_sealed_secrets(postgres_url: str) -> None:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.fetch(f"SELECT * FROM {table}")
     await connection.close()
+
+
+async def test_the_audit_log_can_not_be_diverted_to_a_table_of_its_name(postgres_url: str) -> None:
+    one, _ = await two_platforms(postgres_url)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE TEMP TABLE audit_log (LIKE public.audit_log INCLUDING ALL)")
+    await connection.execute("GRANT ALL ON pg_temp.audit_log TO tollkeeper_api")
+    await connection.execute("SET ROLE tollkeeper_api")
+    await connection.execute(
+        f"SET tollkeeper.platform = '{one}'; SET tollkeeper.actor = 'mallory';"
+        "UPDATE platforms SET name = 'other'"
+    )
+    await connection.execute("RESET ROLE")
+    assert await connection.fetchval("SELECT count(*) FROM public.audit_log") == 1
+    await connection.close()

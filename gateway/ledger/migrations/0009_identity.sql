@@ -7,7 +7,8 @@ ALTER TABLE audit_log ADD CONSTRAINT audit_log_action_check
     CHECK (action IN ('create', 'change', 'delete'));
 
 -- As note_change, of a row that goes.
-CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     old_row jsonb := to_jsonb(OLD);
 BEGIN
