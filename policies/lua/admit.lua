@@ -44,12 +44,12 @@
 --   CREDITS      available (with the room in overage), held (over the lots that are valid now)
 --   SETTLED      this call id has been settled: it can't be used again
 -- A source is 'account', 'key', 'route' or, of a cap, 'session'; a window is 'day', 'month',
--- 'total' or 'session'. The account's fast fields are asked first, then its rules, the key's,
--- those of the keys that it was carved from, the route's; the first to refuse is named. Limits count admitted calls; a void does not take a call
--- back from rates and quotas, but from caps and concurrency. A quota or cap counts from when there
--- is one. A call that holds nothing passes every cap. A call id that is admitted already gets the
--- same allocation, time and counted again, whatever has changed since.
--- At maxmemory it fails before it has written anything.
+-- 'total' or 'session'. The account's fast fields are asked first, then its rules, the key's, those
+-- of the keys that it was carved from, the route's; the first to refuse is named. Limits count
+-- admitted calls; a void does not take a call back from rates and quotas, but from caps and
+-- concurrency. A quota or cap counts from when there is one. A call that holds nothing passes every
+-- cap. A call id that is admitted already gets the same allocation, time and counted again,
+-- whatever has changed since. At maxmemory it fails before it has written anything.
 --
 -- Example: EVALSHA ... 4 tk:{s012}:meta tk:{s012}:a:7 tk:{s012}:holds tk:{s012}:leases
 --            0190...ab 3 41 5 2500000 30000 100000 1,7,5,2,9,

@@ -21,9 +21,9 @@
 --   STALE, REGRESSED, CLOSED   as in admit
 -- Run it after the key's row is committed in Postgres; where it answers anything but OK the row is
 -- to be revoked. Repeating it does no harm. An account that is loaded between the row and this has
--- counted the budget already, and perhaps with it more than the cap: then CAP, too. A parent without
--- a cap in total has nothing to carve from. What `amend` and `load` say of a key that is here
--- already is newer than ARGV 6, and stays.
+-- counted the budget already, and perhaps with it more than the cap: then CAP, too. A parent
+-- without a cap in total has nothing to carve from. What `amend` and `load` say of a key that is
+-- here already is newer than ARGV 6, and stays.
 -- Fields: p:<key id> is '<parent>:<budget>'; see giveback.lua.
 -- At maxmemory it fails before it has written anything.
 --

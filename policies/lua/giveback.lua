@@ -15,11 +15,11 @@
 --   LOAD       the account is not loaded, so that there is nothing to give back; a worker that has
 --              read Postgres already, but before this, is told to read it again
 --   STALE, REGRESSED, CLOSED   as in admit
--- The share p:<key id> becomes '<parent>:<budget>:<counted>'. From then on the key is over for good,
--- whatever the clock says. Repeating it does no harm: what counts in the parent is set to what the
--- key has used by now. So while calls of the key run it is repeated, to give back the rest of what
--- they held, and run once with `last` when they have ended. Leaves first: of a key that is forgotten
--- nothing comes back to it, so forget those first that were carved out of it.
+-- The share p:<key id> becomes '<parent>:<budget>:<counted>'. From then on the key is over for
+-- good, whatever the clock says. Repeating it does no harm: what counts in the parent is set to
+-- what the key has used by now. So while calls of the key run it is repeated, to give back the rest
+-- of what they held, and run once with `last` when they have ended. Leaves first: of a key that is
+-- forgotten nothing comes back to it, so forget those first that were carved out of it.
 -- At maxmemory it fails before it has written anything, but for `last`, which works there.
 --
 -- Example: EVALSHA ... 2 tk:{s012}:meta tk:{s012}:a:7 3 47 19 0   -> {'OK', 3, 48, 350000}

@@ -13,8 +13,8 @@
 --         s: settled, w: withdrawn (microcredits), e: expires_ms (0: never), f: effective_ms, and
 --         perhaps h: held; k:<key id> for each key (0 active for ever, -1 revoked, else expires_ms;
 --         perhaps a space and rules), and p:<key id> for delegated ones ('<parent>:<budget>', which
---         is counted in the parent's counter); perhaps running; perhaps month (yyyymm) and count, its calls so
---         far; counters '<scope>.<kind>', 'u:<route id>:<unit>'
+--         is counted in the parent's counter); perhaps running; perhaps month (yyyymm) and count,
+--         its calls so far; counters '<scope>.<kind>', 'u:<route id>:<unit>'
 -- Result, always starting with {status, epoch, seq}:
 --   OK
 --   KEPT       the account is loaded; of what is given only keys and counters are added that it

@@ -49,7 +49,8 @@ async def test_the_migrations_make_the_schema_that_is_written_down(
 ) -> None:
     await query(blank_postgres_url, "SELECT 1")
     connection = await asyncpg.connect(blank_postgres_url)
-    await connection.execute((PACKAGE / "schema.sql").read_text())
+    for part in ("schema.sql", "schema_people.sql"):
+        await connection.execute((PACKAGE / part).read_text())
     await connection.close()
 
     assert await dumped(blank_postgres_url) == await dumped(postgres_url)

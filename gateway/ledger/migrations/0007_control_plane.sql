@@ -195,8 +195,8 @@ CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE ON audit_log
 CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- Arguments: what the log calls the resource, then columns that it never sees. As its owner, so that
--- nobody else can write entries. Of a change, only what is different is kept.
+-- Arguments: what the log calls the resource, then columns that it never sees. As its owner, so
+-- that nobody else can write entries. Of a change, only what is different is kept.
 CREATE FUNCTION note_change() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -235,7 +235,8 @@ END $$;
 REVOKE EXECUTE ON FUNCTION note_change() FROM PUBLIC;
 
 -- Settling calls updates other columns of grants than these, so that it never gets here.
-CREATE TRIGGER grants_noted AFTER INSERT OR UPDATE OF revoked_at, expires_at, priority, note ON grants
+CREATE TRIGGER grants_noted
+    AFTER INSERT OR UPDATE OF revoked_at, expires_at, priority, note ON grants
     FOR EACH ROW WHEN (coalesce(current_setting('tollkeeper.actor', true), '') <> '')
     EXECUTE FUNCTION note_change('grant');
 CREATE TRIGGER platforms_noted AFTER INSERT OR UPDATE ON platforms

@@ -1,6 +1,7 @@
 -- Every key of accounts that is not closed, parents before what was carved out of them: -1 revoked,
--- 0 active for ever, else its expiry; its limits and caps; the version of its guards; and the parent
--- and the budget of a delegated one. A budget of nothing would be no cap: such a key is revoked.
+-- 0 active for ever, else its expiry; its limits and caps; the version of its guards; and the
+-- parent and the budget of a delegated one. A budget of nothing would be no cap: such a key is
+-- revoked.
 SELECT
     account_id,
     id AS key_id,

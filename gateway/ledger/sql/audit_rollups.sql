@@ -1,5 +1,5 @@
--- The coarser roll-ups are the sums of the hours of accounts. Answers what disagrees: of which route,
--- account or key; an account of 0 stands for all of them.
+-- The coarser roll-ups are the sums of the hours of accounts. Answers what disagrees: of which
+-- route, account or key; an account of 0 stands for all of them.
 SELECT
     rollup,
     platform_id,

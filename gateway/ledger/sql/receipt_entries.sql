@@ -1,5 +1,5 @@
--- What a call moved in which lots, and what kind of lots they are. Entries have the time of what made
--- them (the call's $2, a change's created_at), which the block range index finds.
+-- What a call moved in which lots, and what kind of lots they are. Entries have the time of what
+-- made them (the call's $2, a change's created_at), which the block range index finds.
 WITH moments AS MATERIALIZED (
     SELECT from_ms($2) AS moment
     UNION

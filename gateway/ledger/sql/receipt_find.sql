@@ -1,7 +1,7 @@
--- A settled call with all that a receipt names: whose key, which route, which price was in force. No
--- row if it is another platform's or another account's ($3; NULL: any of the platform). The joins are
--- lateral so that each is one look-up: the planner, which can't know that partitions have one call
--- together, might read whole tables.
+-- A settled call with all that a receipt names: whose key, which route, which price was in force.
+-- No row if it is another platform's or another account's ($3; NULL: any of the platform). The
+-- joins are lateral so that each is one look-up: the planner, which can't know that partitions have
+-- one call together, might read whole tables.
 SELECT
     replace(settlements.call_id::text, '-', '') AS call_id,
     settlements.account_id,

@@ -1,4 +1,5 @@
--- For whom this transaction works (row-level security), and who is behind it (audit log). Ends with it.
+-- For whom this transaction works (row-level security), and who is behind it (audit log). Ends with
+-- it.
 SELECT
     set_config('tollkeeper.platform', $1, true),
     set_config('tollkeeper.account', $2, true),

@@ -1,7 +1,8 @@
 -- What the sessions have spent that were used since a moment, by key, and in which keys that counts
--- (its own and those that it was carved from), where there is a cap on what they may: Redis forgets a session that was not used for as long as from that moment to now, so
--- what is before such a pause does not count. An id of a call begins with its time, and no call
--- runs longer than a day: that names the partitions to look into.
+-- (its own and those that it was carved from), where there is a cap on what they may: Redis forgets
+-- a session that was not used for as long as from that moment to now, so what is before such a
+-- pause does not count. An id of a call begins with its time, and no call runs longer than a day:
+-- that names the partitions to look into.
 WITH capped AS MATERIALIZED (
     SELECT accounts.id AS account_id
     FROM accounts

@@ -1,6 +1,6 @@
--- A platform's calls, newest first, whose ids are in a range (ids begin with their time, so a time is
--- a range of them, and of partitions). At most $4 rows are looked at: the last one of so many comes
--- back even if it does not match, to say where to go on.
+-- A platform's calls, newest first, whose ids are in a range (ids begin with their time, so a time
+-- is a range of them, and of partitions). At most $4 rows are looked at: the last one of so many
+-- comes back even if it does not match, to say where to go on.
 SELECT
     replace(looked.call_id::text, '-', '') AS call_id,
     account_id,

@@ -1,5 +1,5 @@
--- What one account used by $5, day or month, told apart by its keys or else by its routes ($6), or of
--- one of them ($7), from its days.
+-- What one account used by $5, day or month, told apart by its keys or else by its routes ($6), or
+-- of one of them ($7), from its days.
 WITH used AS (
     SELECT
         date_trunc($5, day, 'UTC') AS since,

@@ -1,4 +1,5 @@
--- How many hours of an account there are in a time, of each route and key one; at most $5 are counted.
+-- How many hours of an account there are in a time, of each route and key one; at most $5 are
+-- counted.
 SELECT count(*)
 FROM (
     SELECT
