@@ -54,7 +54,7 @@ class RequestClaim(NamedTuple):
 
     request_id: str
     fingerprint: bytes
-    claimed_ms: int
+    age_ms: int  # since it was claimed, or its holder said that it lives
     status: int | None
     answer: bytes | None
 
@@ -184,6 +184,11 @@ class Access(Database):
             "api_request_take", actor, digest, from_request_id, request_id
         )
         return taken is not None
+
+    async def keep_request(self, actor: str, digest: bytes, request_id: str) -> bool:
+        """Begin the lease of a claim anew; False as for `answer_request`."""
+        kept = await self._session.value("api_request_keep", actor, digest, request_id)
+        return kept is not None
 
     async def answer_request(
         self, actor: str, digest: bytes, request_id: str, status: int, answer: bytes

@@ -268,7 +268,7 @@ async def test_one_of_all_who_send_a_key_does_the_request(ledger: Ledger) -> Non
 
     assert await ledger.answer_request("token:1", name, first, 201, b"sealed")
     kept = await ledger.claim_request("token:1", name, b"g" * 32, "again")
-    assert kept == RequestClaim(first, PRINT, kept.claimed_ms if kept else 0, 201, b"sealed")
+    assert kept == RequestClaim(first, PRINT, kept.age_ms if kept else 0, 201, b"sealed")
     assert not await ledger.take_over_request("token:1", name, first, "again")
     assert not await ledger.release_request("token:1", name, first), "what was answered stays"
 

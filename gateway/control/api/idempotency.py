@@ -8,42 +8,59 @@
 Writes: claim → the resource's own transaction, with its audit entries → answer. Who dies before
 the second leaves a claim without any entry of its request: the next one takes the claim over. Who
 dies behind the second leaves entries: what was created is there, but its answer is lost, and the
-next one is told so. An answer of 4xx changed nothing and takes the claim back. Answers are sealed
-under a key that only who shows the Idempotency-Key again can derive, for they may hold a secret.
-Rows are kept for a day.
+next one is told so. Who lives keeps its claim for as long as it takes. An answer of 4xx changed
+nothing and takes the claim back; so does a failure, if there is no entry of its request. A key
+means one request of one actor on one platform. Answers are sealed under a key that only who shows
+the Idempotency-Key again can derive, for they may hold a secret. Rows are kept for a day.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 from aiohttp import web
 
-from gateway.clock import now_ms
 from gateway.control.api.problems import Problem, conflict, invalid_field, problem_of
 from gateway.identity.seal import AnswerSealer, CannotOpenError
+from gateway.ledger.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from gateway.ledger import Ledger
     from gateway.ledger.access import RequestClaim
 
-# Longer than any request may run (serve.REQUEST_TIMEOUT_S).
 CLAIM_LEASE_MS: Final = 60_000
+# How often who has a claim says that it lives: well within the lease, also if Postgres is slow.
+CLAIM_BEAT_S = 15.0
 KEY_CHARACTERS_MAX: Final = 255
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 
-def change_id_of(actor: str, key: str, request: bytes) -> str:
+class Asker(NamedTuple):
+    """Whose Idempotency-Keys they are. An operator's are others on each platform."""
+
+    actor: str
+    platform_id: int
+
+
+def change_id_of(asker: Asker, key: str, request: bytes) -> str:
     """32 hex digits, the same for every repetition of a request with its Idempotency-Key.
 
     What moves credits does so under this id, once: also when whoever did it first died before it
     could say so.
     """
-    parts = (actor.encode(), key.encode(errors="replace"), request)
+    parts = (
+        asker.actor.encode(),
+        b"%d" % asker.platform_id,
+        key.encode(errors="replace"),
+        request,
+    )
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
 
@@ -57,7 +74,7 @@ class Once:
 
     async def answer(
         self,
-        actor: str,
+        asker: Asker,
         key: str,
         request: bytes,
         request_id: str,
@@ -72,7 +89,8 @@ class Once:
             raise invalid_field(
                 "Idempotency-Key", f"Send 1 to {KEY_CHARACTERS_MAX} printable characters."
             )
-        name = hashlib.sha256(key.encode()).digest()
+        actor = asker.actor
+        name = hashlib.sha256(b"%d %b" % (asker.platform_id, key.encode())).digest()
         fingerprint = hashlib.sha256(request).digest()
         kept = await self._ledger.claim_request(actor, name, fingerprint, request_id)
         if kept is not None:
@@ -88,21 +106,60 @@ class Once:
         asked: tuple[str, str],
         work: Callable[[], Awaitable[web.Response]],
     ) -> web.Response:
-        key, request_id = asked
+        _, request_id = asked
         try:
-            answer = await work()
+            async with self._kept(actor, name, request_id):
+                answer = await work()
         except Exception as failure:
-            problem = problem_of(failure)
-            if problem is not None and problem.status < 500:
-                await self._ledger.release_request(actor, name, request_id)
+            await self._failed(failure, actor, name, asked)
             raise
+        await self._keep(actor, name, asked, answer)
+        return answer
+
+    @asynccontextmanager
+    async def _kept(self, actor: str, name: bytes, request_id: str) -> AsyncIterator[None]:
+        """Has the claim for as long as it takes: nobody takes it over from who is alive."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(CLAIM_BEAT_S)
+                with contextlib.suppress(LedgerUnavailable):
+                    await self._ledger.keep_request(actor, name, request_id)
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+
+    async def _failed(
+        self, failure: Exception, actor: str, name: bytes, asked: tuple[str, str]
+    ) -> None:
+        """Say at once what a repetition is to be told, so that it need not wait for the lease.
+
+        What Postgres did when it could not be asked is not known: then the lease decides.
+        """
+        if isinstance(failure, LedgerUnavailable):
+            return
+        _, request_id = asked
+        problem = problem_of(failure)
+        with contextlib.suppress(LedgerUnavailable):
+            refused = problem is not None and problem.status < 500
+            if refused or not await self._ledger.request_changed(request_id):
+                await self._ledger.release_request(actor, name, request_id)
+            else:
+                await self._keep(actor, name, asked, _lost(request_id).response(request_id))
+
+    async def _keep(
+        self, actor: str, name: bytes, asked: tuple[str, str], answer: web.Response
+    ) -> None:
+        key, request_id = asked
         kept = {
             "body": bytes(answer.body or b"").decode(),  # type: ignore[arg-type] # JSON's bytes
             "type": answer.content_type,
         }
         sealed = self._sealer.seal(key, orjson.dumps(kept))
         await self._ledger.answer_request(actor, name, request_id, answer.status, sealed)
-        return answer
 
     async def _replay(
         self,
@@ -129,7 +186,7 @@ class Once:
                 status=kept.status or 200,
                 headers=REPLAYED,
             )
-        if now_ms() - kept.claimed_ms < CLAIM_LEASE_MS:
+        if kept.age_ms < CLAIM_LEASE_MS:
             raise Problem(
                 409,
                 "idempotency_in_progress",

@@ -21,7 +21,7 @@ from gateway.control.api.callers import identify
 from gateway.control.api.etags import check_if_match, etag_of, names
 from gateway.control.api.exports import not_exported, wanted_format
 from gateway.control.api.fields import Page, PageQuery
-from gateway.control.api.idempotency import Once, change_id_of
+from gateway.control.api.idempotency import Asker, Once, change_id_of
 from gateway.control.api.problems import (
     FieldError,
     Problem,
@@ -125,7 +125,8 @@ async def _answer(
     ledger = services.tenancy.ledger(scope)
     fingerprint = endpoint.method.encode() + request.path_qs.encode() + b"\n" + raw
     key = request.headers.get("Idempotency-Key") if endpoint.creates else None
-    change_id = request_id if key is None else change_id_of(caller.actor, key, fingerprint)
+    asker = Asker(caller.actor, caller.platform_id)
+    change_id = request_id if key is None else change_id_of(asker, key, fingerprint)
     ask = Ask(services, caller, ledger, request_id, address, path, change_id)
     given = [part for part in (body, query) if part is not None]
     kind = wanted_format(request.headers.get("Accept", ""))
@@ -134,7 +135,7 @@ async def _answer(
     if key is not None:
         once = Once(services.ledger, services.keys.pepper)
         return await once.answer(
-            caller.actor, key, fingerprint, request_id, lambda: _do(endpoint, ask, request, given)
+            asker, key, fingerprint, request_id, lambda: _do(endpoint, ask, request, given)
         )
     return await _do(endpoint, ask, request, given)
 

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from aiohttp import web
 
+from gateway.control.api import idempotency
+from gateway.control.api.problems import Problem
 from gateway.control.api.roles import Role
+from gateway.ledger import Ledger
+from gateway.operations.errors import NotToldError
+from tests.support.gateway import PEPPER
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.support.api import Api
@@ -134,6 +141,87 @@ async def test_a_creation_whose_answer_is_lost_is_not_done_again(api: Api) -> No
     taken = await api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers=key)
     await connection.close()
     assert (taken.status, taken.code) == (409, "name_taken"), "it is this one's turn"
+
+
+async def test_an_operators_key_means_another_request_on_each_platform(api: Api) -> None:
+    operator, body = api.as_("operator"), {"name": "bob"}
+    answers = [
+        await operator.post(
+            ACCOUNTS, body, headers={"Idempotency-Key": "k", "Tollkeeper-Platform": slug}
+        )
+        for slug in ("demo", "other", "demo")
+    ]
+
+    assert [answer.status for answer in answers] == [201, 201, 201]
+    first, other, again = [answer.body["id"] for answer in answers]
+    assert first == again != other
+    listed = await api.as_("owner", api.other).get(ACCOUNTS, name="bob")
+    assert [row["id"] for row in listed.body["data"]] == [other]
+
+
+async def test_what_is_not_told_is_not_repeated_and_that_is_said_at_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise NotToldError("alice")
+
+    key = {"Idempotency-Key": "k-1"}
+    path = f"{ACCOUNTS}/{api.demo.account.account_id}/keys"
+    monkeypatch.setattr("gateway.operations.keys.publish_account", away)
+    untold = await api.as_("owner").post(path, {"name": "ci"}, headers=key)
+    monkeypatch.undo()
+    again = await api.as_("owner").post(path, {"name": "ci"}, headers=key)
+
+    assert (untold.status, untold.code) == (503, "not_effective_yet")
+    assert (again.status, again.code) == (409, "answer_lost")
+    assert untold.body["request_id"] in again.body["detail"]
+
+
+async def test_a_failure_that_changed_nothing_can_be_repeated_at_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a mistake")
+
+    key = {"Idempotency-Key": "k-1"}
+    monkeypatch.setattr(Ledger, "create_account", fails)
+    failed = await api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers=key)
+    monkeypatch.undo()
+    again = await api.as_("owner").post(ACCOUNTS, {"name": "bob"}, headers=key)
+
+    assert (failed.status, again.status) == (500, 201)
+
+
+async def test_who_lives_keeps_its_claim_for_as_long_as_it_takes(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "CLAIM_BEAT_S", 0.01)
+    asker, going_on = idempotency.Asker("token:1", 1), asyncio.Event()
+    once = idempotency.Once(api.ledger, PEPPER)
+
+    async def work() -> web.Response:
+        await going_on.wait()
+        return web.Response(body=b"{}", content_type="application/json")
+
+    first = asyncio.create_task(once.answer(asker, "k", b"", "first", work))
+    connection = await asyncpg.connect(api.postgres_url)
+
+    async def age(seconds: int) -> bool:
+        asked = f"claimed_at < now() - interval '{seconds} s'"
+        return bool(await connection.fetchval(f"SELECT {asked} FROM api_requests"))
+
+    await eventually(lambda: connection.fetchval("SELECT count(*) FROM api_requests"))
+    await connection.execute("UPDATE api_requests SET claimed_at = now() - interval '1 hour'")
+
+    async def young() -> bool:
+        return not await age(60)
+
+    await eventually(young)
+    with pytest.raises(Problem, match="still runs"):
+        await once.answer(asker, "k", b"", "second", work)
+    going_on.set()
+    assert (await first).status == 200
+    await connection.close()
 
 
 async def test_a_change_of_what_was_changed_since_is_refused(api: Api) -> None:
