@@ -13,20 +13,27 @@ from gateway.control.api.roles import Role
 from tests.support.api_calls import serving_calls
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from tests.cli.conftest import CommandLine
     from tests.support.api import Api
     from tests.support.api_calls import Proxy
     from tests.support.remote_cli import Remote
 
+BETWEEN_CALLS_S = 0.05
+
 
 @asynccontextmanager
-async def calling(proxy: Proxy, credential: str) -> AsyncIterator[None]:
-    """Somebody who calls again and again."""
+async def calling(api: Api, proxy: Proxy) -> AsyncIterator[None]:
+    """Somebody who calls again and again, and can pay for it."""
+    path = f"/v1/accounts/{api.demo.account.account_id}/grants"
+    given = await api.as_("owner").post(path, {"credits": "100000"})
+    assert given.status == 201
 
     async def call() -> None:
         while True:
-            await proxy.call(credential, "/any/x")
+            await proxy.call(api.demo.key.text, "/any/x")
+            await asyncio.sleep(BETWEEN_CALLS_S)
 
     caller = asyncio.create_task(call())
     try:
@@ -43,7 +50,7 @@ async def test_a_look_has_each_routes_calls_and_credits(
     await remote.log_in(api.demo.tokens[Role.VIEWER])
     async with (
         serving_calls(api, clean_redis_url) as proxy,
-        calling(proxy, api.demo.key.text),
+        calling(api, proxy),
         remote.started("top", "--json", "--seconds", "2") as top,
     ):
         seen: dict[str, Any] = {}
@@ -63,7 +70,7 @@ async def test_a_pipe_gets_a_line_for_each_route_and_look(
     await remote.log_in(api.demo.tokens[Role.VIEWER])
     async with (
         serving_calls(api, clean_redis_url) as proxy,
-        calling(proxy, api.demo.key.text),
+        calling(api, proxy),
         remote.started("top") as top,
     ):
         line = await top.line()
@@ -106,3 +113,16 @@ def test_amounts_per_second_are_whole_microcredits() -> None:
         "credits": "0.066666",
         "denials": "1.3",
     }
+
+
+async def test_without_a_login_it_looks_at_the_deployment_of_the_config(
+    api: Api, remote: Remote, clean_redis_url: str, command_line: Callable[..., CommandLine]
+) -> None:
+    config = str(command_line(clean_redis_url, api.postgres_url).config)
+    async with serving_calls(api, clean_redis_url) as proxy, calling(api, proxy):
+        for command in ("top", "tail"):
+            async with remote.started(command, "--json", "--config", config) as process:
+                assert json.loads(await process.line())
+                process.signal(signal.SIGINT)
+                ended = await process.ended()
+            assert (ended.code, ended.err) == (130, "")
