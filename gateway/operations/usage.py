@@ -20,10 +20,10 @@ UNITS = ("hour", "day", "month")
 PARTS = ("account", "route", "key")
 DIMENSIONS = (*PARTS, *UNITS)
 HOUR_MS = 3_600_000
-SERIES_POINTS_MAX = 10_000
+SERIES_POINTS_MAX = 5_000
 # Of sums by hour, route and key, which are nearly as many as calls where there are many keys: about
 # 2 ms a thousand.
-FINE_SUMS_MAX = 15_000
+FINE_SUMS_MAX = 10_000
 # Of a period that has just begun nothing can be said yet; the sums are hourly, too.
 PROJECTION_ELAPSED_MS_MIN = HOUR_MS
 # The end of the year 9999: nothing is asked for behind it.

@@ -252,7 +252,7 @@ async def test_more_points_than_a_series_may_have_are_refused(postgres_url: str)
     await connection.close()
     end_ms = (SERIES_POINTS_MAX + 2) * HOUR_MS
     async with Ledger(postgres_url) as ledger:
-        with pytest.raises(UsageError, match="more than 10000 points"):
+        with pytest.raises(UsageError, match="more than 5000 points"):
             await usage_series(ledger, 1, unit="hour", from_ms=0, until_ms=end_ms)
         found = await usage_series(ledger, 1, unit="hour", from_ms=0, until_ms=end_ms - HOUR_MS)
         assert len(found.points) == SERIES_POINTS_MAX
