@@ -48,16 +48,20 @@ def login(
     account.
     """
 
-    async def work() -> "tuple[str, Any]":
-        address = check_address(url)
-        token = check_token(os.environ.get(TOKEN_VARIABLE) or read_hidden("Token"))
+    async def check() -> str:
+        return check_address(url)
+
+    async def work() -> Any:
+        token = check_token(shown)
         made = await _begin(Login(address, "", platform=platform), token)
         async with open_client(made, NOT_KNOWN) as client:
             me = await who_asks(client)
         await keep_login(made)
-        return address, me
+        return me
 
-    address, me = run(work())
+    address = run(check())  # before anything is typed
+    shown = os.environ.get(TOKEN_VARIABLE) or read_hidden("Token")
+    me = run(work())
     if as_json:
         print_json({"url": address} | me)
     else:

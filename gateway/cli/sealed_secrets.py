@@ -10,7 +10,6 @@ from gateway.cli.callers import ask
 from gateway.cli.options import Common, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, say, short_moment
 from gateway.cli.prompts import read_hidden
-from gateway.cli.run import run
 
 if TYPE_CHECKING:
     from gateway.cli.api import ApiClient
@@ -33,13 +32,10 @@ def set_(common: Common, name: SecretArgument) -> None:
     "Bearer sk-123". Routes name it in their headers: "secret:NAME".
     """
 
-    async def read() -> str:
-        return read_hidden("Value")
-
     async def work(client: "ApiClient") -> Any:
         return await client.put(_path(name), {"value": value})
 
-    value = run(read())
+    value = read_hidden("Value")
     secret = ask(common, work)
     if common.as_json:
         print_json({"secret": secret})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,6 +56,25 @@ async def test_no_token_is_ever_printed(api: Api, remote: Remote) -> None:
     shown = "".join(answer.out + answer.err for answer in answers)
     assert token[10:] not in shown
     assert wrong[10:] not in shown
+
+
+async def test_what_people_type_is_not_shown(api: Api, remote: Remote) -> None:
+    async with remote.on_terminal("login", api.url) as terminal:
+        drawn = await terminal.read()
+        assert drawn.endswith("Token: ")
+        terminal.type(api.demo.tokens[Role.OWNER] + "\n")
+        assert await terminal.code() == 0
+        drawn += await terminal.read()
+    assert "as owner" in drawn
+    assert api.demo.tokens[Role.OWNER] not in drawn
+
+
+async def test_ctrl_c_at_the_prompt_ends_it_at_once(api: Api, remote: Remote) -> None:
+    async with remote.on_terminal("login", api.url) as terminal:
+        assert (await terminal.read()).endswith("Token: ")
+        terminal.signal(signal.SIGINT)
+        assert await terminal.code() == 130
+        assert "Traceback" not in await terminal.read()
 
 
 async def test_a_wrong_token_leaves_the_login_that_there_was(api: Api, remote: Remote) -> None:

@@ -141,6 +141,10 @@ class Terminal:
         reading = asyncio.to_thread(self._read)
         return await asyncio.wait_for(reading, LINE_S_MAX)
 
+    def type(self, text: str) -> None:
+        """On its keyboard."""
+        os.write(self._descriptor, text.encode())
+
     async def code(self) -> int:
         return await asyncio.wait_for(self._process.wait(), LINE_S_MAX)
 
