@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -112,6 +113,12 @@ def test_a_key_that_was_revoked_before_it_was_carved_stays_revoked(capped: LuaSh
     assert counter(capped, "p:19") is None
 
 
+def test_what_redis_was_told_of_a_key_before_it_was_carved_is_newer(capped: LuaShard) -> None:
+    amend(capped, 19, f"{NOW_MS + 5} ct:70 up:5 cc:1")
+    assert carve(capped, 19, 70)[0] == "OK"
+    assert counter(capped, "k:19") == f"{NOW_MS + 5} ct:70 up:5 cc:1"
+
+
 def test_a_parent_without_a_cap_in_total_has_nothing_to_carve_from(open_shard: LuaShard) -> None:
     load(open_shard, lots={12: 1000})
     assert carve(open_shard, 19, 70)[0] == "OK"
@@ -143,6 +150,20 @@ def test_a_chain_of_keys_has_an_end(capped: LuaShard) -> None:
     assert admit(capped, ONE, key_id=chain[-1])[0] == "OK"
     amend(capped, 5, "-1")
     assert admit(capped, TWO, key_id=chain[-1])[0] == "KEY"
+
+
+def test_a_chain_that_is_too_long_is_followed_no_further(open_shard: LuaShard) -> None:
+    """Nothing carves one; whoever loads one, or a circle, must not keep Redis busy."""
+    chain = [5, *range(10, 11 + DELEGATION_DEPTH_MAX)]
+    keys: dict[str, Any] = {}
+    for parent, key_id in itertools.pairwise(chain):
+        keys |= {f"k:{key_id}": f"{LATER_MS} ct:9 up:{parent}", f"p:{key_id}": f"{parent}:9"}
+    circle = {"k:30": f"{LATER_MS} ct:9 up:31", "p:30": "31:9"}
+    circle |= {"k:31": f"{LATER_MS} ct:9 up:30", "p:31": "30:9"}
+    load(open_shard, lots={12: 1000}, **keys, **circle)
+    assert admit(open_shard, ONE, key_id=chain[-2])[0] == "OK"
+    assert admit(open_shard, TWO, key_id=chain[-1])[0] == "KEY"
+    assert admit(open_shard, TWO, key_id=30)[0] == "KEY"
 
 
 @pytest.mark.parametrize(
