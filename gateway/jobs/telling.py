@@ -1,10 +1,14 @@
-"""Tells Redis of what was given that whoever gave it did not live to tell.
+"""Tells Redis of what was changed or given that whoever did it did not live to tell.
 
 A lot is made in Postgres, or added to by a refund or an adjustment, and published afterwards, by a
-job or an operator's command. Dying between the two would leave the account without its credits
-until it is loaded anew. So each node goes through the lots as they are made or added to, a while
-later, and publishes the account where Redis has the account but not the lot, or not all of it. At
-its start it begins a day back.
+job or by people. Dying between the two would leave the account without its credits until it is
+loaded anew. So each node goes through the lots as they are made or added to, a while later, and
+publishes the account where Redis has the account but not the lot, or not all of it. At its start it
+begins a day back.
+
+An account whose status, plan or discount has changed, or one of its keys, is noted in the change's
+own transaction until Redis was told (`untold_accounts`). What stays there is told here: a revoked
+key must not go on because somebody died, or because Redis was away.
 
 Telling is idempotent, so it does no harm that every node does this.
 """
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 INTERVAL_S = 15.0
 PAGE_LOTS_MAX = 500
+PAGE_ACCOUNTS_MAX = 1_000
+# Who has changed an account tells Redis in less, if it can.
+CHANGED_MS = 10_000
 LOOK_BACK_MS = 24 * 3_600_000
 # Ids are given out before transactions commit: younger lots may still have older ones come.
 # Also longer than it takes to load an account that was read before the lot was made.
@@ -48,6 +55,9 @@ class GivenLots(Protocol):
         self, after: int, limit: int, *, look_back_ms: int
     ) -> Sequence[CreditedLot]:
         """Those behind an id that were added to in the last `look_back_ms`, by id."""
+
+    async def untold_accounts(self, *, older_than_ms: int, limit: int) -> Sequence[int]:
+        """Accounts whose last change is so old and was not told, the oldest first."""
 
 
 class Telling:
@@ -77,13 +87,25 @@ class Telling:
         """
         self._told = self._untold = 0
         self._failure = None
+        await self._tell_changed()
         await self._tell_made()
         await self._tell_credited()
         if self._told:
-            log.warning("Redis was told of %d lots that nobody had told it of", self._told)
+            log.warning("Redis was told of %d changes that nobody had told it of", self._told)
         if self._failure is not None:
             raise self._failure
         return self._told
+
+    async def _tell_changed(self) -> None:
+        for account_id in await self._ledger.untold_accounts(
+            older_than_ms=CHANGED_MS, limit=PAGE_ACCOUNTS_MAX
+        ):
+            try:
+                await self._publish(account_id)
+                self._told += 1
+            except CountersUnavailable as error:
+                self._failure = error
+                return
 
     async def _tell_made(self) -> None:
         after = self._after

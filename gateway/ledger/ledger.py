@@ -40,6 +40,7 @@ from gateway.ledger.sealed import Sealed
 from gateway.ledger.searching import Searching
 from gateway.ledger.seeds import Seeds
 from gateway.ledger.shards import Shards
+from gateway.ledger.untold import Untold
 from gateway.ledger.usage import Usage
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Ledger(
     Usage,
     Reconciling,
     Control,
+    Untold,
     Access,
     Sealed,
     Issuers,

@@ -49,16 +49,17 @@ async def publish_account(
     """
     keys = counters.keys(account_id)
     async with ledger.account_locked(account_id):
+        changes = await ledger.untold_changes([account_id])
         try:
             epoch, seq = await counters.meta(keys.shard)
             state = await ledger.account_state(account_id)
-            if not epoch or state is None:
-                return
-            if seq is None:
-                raise NotToldError(account_name)
-            await _tell(counters, keys, state, epoch)
+            if epoch and state is not None:
+                if seq is None:
+                    raise NotToldError(account_name)
+                await _tell(counters, keys, state, epoch)
         except CountersUnavailable:
             raise NotToldError(account_name) from None
+        await ledger.mark_told(changes)
 
 
 async def publish_accounts(
@@ -89,6 +90,7 @@ async def _publish_some(ledger: Ledger, counters: Counters, account_ids: Sequenc
     """Whether all of these locked accounts could be told."""
     keys = [counters.keys(account_id) for account_id in account_ids]
     shards = sorted({one.shard for one in keys})
+    changes = await ledger.untold_changes(account_ids)
     metas = dict(zip(shards, await gather(*map(counters.meta, shards)), strict=True))
     states = await ledger.account_states(account_ids)
     telling = []
@@ -96,10 +98,13 @@ async def _publish_some(ledger: Ledger, counters: Counters, account_ids: Sequenc
     for account_id, one in zip(account_ids, keys, strict=True):
         epoch, seq = metas[one.shard]
         if epoch and account_id in states:
-            whole &= seq is not None
-            if seq is not None:
+            if seq is None:
+                whole = False
+                changes.pop(account_id, None)
+            else:
                 telling.append(_tell(counters, one, states[account_id], epoch))
     await gather(*telling)
+    await ledger.mark_told(changes)
     return whole
 
 

@@ -127,3 +127,53 @@ async def test_lots_are_looked_at_again_until_no_older_one_can_come(
     await job.tell()
     await job.tell()
     assert looked == [lot, lot, lot]
+
+
+async def test_a_revoked_key_that_redis_was_not_told_of_is_told(calendar: Calendar) -> None:
+    caller = await calendar.caller("none")
+    await calendar.ledger.revoke_key(calendar.deployment.platform_id, caller.key_id)
+    await calendar.ledger.set_account_status(caller.account.account_id, "suspended")
+    field = await calendar.counters.command("HGET", caller.keys.name, f"k:{caller.key_id}")
+    assert field == b"0", "whoever revoked it died before Redis heard of it"
+    assert await calendar.telling().tell() == 0, "it may still be about to tell"
+
+    await calendar.sql("UPDATE untold_accounts SET changed_at = now() - interval '1 minute'")
+    assert (await calendar.telling().tell(), await calendar.telling().tell()) == (1, 0)
+
+    names = (f"k:{caller.key_id}", "status")
+    fields = await calendar.counters.command("HMGET", caller.keys.name, *names)
+    assert fields == [b"-1", b"suspended"]
+
+
+async def test_a_change_while_another_one_is_told_is_told_as_well(
+    calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await calendar.caller("none")
+    account_id = caller.account.account_id
+    await calendar.ledger.set_account_status(account_id, "suspended")
+    account_state = calendar.ledger.account_state
+
+    async def read_before_it_changes(account_id: int) -> object:
+        state = await account_state(account_id)
+        await calendar.ledger.set_account_status(account_id, "active")
+        return state
+
+    monkeypatch.setattr(calendar.ledger, "account_state", read_before_it_changes)
+    await calendar.publish(account_id)
+    monkeypatch.undo()
+    assert await calendar.ledger.untold_changes([account_id]) != {}
+
+    await calendar.sql("UPDATE untold_accounts SET changed_at = now() - interval '1 minute'")
+    assert await calendar.telling().tell() == 1
+    assert await calendar.counters.command("HGET", caller.keys.name, "status") == b"active"
+
+
+async def test_a_changed_plan_is_told_to_all_its_accounts(calendar: Calendar) -> None:
+    callers = [await calendar.caller("over", f"account-{number}") for number in range(3)]
+    await calendar.sql("UPDATE plans SET spec = spec || '{\"concurrency\": 7}'")
+    await calendar.sql("UPDATE untold_accounts SET changed_at = now() - interval '1 minute'")
+
+    assert await calendar.telling().tell() == 3
+
+    for caller in callers:
+        assert await calendar.counters.command("HGET", caller.keys.name, "conc") == b"7"
