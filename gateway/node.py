@@ -158,6 +158,7 @@ async def running_node(
                     networks=Networks.of(gateway.private_upstreams),
                     shards=shards,
                     price_sample=price_sample,
+                    trusted_proxies=gateway.trusted_proxies,
                 )
             )
             await end_old_admin_logins(ledger, services.keys, credentials.admin_token)

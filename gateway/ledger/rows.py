@@ -25,7 +25,10 @@ class Guards(NamedTuple):
 
 
 class KeyRow(NamedTuple):
-    """An API key and whose it is. Whether it may call is decided in Redis, on every call."""
+    """An API key and whose it is. Whether it may call is decided in Redis, on every call.
+
+    `key_status` and `expires_ms` are those of the first to end, of the key and its ancestors.
+    """
 
     key_id: int
     key_name: str

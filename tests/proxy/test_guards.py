@@ -319,6 +319,8 @@ async def test_several_lines_are_read_as_one(clean_redis_url: str, postgres_url:
 @pytest.mark.parametrize("peer", [None, "/run/gateway.sock", ("10.0.0.1", 5), ("::1", 5, 0, 0)])
 def test_a_peer_without_an_address_is_nowhere(peer: object) -> None:
     transport = SimpleNamespace(get_extra_info={"peername": peer}.get)
-    call = SimpleNamespace(connection=SimpleNamespace(transport=transport))
+    call = SimpleNamespace(
+        connection=SimpleNamespace(transport=transport), message=SimpleNamespace(raw_headers=())
+    )
     address = Guards(cast("Any", None)).client_address(cast("Any", call))
     assert (address is not None) == isinstance(peer, tuple)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.clock import CallIds
 from gateway.control.api.ask import Ask
-from gateway.control.api.callers import identify
+from gateway.control.api.callers import client_of, identify
 from gateway.control.api.etags import check_if_match, etag_of, names
 from gateway.control.api.exports import not_exported, wanted_format
 from gateway.control.api.fields import Page, PageQuery
@@ -111,10 +111,11 @@ def _handler(endpoint: Endpoint, services: Services, call_ids: CallIds) -> Handl
 async def _answer(
     endpoint: Endpoint, services: Services, request: web.Request, request_id: str
 ) -> web.StreamResponse:
-    address = request.remote or ""
+    client = client_of(request, services)
+    address = "" if client is None else str(client)
     if endpoint.guarded and (wait_ms := services.logins.take(address)):
         raise too_many(wait_ms, "Too many attempts from this address.")
-    caller = await identify(request, services) if endpoint.roles else NOBODY
+    caller = await identify(request, services, client) if endpoint.roles else NOBODY
     if endpoint.roles and caller.role not in endpoint.roles:
         raise forbidden()
     path = _read_path(endpoint, request)

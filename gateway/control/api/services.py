@@ -15,9 +15,10 @@ from gateway.identity.tokens import Verifier
 from gateway.ledger import Tenancy
 from gateway.operations.keys import KeyMaker
 from gateway.operations.spread import Spread
+from gateway.peers import Peers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from gateway.control.credentials import Credentials
     from gateway.counters import Counters
@@ -54,6 +55,7 @@ class Services:
     shards: Shards
     price_sample: PriceSample  # the proxy's own, which the control plane does not know
     operator: str = "operator"  # what the audit log calls who has the admin token
+    peers: Peers = field(default_factory=Peers)  # tells clients from the proxies before the API
     exports: Exports = field(default_factory=Exports)
     failures: Limiter = field(default_factory=lambda: Limiter(FAILURES_PER_MINUTE, now_ms))
     logins: Limiter = field(default_factory=lambda: Limiter(LOGINS_PER_MINUTE, now_ms))
@@ -73,6 +75,7 @@ async def open_services(
     shards: Shards,
     price_sample: PriceSample,
     operator: str = "operator",
+    trusted_proxies: Iterable[str] = (),
 ) -> AsyncIterator[Services]:
     """The services of a deployment whose schema is there; `deployment` is its id.
 
@@ -101,4 +104,5 @@ async def open_services(
             shards=shards,
             price_sample=price_sample,
             operator=operator,
+            peers=Peers(trusted_proxies),
         )

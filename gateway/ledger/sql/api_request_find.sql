@@ -1,5 +1,5 @@
--- What the first who sent this key asked for, and what it was answered, if it was. How old the claim
--- is, by the clock that it was made by: nodes' own differ.
+-- What the first who sent this key asked for, and what it was answered, if it was. How old the
+-- claim is, by the clock that it was made by: nodes' own differ.
 SELECT
     request_id,
     fingerprint,

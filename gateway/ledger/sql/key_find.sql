@@ -1,16 +1,20 @@
 -- A worker's miss on a key: everything that identifies the caller, in one look-up by digest, and
--- what ancestors allow, of the same instant.
+-- what ancestors allow, of the same instant: a key is over when one of them is.
 WITH RECURSIVE lineage AS (
-    SELECT 0 AS level, parent_key_id, spec FROM api_keys WHERE digest = $1
+    SELECT 0 AS level, parent_key_id, spec, status, expires_at FROM api_keys WHERE digest = $1
     UNION ALL
-    SELECT lineage.level + 1, parent.parent_key_id, parent.spec
+    SELECT
+        lineage.level + 1, parent.parent_key_id, parent.spec, parent.status, parent.expires_at
     FROM lineage JOIN api_keys AS parent ON parent.id = lineage.parent_key_id
 )
 SELECT
     api_keys.id AS key_id,
     api_keys.name AS key_name,
-    api_keys.status AS key_status,
-    coalesce(to_ms(api_keys.expires_at), 0) AS expires_ms,
+    (
+        SELECT CASE WHEN bool_and(lineage.status = 'active') THEN 'active' ELSE 'revoked' END
+        FROM lineage
+    ) AS key_status,
+    coalesce(to_ms((SELECT min(lineage.expires_at) FROM lineage)), 0) AS expires_ms,
     api_keys.digest,
     accounts.id AS account_id,
     accounts.name AS account_name,
