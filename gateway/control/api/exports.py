@@ -2,7 +2,8 @@
 
 Each page is a query of its own that goes on behind the last row: no transaction stays open, and
 between pages others have their turn. The pace is bounded, so that exports leave the calls' way
-alone.
+alone. So is how long a client may take to read a piece, and no tenant has more than one export at a
+time: few run at once, and nobody is to keep others from theirs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import orjson
 from gateway.control.api.problems import Problem, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 
     from gateway.control.api.fields import Model, Page, PageQuery
 
@@ -26,6 +27,8 @@ EXPORT_PAGE_ROWS: Final = 500
 # Of one export. Postgres and this process then take a part of a core, not all of it.
 EXPORT_ROWS_PER_S: Final = 10_000
 EXPORTS_MAX: Final = 2  # at the same time, of one node
+# Within this a client takes a piece of EXPORT_PAGE_ROWS rows, or its export ends.
+EXPORT_STALL_S: Final = 30.0
 NDJSON, CSV = "application/x-ndjson", "text/csv"
 _NUMBER = re.compile(r"-?[0-9.]+")
 # Spreadsheets take a text that begins so for a formula, and run it.
@@ -42,22 +45,25 @@ class Exports:
     """The exports of this node."""
 
     def __init__(self) -> None:
-        self._running = 0
+        self._running: set[Hashable] = set()
 
     async def lines(
         self,
+        tenant: Hashable,
         kind: str,
         item: type[Model],
         page: Callable[[PageQuery], Awaitable[Page[Any]]],
         query: PageQuery,
     ) -> AsyncGenerator[bytes]:
-        """The whole list in pieces; `page` answers one page of it.
+        """The whole list in pieces, one for each page, some of them empty; `page` answers a page.
 
-        Raises: Problem (503) when too many run, before the first piece.
+        Raises: Problem (503) when the tenant has one, or too many run, before the first piece.
         """
-        if self._running >= EXPORTS_MAX:
+        if tenant in self._running:
+            raise unavailable("You have an export that is running: wait for its end.", 10)
+        if len(self._running) >= EXPORTS_MAX:
             raise unavailable(f"{EXPORTS_MAX} exports are running: try again later.", 10)
-        self._running += 1
+        self._running.add(tenant)
         try:
             write = _ndjson if kind == NDJSON else _csv(item)
             query = query.model_copy(update={"limit": EXPORT_PAGE_ROWS})
@@ -67,15 +73,14 @@ class Exports:
             while True:
                 began = clock()
                 found = await page(query)
-                if found.data:
-                    yield write(tuple(found.data))
+                yield write(tuple(found.data)) if found.data else b""
                 if found.next_cursor is None:
                     return
                 query = query.model_copy(update={"cursor": found.next_cursor})
                 due = began + EXPORT_PAGE_ROWS / EXPORT_ROWS_PER_S
                 await asyncio.sleep(max(due - clock(), 0))
         finally:
-            self._running -= 1
+            self._running.discard(tenant)
 
 
 def _ndjson(rows: tuple[Model, ...]) -> bytes:

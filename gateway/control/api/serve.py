@@ -6,6 +6,7 @@ version? (etags) → the resource's own work → answer, page or stream.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from gateway.clock import CallIds
 from gateway.control.api.ask import Ask
 from gateway.control.api.callers import client_of, identify
 from gateway.control.api.etags import check_if_match, etag_of, names
-from gateway.control.api.exports import not_exported, wanted_format
+from gateway.control.api.exports import EXPORT_STALL_S, not_exported, wanted_format
 from gateway.control.api.fields import Page, PageQuery
 from gateway.control.api.idempotency import Asker, Once, change_id_of
 from gateway.control.api.problems import (
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 JSON = "application/json"
+# Within this all of a body is here.
+BODY_TIMEOUT_S = 30.0
 _ID_DIGITS_MAX = 16
 _NO_PATH = "There is nothing at this path."
 
@@ -120,7 +123,7 @@ async def _answer(
         raise forbidden()
     path = _read_path(endpoint, request)
     query = _read_query(endpoint, request)
-    raw = await request.read()
+    raw = await _read_raw(request)
     body = _read_body(endpoint, request, raw)
     scope = Scope(caller.platform_id, caller.account_id, caller.actor, address, request_id)
     ledger = services.tenancy.ledger(scope)
@@ -165,8 +168,11 @@ async def _in_turn(endpoint: Endpoint, ask: Ask, request: web.Request) -> AsyncI
     if endpoint.reads is None:
         yield
         return
-    # An account's own way to a resource and its platform's lead to the same.
-    async with ask.ledger.resource_locked(request.path.replace("/v1/me/", "/v1/", 1)):
+    # An account's own way to a resource and its platform's lead to the same. Of one name each
+    # platform has a resource of its own, and waits for nobody else's; platforms are everybody's.
+    path = request.path.replace("/v1/me/", "/v1/", 1)
+    whose = 0 if path.startswith("/v1/platforms/") else ask.platform_id
+    async with ask.ledger.resource_locked(f"{whose} {path}"):
         if_match = request.headers.get("If-Match")
         check_if_match(if_match, await endpoint.reads(ask))
         yield
@@ -179,29 +185,44 @@ async def _stream(
     if not endpoint.exports or endpoint.answers is None or not isinstance(query, PageQuery):
         raise not_exported()
     item = endpoint.item_kind()
+    tenant = ask.caller.platform_id, ask.caller.account_id
     pieces = ask.services.exports.lines(
-        kind, item, lambda part: cast("Awaitable[Page[Any]]", endpoint.work(ask, part)), query
+        tenant,
+        kind,
+        item,
+        lambda part: cast("Awaitable[Page[Any]]", endpoint.work(ask, part)),
+        query,
     )
     first = await anext(pieces, b"")
     response = web.StreamResponse(headers={"X-Request-Id": ask.request_id})
     response.content_type = kind
     response.charset = "utf-8"
-    await response.prepare(request)
     try:
-        await response.write(first)
+        await response.prepare(request)
+        await _sent(response, first)
         async for piece in pieces:
-            await response.write(piece)
-        await response.write_eof()
+            await _sent(response, piece)
+            if request.transport is None:
+                break  # the client has gone
+        else:
+            await response.write_eof()
     except ConnectionError:
-        pass  # the client has gone
+        pass  # as well
     except Exception as failure:
-        if problem_of(failure) is None:
+        if not isinstance(failure, TimeoutError) and problem_of(failure) is None:
             log.exception("request %s: an export ended early", ask.request_id)
         if request.transport is not None:  # so that the client can't take a part for the whole
             request.transport.abort()
     finally:
         await pieces.aclose()
     return response
+
+
+async def _sent(response: web.StreamResponse, piece: bytes) -> None:
+    """Raises: TimeoutError when the client does not read."""
+    if piece:
+        async with asyncio.timeout(EXPORT_STALL_S):
+            await response.write(piece)
 
 
 def _read_path(endpoint: Endpoint, request: web.Request) -> dict[str, str]:
@@ -227,6 +248,16 @@ def _read_query(endpoint: Endpoint, request: web.Request) -> Any:
     if twice:
         raise invalid(*(FieldError(name, "This is there twice.") for name in sorted(twice)))
     return endpoint.query.model_validate(dict(request.query))
+
+
+async def _read_raw(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError:
+        headers = {"Connection": "close"}
+        detail = "The body did not arrive in time."
+        raise Problem(408, "request_timeout", detail, headers=headers) from None
 
 
 def _read_body(endpoint: Endpoint, request: web.Request, raw: bytes) -> Any:

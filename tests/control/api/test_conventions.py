@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from gateway.control.api import idempotency
+from gateway.control.api import idempotency, serve
 from gateway.control.api.problems import Problem
 from gateway.control.api.roles import Role
 from gateway.ledger import Ledger
@@ -351,3 +351,17 @@ async def test_roles_may_do_what_they_are_for(api: Api) -> None:
         assert answer.status == status, role
     assert (await api.as_key().post(ACCOUNTS, {"name": "by key"})).status == 403
     assert (await api.stranger.post(ACCOUNTS, {"name": "by nobody"})).status == 401
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "BODY_TIMEOUT_S", 0.1)
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\n\r\n{"
+    )
+    assert (await reader.readline()).split()[1] == b"408"
+    writer.close()
