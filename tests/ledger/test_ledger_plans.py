@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from gateway.ledger import Scope, Tenancy
 from gateway.ledger.queries import load_queries
 from tests.support import servers
 
@@ -139,6 +140,39 @@ async def test_a_page_is_read_along_its_index(
         r"Seq Scan on (settlements_\w+|accounts|api_keys|audit_log|grants|usage_\w+)", plan
     )
     assert scanned == [], plan
+
+
+async def test_a_small_platform_is_not_looked_for_among_the_calls_of_a_large_one(
+    postgres_url: str,
+) -> None:
+    fill = FILL.replace("1 + n % 2, 1 + n % 100", "1, 1 + n % 100")
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(fill)
+    await connection.close()
+    async with Tenancy(postgres_url) as tenancy:
+        plans = []
+        for platform_id in [1] * 8 + [2]:
+            ledger = tenancy.ledger(Scope(platform_id, None, "token:1"))
+            async with ledger.transaction() as session:
+                await session.all(
+                    "settlement_search", platform_id, "0" * 32, "f" * 32, 10, 10, *[None] * 5
+                )
+                plans = await session._runner.fetch(
+                    "EXPLAIN (COSTS OFF) " + load_queries()["settlement_search"],
+                    platform_id,
+                    "0" * 32,
+                    "f" * 32,
+                    10,
+                    10,
+                    *[None] * 5,
+                )
+                plans_for_all = await session._runner.fetchval(
+                    "SELECT sum(generic_plans) FROM pg_prepared_statements"
+                    " WHERE statement LIKE '-- %'"
+                )
+                assert plans_for_all == 0
+    plan = "\n".join(row[0] for row in plans)
+    assert "platform_id_call_id_idx" in plan, plan
 
 
 @pytest.mark.parametrize(
