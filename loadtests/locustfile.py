@@ -118,7 +118,7 @@ class Scenario:
             made = self.rig.tollkeeper(
                 "accounts", "create", name, "--credits", credits_given, "--key"
             )
-            self.accounts.append(Account(name, made["key"]["api_key"], poor))
+            self.accounts.append(Account(name, made["key"]["secret"], poor))
 
     def judge(self) -> int:
         """Compare the witnesses; the exit code."""

@@ -5,49 +5,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.keys import COLUMNS as KEY_COLUMNS
-from gateway.cli.keys import key_document, new_key_document, print_new_key
-from gateway.cli.options import AccountArgument, Common, command, new_app
-from gateway.cli.output import Column, print_json, print_rows, print_table, say
+from gateway.cli import keys
+from gateway.cli.callers import OWN, account_base, lists_of
+from gateway.cli.grants import GRANT_COLUMNS, burn_down, grant_row
+from gateway.cli.options import AccountArgument, Common, PlanArgument, command, new_app
+from gateway.cli.output import Column, print_json, print_rows, print_table, say, short_moment
 from gateway.cli.run import run
-from gateway.cli.session import open_books, open_desk, read_key_maker
-from gateway.operations.amounts import parse_amount_or_zero, parse_discount
-from gateway.operations.moments import format_moment
-from policies.units import format_credits, format_percent
+from gateway.cli.typed import amount
+from gateway.operations.errors import OperationError
 
 if TYPE_CHECKING:
-    from gateway.ledger import AccountRow, GrantRow
-    from gateway.ledger.desk import BalanceRow
-    from gateway.operations.accounts import AccountReport, NewAccount
-    from gateway.operations.keys import NewKey
+    from gateway.cli.api import ApiClient
+    from gateway.ledger import AccountRow
 
 # Instead of a percentage: the account has its plan's.
 PLANS_DISCOUNT = "plan"
+# Of an account's keys; "keys list" shows the others.
+KEYS_SHOWN_MAX = 50
 
-app = new_app("Customers: create, list, show, set-plan, set-discount, suspend, resume, sync.")
+app = new_app(
+    "Customers: create, list, show, rename, set-plan, set-discount, suspend, resume, sync."
+)
 
 COLUMNS = (
     Column("ACCOUNT", "name"),
     Column("PLAN", "plan"),
     Column("STATUS", "status"),
-    Column("GRANTED", "granted", figures=True),
-    Column("SETTLED", "settled", figures=True),
-    Column("LEFT", "left", figures=True),
+    Column("DISCOUNT %", "discount_percent", figures=True),
     Column("CREATED", "created_at"),
-)
-GRANT_COLUMNS = (
-    Column("GRANT", "id", figures=True),
-    Column("SOURCE", "source"),
-    Column("GRANTED", "granted", figures=True),
-    Column("CREDITED", "credited", figures=True),
-    Column("SETTLED", "settled", figures=True),
-    Column("EXPIRED", "expired", figures=True),
-    Column("REVOKED", "revoked", figures=True),
-    Column("LEFT", "left", figures=True),
-    Column("PRIORITY", "priority", figures=True),
-    Column("EFFECTIVE", "effective_at"),
-    Column("EXPIRES", "expires_at"),
-    Column("NOTE", "note"),
 )
 
 
@@ -56,7 +41,7 @@ def create(
     common: Common,
     name: AccountArgument,
     plan: Annotated[str, typer.Option("--plan", help="The plan whose limits apply.")] = "",
-    amount: Annotated[
+    credits_: Annotated[
         str,
         typer.Option("--credits", metavar="N", help="To begin with; without it, the plan's."),
     ] = "",
@@ -64,51 +49,47 @@ def create(
 ) -> None:
     """Create an account."""
 
-    async def work() -> "tuple[NewAccount, NewKey | None]":
-        from gateway.operations.accounts import create_account
-        from gateway.operations.keys import create_key
+    async def work() -> tuple[Any, Any, Any]:
+        from gateway.cli.api import open_api
 
-        microcredits = parse_amount_or_zero(amount) if amount else None
-        async with open_desk(common.config, common.data_dir) as desk:
-            maker = read_key_maker(desk.config, common.data_dir) if key else None
-            made = await create_account(
-                desk.ledger, desk.platform_id, name, plan=plan or None, microcredits=microcredits
-            )
-            if maker is None:
-                return made, None
-            return made, await create_key(desk.ledger, desk.counters, made.account, maker)
+        told = {"credits": amount(credits_, zero=True)} if credits_ else {}
+        body = {"name": name} | told | ({"plan": plan} if plan else {})
+        async with open_api(common, pepper=key) as api:
+            account = await api.post("/v1/accounts", body)
+            balance = await api.get(f"/v1/accounts/{account['id']}/balance")
+            return account, balance, await _first_key(api, account) if key else None
 
-    made, new_key = run(work())
-    granted = format_credits(made.granted_microcredits)
+    account, balance, new_key = run(work())
     if common.as_json:
-        document = {"account": _account_document(made.account) | {"granted": granted}}
-        print_json(document | ({"key": new_key_document(new_key)} if new_key else {}))
+        print_json({"account": account} | ({"key": new_key} if new_key else {}))
         return
-    say(f"Account {made.account.name} is ready, with {granted} credits.")
+    say(f"Account {account['name']} is ready, with {balance['available_credits']} credits.")
     if new_key:
-        print_new_key(new_key, as_json=False)
+        keys.print_new_key(new_key, as_json=False)
 
 
-@command(app, "tollkeeper accounts list --json", name="list")
-def list_(common: Common) -> None:
-    """List accounts with their credits as Postgres has them, a moment behind."""
+@command(app, "tollkeeper accounts list --plan free --json", name="list")
+def list_(
+    common: Common,
+    plan: Annotated[str, typer.Option("--plan", help="Only those on this plan.")] = "",
+    status: Annotated[str, typer.Option("--status", help="active or suspended.")] = "",
+    name: Annotated[str, typer.Option("--name", help="How their names begin.")] = "",
+) -> None:
+    """List accounts, oldest first. What one has left, "accounts show" tells."""
 
-    async def work() -> "tuple[list[AccountRow], dict[int, BalanceRow]]":
-        async with open_books(common.config, common.data_dir) as books:
-            return (
-                await books.ledger.accounts(books.platform_id),
-                await books.ledger.balances(books.platform_id),
+    async def work() -> list[Any]:
+        from gateway.cli.api import open_api
+
+        async with open_api(common, redis=False) as api:
+            return await api.all(
+                "/v1/accounts", plan=plan or None, status=status or None, name=name or None
             )
 
-    accounts, balances = run(work())
-    rows = [
-        _account_document(account) | _balance_document(balances[account.account_id])
-        for account in accounts
-        if account.account_id in balances
-    ]
-    print_rows(
-        "accounts", COLUMNS, rows, as_json=common.as_json, empty="There are no accounts yet."
+    rows = run(work())
+    empty = (
+        "There are no such accounts." if plan or status or name else "There are no accounts yet."
     )
+    print_rows("accounts", COLUMNS, rows, as_json=common.as_json, empty=empty, shown=_row)
 
 
 @command(app, "tollkeeper accounts show alice")
@@ -118,60 +99,53 @@ def show(
 ) -> None:
     """Show an account, its grants and keys, and what it has at this moment."""
 
-    async def work() -> "AccountReport":
-        from gateway.operations.accounts import show_account
+    async def work() -> dict[str, Any]:
+        from gateway.cli.api import open_api
 
-        async with open_desk(common.config, common.data_dir) as desk:
-            return await show_account(desk.ledger, desk.counters, desk.platform_id, name)
+        async with open_api(common) as api:
+            base = await account_base(api, name)
+            lists, chosen = lists_of(base)
+            account = (await api.get(OWN))["account"] if base == OWN else await api.get(base)
+            return {
+                "account": account,
+                "balance": await api.get(f"{base}/balance"),
+                "grants": burn_down(await api.all(f"{base}/grants")),
+                "keys": await api.all(f"{lists}/keys", limit=KEYS_SHOWN_MAX, kind="key", **chosen),
+                "plan": await _plan(api, account),
+            }
 
-    report = run(work())
-    account = _account_document(report.account)
-    grants = [grant_document(grant) for grant in report.grants]
-    keys = [key_document(key) for key in report.keys]
-    live = _live_document(report)
+    found = run(work())
+    plan = found.pop("plan")
     if common.as_json:
-        print_json({"account": account, "live": live, "grants": grants, "keys": keys})
+        print_json(found)
         return
-    plan = account["plan"] or "no plan"
-    say(f"{account['name']}: {account['status']}, {plan}, since {account['created_at']}")
-    if account["discount"] != "0":
-        say(f"Discount {account['discount']}%, of its {account['discount_of']}.")
-    if live is None:
-        say("Redis has not needed this account yet: no call was made.\n")
-    else:
-        say(f"Now {_now_text(live)}, {live['held']} held by {live['running']} running calls.\n")
-    if grants:
-        print_table(GRANT_COLUMNS, grants)
+    account, balance = found["account"], found["balance"]
+    since = short_moment(account["created_at"])
+    say(f"{account['name']}: {account['status']}, {account['plan'] or 'no plan'}, since {since}")
+    percent, whose = _discount(account, plan)
+    if percent != "0":
+        say(f"Discount {percent}%, {whose}.")
+    say(_now_text(balance) + "\n")
+    if found["grants"]:
+        print_table(GRANT_COLUMNS, list(map(grant_row, found["grants"])))
         say("")
-    if keys:
-        print_table(KEY_COLUMNS, keys)
+    if found["keys"]:
+        print_table(keys.COLUMNS, list(map(keys.key_row, found["keys"])))
 
 
 @command(app, "tollkeeper accounts set-plan alice pro", name="set-plan")
 def set_plan(
     common: Common,
     name: AccountArgument,
-    plan: Annotated[str, typer.Argument(metavar="PLAN", help='As in "plans list".')],
+    plan: PlanArgument,
 ) -> None:
     """Put an account on a plan: a new period with its credits, and its limits from now on.
 
     What the account had before stays until it ends. An account that is on the plan keeps its
     period.
     """
-
-    async def work() -> "AccountRow":
-        from gateway.operations.accounts import find_account
-        from gateway.operations.accounts import set_plan as put_on_plan
-
-        async with open_desk(common.config, common.data_dir) as desk:
-            account = await find_account(desk.ledger, desk.platform_id, name)
-            return await put_on_plan(desk.ledger, desk.counters, account, plan)
-
-    account = run(work())
-    if common.as_json:
-        print_json({"account": _account_document(account)})
-    else:
-        say(f"Account {account.name} is on plan {account.plan_slug}.")
+    account = run(_changed(common, name, {"plan": plan}))
+    _print(common, account, f"Account {account['name']} is on plan {account['plan']}.")
 
 
 @command(app, "tollkeeper accounts set-discount alice 15", name="set-discount")
@@ -185,22 +159,33 @@ def set_discount(
 ) -> None:
     """Take a part off every price for an account, from its next call on; those running go on."""
 
-    async def work() -> "AccountRow":
-        from gateway.operations.accounts import find_account
-        from gateway.operations.accounts import set_discount as give_discount
+    async def work() -> tuple[Any, Any]:
+        from gateway.cli.api import open_api
+        from gateway.operations.amounts import parse_discount
+        from policies.units import format_percent
 
-        basis_points = None if percent == PLANS_DISCOUNT else parse_discount(percent)
-        async with open_desk(common.config, common.data_dir) as desk:
-            account = await find_account(desk.ledger, desk.platform_id, name)
-            return await give_discount(desk.ledger, desk.counters, account, basis_points)
+        told = None if percent == PLANS_DISCOUNT else format_percent(parse_discount(percent))
+        async with open_api(common) as api:
+            account_id = await api.account_id(name)
+            change = {"discount_percent": told}
+            account = await api.patch(f"/v1/accounts/{account_id}", change)
+            return account, await _plan(api, account)
 
-    account = run(work())
-    if common.as_json:
-        print_json({"account": _account_document(account)})
-        return
-    document = _account_document(account)
-    whose = "its plan's" if document["discount_of"] == "plan" else "its own"
-    say(f"Account {account.name} has a discount of {document['discount']}%, {whose}.")
+    account, plan = run(work())
+    text, whose = _discount(account, plan)
+    whose = "its plan's" if whose == "of its plan" else "its own"
+    _print(common, account, f"Account {account['name']} has a discount of {text}%, {whose}.")
+
+
+@command(app, "tollkeeper accounts rename alice alice-and-sons")
+def rename(
+    common: Common,
+    name: AccountArgument,
+    new_name: Annotated[str, typer.Argument(metavar="NEW_NAME", help="What it is called then.")],
+) -> None:
+    """Call an account something else. Its keys, credits and calls stay its own."""
+    account = run(_changed(common, name, {"name": new_name}))
+    _print(common, account, f"Account {name} is called {account['name']} now.")
 
 
 @command(app, "tollkeeper accounts suspend alice")
@@ -209,7 +194,8 @@ def suspend(
     name: AccountArgument,
 ) -> None:
     """Refuse an account's calls from now on; those running end as usual."""
-    _set_status(common, name, "suspended")
+    account = run(_changed(common, name, {"status": "suspended"}))
+    _print(common, account, f"Account {account['name']} is suspended.")
 
 
 @command(app, "tollkeeper accounts resume alice")
@@ -218,7 +204,8 @@ def resume(
     name: AccountArgument,
 ) -> None:
     """Let a suspended account call again."""
-    _set_status(common, name, "active")
+    account = run(_changed(common, name, {"status": "active"}))
+    _print(common, account, f"Account {account['name']} is active.")
 
 
 @command(app, "tollkeeper accounts sync alice")
@@ -226,9 +213,13 @@ def sync(
     common: Common,
     name: AccountArgument,
 ) -> None:
-    """Tell Redis what Postgres says of an account, after a command that could not."""
+    """Tell Redis what Postgres says of an account, after a command that could not.
+
+    Works on this folder's config, also while you are logged in elsewhere.
+    """
 
     async def work() -> "AccountRow":
+        from gateway.cli.session import open_desk
         from gateway.operations.accounts import find_account
         from gateway.operations.publish import publish_account
 
@@ -239,91 +230,64 @@ def sync(
 
     account = run(work())
     if common.as_json:
-        print_json({"account": _account_document(account)})
+        print_json({"account": {"id": account.account_id, "name": account.name}})
     else:
         say(f"Redis follows Postgres for account {account.name}.")
 
 
-def grant_document(grant: "GrantRow") -> dict[str, Any]:
-    """A grant as lists show it; amounts are Postgres', a moment behind.
+async def _changed(common: Common, name: str, change: Mapping[str, Any]) -> Any:
+    """An account after a change."""
+    from gateway.cli.api import open_api
 
-    A period's overage was not given: `granted` is 0, `overage_cap` how much it may become, and
-    `left` what is owed, below 0.
-    """
-    overage = grant.source == "overage"
-    given = 0 if overage else grant.amount_microcredits
-    withdrawn = 0 if overage else grant.expired_microcredits + grant.revoked_microcredits
-    left = given + grant.credited_microcredits - grant.settled_microcredits - withdrawn
-    return {
-        "id": grant.grant_id,
-        "source": grant.source,
-        "granted": format_credits(given),
-        "overage_cap": format_credits(grant.amount_microcredits) if overage else None,
-        "credited": format_credits(grant.credited_microcredits),
-        "settled": format_credits(grant.settled_microcredits),
-        "expired": format_credits(grant.expired_microcredits),
-        "revoked": format_credits(grant.revoked_microcredits),
-        "left": format_credits(left),
-        "priority": grant.priority,
-        "effective_at": format_moment(grant.effective_ms),
-        "expires_at": format_moment(grant.expires_ms) or None,
-        "revoked_at": format_moment(grant.revoked_ms) or None,
-        "created_at": format_moment(grant.created_ms),
-        "note": grant.note,
-    }
+    async with open_api(common) as api:
+        return await api.patch(f"/v1/accounts/{await api.account_id(name)}", change)
 
 
-def _set_status(common: Common, name: str, status: str) -> None:
-    async def work() -> "AccountRow":
-        from gateway.operations.accounts import find_account, set_status
+async def _plan(api: "ApiClient", account: Mapping[str, Any]) -> Any:
+    """The account's plan; None if it has none."""
+    slug = account["plan"]
+    return None if slug is None else await api.get(f"/v1/plans/{slug}")
 
-        async with open_desk(common.config, common.data_dir) as desk:
-            account = await find_account(desk.ledger, desk.platform_id, name)
-            await set_status(desk.ledger, desk.counters, account, status)
-            return account._replace(status=status)
 
-    account = run(work())
+async def _first_key(api: "ApiClient", account: Mapping[str, Any]) -> Any:
+    try:
+        return await api.post(f"/v1/accounts/{account['id']}/keys", {})
+    except OperationError as error:
+        name = account["name"]
+        raise OperationError(
+            f'account {name} is there, but its key could not be made: {error}; run "tollkeeper '
+            f'keys create {name}"'
+        ) from None
+
+
+def _print(common: Common, account: Mapping[str, Any], text: str) -> None:
     if common.as_json:
-        print_json({"account": _account_document(account)})
+        print_json({"account": account})
     else:
-        say(f"Account {account.name} is {account.status}.")
+        say(text)
 
 
-def _account_document(account: "AccountRow") -> dict[str, Any]:
-    discount = account.discount_basis_points
+def _row(account: Mapping[str, Any]) -> dict[str, Any]:
+    discount = account["discount_percent"]
     return {
-        "id": account.account_id,
-        "name": account.name,
-        "plan": account.plan_slug,
-        "status": account.status,
-        "discount": format_percent(
-            account.plan_discount_basis_points if discount is None else discount
-        ),
-        "discount_of": "plan" if discount is None else "account",
-        "created_at": format_moment(account.created_ms),
+        **account,
+        "discount_percent": PLANS_DISCOUNT if discount is None and account["plan"] else discount,
+        "created_at": short_moment(account["created_at"]),
     }
 
 
-def _balance_document(balance: "BalanceRow") -> dict[str, Any]:
-    return {
-        "granted": format_credits(balance.granted_microcredits),
-        "settled": format_credits(balance.settled_microcredits),
-        "left": format_credits(balance.left_microcredits),
-    }
+def _discount(account: Mapping[str, Any], plan: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Percent off every price, and whose word it is."""
+    own = account["discount_percent"]
+    if own is not None:
+        return own, "of its own"
+    return (plan and plan["discount"]) or "0", "of its plan"
 
 
-def _now_text(live: Mapping[str, Any]) -> str:
-    available = str(live["available"])
+def _now_text(balance: Mapping[str, Any]) -> str:
+    available, held = str(balance["available_credits"]), balance["held_credits"]
     owed = available.removeprefix("-")
-    return f"{owed} credits owed" if owed != available else f"{available} credits available"
-
-
-def _live_document(report: "AccountReport") -> dict[str, Any] | None:
-    if report.live is None:
-        return None
-    return {
-        "available": format_credits(report.live.available_microcredits),
-        "held": format_credits(report.live.held_microcredits),
-        "settled": format_credits(report.live.settled_microcredits),
-        "running": report.live.running,
-    }
+    text = f"{owed} credits owed" if owed != available else f"{available} credits available"
+    if balance["live"]:
+        return f"Now {text}, {held} held by running calls."
+    return f"By the books {text}: Redis has not needed this account yet, no call was made."

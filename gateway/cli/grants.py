@@ -1,10 +1,11 @@
 """`tollkeeper grants`: credits for accounts."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.accounts import GRANT_COLUMNS, grant_document
+from gateway.cli.callers import account_base
 from gateway.cli.options import (
     AccountArgument,
     Common,
@@ -14,20 +15,34 @@ from gateway.cli.options import (
     command,
     new_app,
 )
-from gateway.cli.output import print_json, print_rows, say
+from gateway.cli.output import Column, print_json, print_rows, say, short_moment
 from gateway.cli.run import run
-from gateway.cli.session import open_books, open_desk
-from gateway.clock import now_ms
-from gateway.operations.amounts import parse_amount
+from gateway.cli.typed import amount as amount_
+from gateway.cli.typed import expiry, moment
 from gateway.operations.errors import UsageError
-from gateway.operations.moments import parse_moment_ms
-from policies.units import format_credits
+from policies.units import format_credits, parse_credits
 
 if TYPE_CHECKING:
-    from gateway.ledger import GrantRow
-    from gateway.operations.grants import OwnedGrant
+    from gateway.cli.api import ApiClient
+
+OVERAGE = "overage"
 
 app = new_app("Credits for accounts: add, list, adjust, revoke.")
+
+GRANT_COLUMNS = (
+    Column("GRANT", "id", figures=True),
+    Column("SOURCE", "source"),
+    Column("GRANTED", "granted_credits", figures=True),
+    Column("CREDITED", "credited_credits", figures=True),
+    Column("SETTLED", "settled_credits", figures=True),
+    Column("EXPIRED", "expired_credits", figures=True),
+    Column("REVOKED", "revoked_credits", figures=True),
+    Column("LEFT", "left_credits", figures=True),
+    Column("PRIORITY", "priority", figures=True),
+    Column("EFFECTIVE", "effective_at"),
+    Column("EXPIRES", "expires_at"),
+    Column("NOTE", "note"),
+)
 
 
 @command(app, "tollkeeper grants add alice 500 --expires 90d --note 'Goodwill'")
@@ -47,35 +62,25 @@ def add(
 ) -> None:
     """Give credits to an account. Each call of this command gives again."""
 
-    async def work() -> "GrantRow":
-        from gateway.operations.accounts import find_account
-        from gateway.operations.grants import add_grant
+    async def work() -> Any:
+        from gateway.cli.api import open_api
 
-        microcredits, now = parse_amount(amount), now_ms()
-        effective_ms = parse_moment_ms(effective, now) if effective else 0
-        expires_ms = parse_moment_ms(expires, now) if expires else 0
-        async with open_desk(common.config, common.data_dir) as desk:
-            owner = await find_account(desk.ledger, desk.platform_id, account)
-            grant_id = await add_grant(
-                desk.ledger,
-                desk.counters,
-                owner,
-                microcredits,
-                source=source,
-                effective_ms=effective_ms,
-                expires_ms=expires_ms,
-                priority=priority,
-                note=note,
-            )
-            grants = await desk.ledger.grants(owner.account_id)
-            return next(grant for grant in grants if grant.grant_id == grant_id)
+        body = {
+            "credits": amount_(amount),
+            "source": source,
+            "effective_at": moment(effective) if effective else None,
+            "expires_at": expiry(expires) if expires else None,
+            "priority": priority,
+            "note": note,
+        }
+        async with open_api(common) as api:
+            return await api.post(f"/v1/accounts/{await api.account_id(account)}/grants", body)
 
     grant = run(work())
     if common.as_json:
-        print_json({"grant": grant_document(grant)})
+        print_json({"grant": grant})
     else:
-        credits_ = format_credits(grant.amount_microcredits)
-        say(f"Account {account} has {credits_} credits more (grant {grant.grant_id}).")
+        say(f"Account {account} has {grant['granted_credits']} credits more (grant {grant['id']}).")
 
 
 @command(app, "tollkeeper grants adjust 12 --add 50 --note 'Was late'")
@@ -88,47 +93,46 @@ def adjust(
 ) -> None:
     """Add credits to a grant, or take some that are available. Each call does it again."""
 
-    async def work() -> "tuple[OwnedGrant, int]":
-        from gateway.operations.grants import adjust_grant, find_grant
+    async def work() -> Any:
+        from gateway.cli.api import open_api
 
         if bool(add) == bool(take):
             raise UsageError("say either --add or --take, with how many credits")
-        asked = parse_amount(add) if add else -parse_amount(take)
-        async with open_desk(common.config, common.data_dir) as desk:
-            owned = await find_grant(desk.ledger, desk.platform_id, grant)
-            came_to = await adjust_grant(desk.ledger, desk.counters, owned, asked, note)
-            return await find_grant(desk.ledger, desk.platform_id, grant), came_to
+        asked = amount_(add) if add else f"-{amount_(take)}"
+        async with open_api(common) as api:
+            await find_grant(api, grant)
+            return await api.post(f"/v1/grants/{grant}/adjust", {"credits": asked, "note": note})
 
-    owned, came_to = run(work())
+    done = run(work())
     if common.as_json:
-        print_json({"grant": grant_document(owned.grant), "adjusted": format_credits(came_to)})
-    elif came_to > 0:
-        say(f"Grant {grant} of {owned.account.name} has {format_credits(came_to)} credits more.")
+        print_json({"adjustment": done})
+        return
+    came_to = done["credits"]
+    if add:
+        say(f"Grant {grant} has {came_to} credits more.")
     else:
-        say(f"Taken {format_credits(-came_to)} credits from grant {grant} of {owned.account.name}.")
+        say(f"Taken {came_to.removeprefix('-')} credits from grant {grant}.")
 
 
 @command(app, "tollkeeper grants revoke 12")
 def revoke(common: Common, grant: GrantArgument) -> None:
     """End a grant now and take what it has left; calls that hold some of it finish on it."""
 
-    async def work() -> "tuple[OwnedGrant, int | None]":
-        from gateway.operations.grants import find_grant, revoke_grant
+    async def work() -> tuple[Any, Any]:
+        from gateway.cli.api import open_api
 
-        async with open_desk(common.config, common.data_dir) as desk:
-            owned = await find_grant(desk.ledger, desk.platform_id, grant)
-            taken = await revoke_grant(desk.ledger, desk.counters, owned)
-            return await find_grant(desk.ledger, desk.platform_id, grant), taken
+        async with open_api(common) as api:
+            before = await find_grant(api, grant)
+            return before, await api.post(f"/v1/grants/{grant}/revoke")
 
-    owned, taken = run(work())
+    before, revoked = run(work())
     if common.as_json:
-        amount = None if taken is None else format_credits(taken)
-        print_json({"grant": grant_document(owned.grant), "revoked": amount})
-    elif taken is None:
-        say(f"Grant {grant} of {owned.account.name} is revoked; its rest leaves the books soon.")
-    else:
-        amount = format_credits(taken)
-        say(f"Grant {grant} of {owned.account.name} is revoked, with {amount} credits left in it.")
+        print_json({"grant": revoked})
+        return
+    taken = parse_credits(revoked["revoked_credits"]) - parse_credits(before["revoked_credits"])
+    left = revoked["left_credits"]
+    rest = "" if left == "0" else f"; {left} are held by calls, or leave the books soon"
+    say(f"Grant {grant} is revoked, with {format_credits(taken)} credits left in it{rest}.")
 
 
 @command(app, "tollkeeper grants list alice", name="list")
@@ -138,14 +142,67 @@ def list_(
 ) -> None:
     """List an account's grants in the order in which they pay, spent ones too."""
 
-    async def work() -> "list[GrantRow]":
-        from gateway.operations.accounts import find_account
+    async def work() -> list[Any]:
+        from gateway.cli.api import open_api
 
-        async with open_books(common.config, common.data_dir) as books:
-            owner = await find_account(books.ledger, books.platform_id, account)
-            return await books.ledger.grants(owner.account_id)
+        async with open_api(common, redis=False) as api:
+            return await api.all(f"{await account_base(api, account)}/grants")
 
-    rows = [grant_document(grant) for grant in run(work())]
+    rows = burn_down(run(work()))
     print_rows(
-        "grants", GRANT_COLUMNS, rows, as_json=common.as_json, empty="There are no grants yet."
+        "grants",
+        GRANT_COLUMNS,
+        rows,
+        as_json=common.as_json,
+        empty="There are no grants yet.",
+        shown=grant_row,
     )
+
+
+async def find_grant(api: "ApiClient", number: int) -> Any:
+    """The grant of this number. Raises: UsageError, which says how to find it."""
+    found = await api.find(f"/v1/grants/{number}")
+    if found is None:
+        raise UsageError(
+            f'there is no grant {number}: "tollkeeper grants list ACCOUNT" shows their numbers'
+        )
+    return found
+
+
+def burn_down(grants: Iterable[Any]) -> list[Any]:
+    """Grants in the order in which they pay, overage last."""
+
+    def place(grant: Mapping[str, Any]) -> tuple[object, ...]:
+        expires = grant["expires_at"]
+        ends = (expires is None, expires or "")
+        return (
+            grant["source"] == OVERAGE,
+            grant["priority"],
+            *ends,
+            grant["created_at"],
+            grant["id"],
+        )
+
+    return sorted(grants, key=place)
+
+
+def grant_row(grant: Mapping[str, Any]) -> dict[str, Any]:
+    """A grant as a row of GRANT_COLUMNS.
+
+    A period's overage was not given: of it nothing was granted, and what is left is what is owed,
+    below 0.
+    """
+    row = {
+        **grant,
+        "effective_at": short_moment(grant["effective_at"]),
+        "expires_at": short_moment(grant["expires_at"]),
+    }
+    if grant["source"] == OVERAGE:
+        owed = parse_credits(grant["settled_credits"]) - parse_credits(grant["credited_credits"])
+        row |= {
+            "granted_credits": "0",
+            "expired_credits": "0",
+            "revoked_credits": "0",
+            "left_credits": format_credits(-owed),
+        }
+    return row

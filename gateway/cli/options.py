@@ -12,8 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.operations.amounts import parse_amount_or_zero
-
 DATA_DIR_DEFAULT = Path(".tollkeeper")
 
 ConfigOption = Annotated[
@@ -40,8 +38,12 @@ GrantArgument = Annotated[
 CallArgument = Annotated[
     str, typer.Argument(metavar="CALL_ID", help="The X-Request-Id of the call's answer.")
 ]
+PlanArgument = Annotated[str, typer.Argument(metavar="PLAN", help='As in "plans list".')]
 ExpiresOption = Annotated[
     str, typer.Option("--expires", metavar="WHEN", help='As in "30d" or "2026-12-31".')
+]
+FileOption = Annotated[
+    str, typer.Option("--file", metavar="FILE", help='Of JSON or TOML; "-" is stdin.')
 ]
 NoteOption = Annotated[str, typer.Option("--note", help="Why; for other operators.")]
 
@@ -81,27 +83,26 @@ class Bounds:
         str | None, _credits("--cap-session", "To spend per session (X-Session-Id).")
     ] = None
 
-    def changes(self) -> dict[str, int | None]:
-        """By the names of limits and caps; None is not told, amounts are microcredits.
-
-        Raises: UsageError for a text that is no amount.
-        """
+    def document(self) -> dict[str, dict[str, int | str]]:
+        """What is told, as the API takes it: `{"limits": {...}, "caps": {...}}`; 0 ends one."""
+        limits = {
+            "requests_per_second": self.rps,
+            "requests_per_minute": self.rpm,
+            "burst": self.burst,
+            "requests_per_month": self.per_month,
+            "concurrency": self.concurrency,
+        }
         caps = {
             "day": self.cap_day,
             "month": self.cap_month,
             "total": self.cap_total,
             "session": self.cap_session,
         }
-        return {
-            "requests_per_second": self.rps,
-            "requests_per_minute": self.rpm,
-            "burst": self.burst,
-            "requests_per_month": self.per_month,
-            "concurrency": self.concurrency,
-        } | {
-            window: None if text is None else parse_amount_or_zero(text)
-            for window, text in caps.items()
+        told: dict[str, dict[str, int | str]] = {
+            "limits": {name: value for name, value in limits.items() if value is not None},
+            "caps": {name: value for name, value in caps.items() if value is not None},
         }
+        return {name: part for name, part in told.items() if part}
 
 
 def command(
@@ -153,12 +154,15 @@ def example(line: str) -> str:
     return f"Example: {line}"
 
 
-def new_app(help_text: str) -> typer.Typer:
-    """A group of commands, which shows its help when it is called without one."""
+def new_app(help_text: str, *, root: bool = False) -> typer.Typer:
+    """A group of commands, which shows its help when it is called without one.
+
+    The root's has options for completion in shells.
+    """
     return typer.Typer(
         help=help_text,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=root,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 # A table that is not shown on a terminal is as wide as it wants to be, up to here.
 PIPED_WIDTH = 200
@@ -34,15 +34,19 @@ def print_rows(
     *,
     as_json: bool,
     empty: str,
+    shown: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> None:
-    """A list as a table, or as `{name: [...]}`; `empty` is said when there is nothing."""
+    """A list as a table, or as `{name: [...]}`; `empty` is said when there is nothing.
+
+    `shown` makes a row of the table of what the list has.
+    """
     if as_json:
         print_json({name: list(rows)})
         return
     if not rows:
         say(empty)
         return
-    print_table(columns, rows)
+    print_table(columns, list(map(shown, rows)) if shown else rows)
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -59,6 +63,13 @@ def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) ->
         table.add_row(*(_cell(row[column.field]) for column in columns))
     piped = None if sys.stdout.isatty() else PIPED_WIDTH
     Console(width=piped, highlight=False, markup=False, emoji=False).print(table)
+
+
+def print_fields(document: Mapping[str, Any], *, without: Collection[str] = ()) -> None:
+    """What a document says, a line each; what it says nothing of is left out."""
+    for name, value in document.items():
+        if name not in without and value is not None:
+            say(f"{name}: {_field(value)}")
 
 
 def say(text: str) -> None:
@@ -83,6 +94,18 @@ def progress(title: str, *, shown: bool) -> Iterator[Callable[[int, int], None]]
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def short_moment(moment: str | None) -> str:
+    """A time of the API to the second, as people read it; empty for never."""
+    return f"{moment.partition('.')[0].removesuffix('Z')}Z" if moment else ""
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, dict):
+        known = {name: each for name, each in value.items() if each is not None}
+        return ", ".join(f"{name} = {_field(each)}" for name, each in known.items())
+    return str(value)
 
 
 def _cell(value: Any) -> str:

@@ -23,6 +23,7 @@ FAILED = 1
 WRONG = 2
 INTERRUPTED = 130
 DEBUG_VARIABLE = "TOLLKEEPER_DEBUG"
+REPORT = f"please report it with what {DEBUG_VARIABLE}=1 prints"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -47,8 +48,5 @@ def report_crash(error: Exception) -> int:
         import traceback
 
         traceback.print_exception(error)
-    complain(
-        f"tollkeeper: internal error ({type(error).__name__}): "
-        f"please report it with what {DEBUG_VARIABLE}=1 prints"
-    )
+    complain(f"tollkeeper: internal error ({type(error).__name__}): {REPORT}")
     return FAILED

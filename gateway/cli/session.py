@@ -7,7 +7,7 @@ command. Everything heavy is imported only when a command needs it, so that `--h
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ CONFIG_DEFAULT = Path("config.toml")
 COUNTERS_DEADLINE_MS = 5_000
 # An audit reads whole tables.
 QUERY_TIMEOUT_S = 600.0
+# Of commands without Redis: nothing ever connects to it.
+NO_REDIS_URL = "redis://127.0.0.1:0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,15 @@ async def open_books(config_path: Path | None, data_dir: Path) -> AsyncIterator[
 
 @asynccontextmanager
 async def open_desk(
-    config_path: Path | None, data_dir: Path, *, new_platform: bool = False
+    config_path: Path | None, data_dir: Path, *, new_platform: bool = False, redis: bool = True
 ) -> AsyncIterator[Desk]:
-    """Postgres, Redis and the config's platform; its id is 0 when it is new and may be."""
+    """Postgres, Redis and the config's platform; its id is 0 when it is new and may be.
+
+    With `redis=False` its counters are none: whatever they are asked is `CountersUnavailable`.
+    """
     config = read_config(config_path)
     async with (
-        find_servers(config, data_dir, redis=True) as servers,
+        find_servers(config, data_dir, redis=redis) as servers,
         clear_failures(servers),
         open_ledger(servers) as ledger,
     ):
@@ -106,9 +111,9 @@ async def open_desk(
         from gateway.counters import Counters
 
         shards = int(await ledger.find_setting("shards") or config.gateway.shards)
-        async with Counters(
-            servers.redis_url, shards=shards, deadline_ms=COUNTERS_DEADLINE_MS
-        ) as counters:
+        url = servers.redis_url if redis else NO_REDIS_URL
+        counters = Counters(url, shards=shards, deadline_ms=COUNTERS_DEADLINE_MS)
+        async with counters if redis else nullcontext():
             yield Desk(config, ledger, platform_id, counters, servers.postgres_url)
 
 
@@ -196,24 +201,37 @@ async def _started(
         yield servers
 
 
-def read_credentials(config: Config, data_dir: Path, *, admin_token: str) -> Credentials:
+def read_credentials(
+    config: Config, data_dir: Path, *, admin_token: str, needs_pepper: bool = False
+) -> Credentials:
     """What the API of this deployment must know, with an admin token of the caller's choosing.
 
-    Raises: UsageError when there is no pepper.
+    Whoever runs a command need not know every secret: what needs one that is not here says so.
+
+    Raises: UsageError when the pepper is needed and not here.
     """
-    from gateway.config import ConfigError, resolve_secret
     from gateway.control.credentials import Credentials
+
+    try:
+        maker = read_key_maker(config, data_dir)
+        env, pepper = maker.env, maker.pepper
+    except UsageError:
+        if needs_pepper:
+            raise
+        env, pepper = _env(config), b""
+    return Credentials(pepper, admin_token, _master_key(config, data_dir), env)
+
+
+def _master_key(config: Config, data_dir: Path) -> str | None:
+    from gateway.config import ConfigError, resolve_secret
     from gateway.embedded.datadir import read_secrets
 
-    maker = read_key_maker(config, data_dir)
-    reference = config.gateway.master_key
     try:
-        master_key = None if reference is None else resolve_secret(reference)
-    except ConfigError as error:
-        raise UsageError(f"gateway.master_key: {error}") from None
-    if master_key is None and config.gateway.key_pepper is None:
-        master_key = read_secrets(data_dir).master_key
-    return Credentials(maker.pepper, admin_token, master_key, maker.env)
+        if config.gateway.master_key is not None:
+            return resolve_secret(config.gateway.master_key)
+        return read_secrets(data_dir).master_key if config.gateway.key_pepper is None else None
+    except (ConfigError, OSError):
+        return None
 
 
 def read_key_maker(config: Config, data_dir: Path) -> KeyMaker:
@@ -225,8 +243,7 @@ def read_key_maker(config: Config, data_dir: Path) -> KeyMaker:
     from gateway.embedded.datadir import read_secrets
     from gateway.operations.keys import KeyMaker
 
-    gateway = config.gateway
-    env = "dev" if EMBEDDED in (gateway.redis_url, gateway.postgres_url) else "live"
+    gateway, env = config.gateway, _env(config)
     try:
         if gateway.key_pepper is not None:
             return KeyMaker(env, resolve_secret(gateway.key_pepper).encode())
@@ -238,6 +255,12 @@ def read_key_maker(config: Config, data_dir: Path) -> KeyMaker:
             "keys need a pepper, and the config has none: set gateway.key_pepper, "
             'as in "env:TOLLKEEPER_PEPPER"'
         ) from None
+
+
+def _env(config: Config) -> str:
+    """Which keys are made for."""
+    gateway = config.gateway
+    return "dev" if EMBEDDED in (gateway.redis_url, gateway.postgres_url) else "live"
 
 
 async def _platform_id(ledger: Ledger, config: Config) -> int:

@@ -79,7 +79,7 @@ async def create_account(
     check_account_name(name)
     amount = microcredits or 0
     if plan is not None:
-        found = await _find_plan(ledger, platform_id, plan)
+        found = await find_plan(ledger, platform_id, plan)
         amount = found.credits_microcredits if microcredits is None else microcredits
     if not 0 <= amount <= AMOUNT_MICROCREDITS_MAX:
         raise UsageError("a grant is more than 0 and less than 2^53 microcredits")
@@ -134,7 +134,7 @@ async def change_account(
     if change.name is not None:
         check_account_name(change.name)
     if change.plan_slug is not None:
-        await _find_plan(ledger, account.platform_id, change.plan_slug)
+        await find_plan(ledger, account.platform_id, change.plan_slug)
     if isinstance(change.discount_basis_points, int):
         check_discount(change.discount_basis_points)
     try:
@@ -166,7 +166,7 @@ async def set_plan(
 
     Raises: UsageError for an unknown plan; NotToldError when Redis could not be told.
     """
-    await _find_plan(ledger, account.platform_id, plan)
+    await find_plan(ledger, account.platform_id, plan)
     if not await ledger.set_account_plan(account.account_id, plan):
         raise UsageError(f'the account "{account.name}" is gone')
     await publish_account(ledger, counters, account.account_id, account.name)
@@ -190,6 +190,14 @@ async def set_discount(
     return account._replace(discount_basis_points=basis_points)
 
 
+async def find_plan(ledger: Ledger, platform_id: int, slug: str) -> Plan:
+    """The plan of this name. Raises: UsageError when there is none; it names near ones."""
+    plans = {row.slug: row for row in await ledger.plans(platform_id)}
+    if slug not in plans:
+        raise UsageError(f'there is no plan "{slug}"{_near(slug, list(plans))}')
+    return plans[slug]
+
+
 def check_account_name(name: str) -> None:
     """Raises: UsageError for what can't be an account's name."""
     if not 0 < len(name) <= ACCOUNT_NAME_CHARACTERS_MAX or not name.isprintable():
@@ -204,13 +212,6 @@ def check_discount(basis_points: int) -> None:
     """Raises: UsageError for more than all of it."""
     if not 0 <= basis_points <= BASIS_POINTS:
         raise UsageError(f"a discount is from 0 to {BASIS_POINTS} ten-thousandths")
-
-
-async def _find_plan(ledger: Ledger, platform_id: int, slug: str) -> Plan:
-    plans = {row.slug: row for row in await ledger.plans(platform_id)}
-    if slug not in plans:
-        raise UsageError(f'there is no plan "{slug}"{_near(slug, list(plans))}')
-    return plans[slug]
 
 
 async def _live_balance(

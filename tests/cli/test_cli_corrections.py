@@ -49,6 +49,11 @@ async def called(deployment: Deployment, *amounts: int) -> tuple[Caller, list[st
     return caller, calls
 
 
+def told(document: dict[str, Any]) -> dict[str, Any]:
+    """Without what there is none of."""
+    return {name: value for name, value in document.items() if value is not None}
+
+
 async def manual_grant(cli: CommandLine) -> dict[str, Any]:
     """What alice began with."""
     grants: list[dict[str, Any]] = (await cli.json("grants", "list", "alice"))["grants"]
@@ -58,32 +63,35 @@ async def manual_grant(cli: CommandLine) -> dict[str, Any]:
 async def test_a_call_is_listed_shown_and_refunded_once(
     cli: CommandLine, deployment: Deployment
 ) -> None:
-    _, (first, second) = await called(deployment, 3, 4)
+    caller, (first, second) = await called(deployment, 3, 4)
     calls = (await cli.json("calls", "list", "alice"))["calls"]
-    assert [(call["id"], call["charged"]) for call in calls] == [(second, "4"), (first, "3")]
+    charged = [(call["request_id"], call["charged_credits"]) for call in calls]
+    assert charged == [(second, "4"), (first, "3")]
     assert len((await cli.json("calls", "list", "alice", "--limit", "1"))["calls"]) == 1
     refund = await cli.json("calls", "refund", second, "--note", "Wrong answer")
     assert refund["refund"] == {
-        "restored": "4",
-        "granted": "0",
-        "forfeited": "0",
-        "grant": None,
+        "request_id": second,
+        "account_id": caller.account.account_id,
+        "restored_credits": "4",
+        "granted_credits": "0",
+        "forfeited_credits": "0",
+        "grant_id": None,
     }
-    shown = await cli.json("calls", "show", second)
-    assert shown["call"]["account"] == "alice"
-    assert shown["call"]["charged"] == "4"
-    assert [(entry["kind"], entry["credits"], entry["note"]) for entry in shown["entries"]] == [
+    shown = (await cli.json("calls", "show", second))["receipt"]
+    assert (shown["account"], shown["charged_credits"], shown["net_credits"]) == ("alice", "4", "0")
+    assert [(entry["kind"], entry["credits"], entry["note"]) for entry in shown["postings"]] == [
         ("settle", "-4", ""),
         ("refund", "4", "Wrong answer"),
     ]
     again = await cli("calls", "refund", second)
-    assert (again.code, again.err) == (2, f"tollkeeper: call {second} is refunded already\n")
+    assert (again.code, again.err) == (2, f"tollkeeper: call {second} is refunded already.\n")
     people = await cli("calls", "show", second)
-    assert "Held 4, charged 4 credits." in people.out
+    assert "Held 4, charged 4 credits, refunded 4: 0 in the end." in people.out
     assert "Wrong answer" in people.out
     assert "Given back: 3 credits" in (await cli("calls", "refund", first)).out
     grant = await manual_grant(cli)
-    assert (grant["settled"], grant["credited"], grant["left"]) == ("7", "7", "100")
+    sums = ("settled_credits", "credited_credits", "left_credits")
+    assert [grant[name] for name in sums] == ["7", "7", "100"]
 
 
 async def test_a_grant_is_adjusted_both_ways_and_revoked(
@@ -91,11 +99,13 @@ async def test_a_grant_is_adjusted_both_ways_and_revoked(
 ) -> None:
     await called(deployment, 10)
     number = str((await manual_grant(cli))["id"])
-    added = await cli.json("grants", "adjust", number, "--add", "5", "--note", "Was late")
-    assert (added["adjusted"], added["grant"]["credited"]) == ("5", "5")
-    taken = await cli.json("grants", "adjust", number, "--take", "1000")
-    assert taken["adjusted"] == "-95"
-    assert (taken["grant"]["revoked"], taken["grant"]["left"]) == ("95", "0")
+    adjust = ("grants", "adjust", number)
+    added = (await cli.json(*adjust, "--add", "5", "--note", "Was late"))["adjustment"]
+    assert (added["credits"], added["grant"]["credited_credits"]) == ("5", "5")
+    taken = (await cli.json(*adjust, "--take", "1000"))["adjustment"]
+    assert taken["credits"] == "-95"
+    assert taken["grant"]["revoked_credits"] == "95"
+    assert taken["grant"]["left_credits"] == "0"
     assert "5.5 credits more" in (await cli("grants", "adjust", number, "--add", "5.5")).out
     assert "Taken 0.5 credits" in (await cli("grants", "adjust", number, "--take", "0.5")).out
     for words in ((), ("--add", "1", "--take", "1"), ("--add", "0"), ("--take", "x")):
@@ -103,8 +113,8 @@ async def test_a_grant_is_adjusted_both_ways_and_revoked(
     revoked = await cli("grants", "revoke", number)
     assert "is revoked, with 5 credits left in it" in revoked.out
     again = await cli.json("grants", "revoke", number)
-    assert again["revoked"] == "0"
     assert again["grant"]["revoked_at"]
+    assert "with 0 credits left in it" in (await cli("grants", "revoke", number)).out
     assert (await cli("grants", "revoke", "99")).code == 2
     assert (await cli.json("audit"))["clean"]
 
@@ -115,8 +125,8 @@ async def test_a_keys_limits_are_set_shown_and_taken_away(cli: CommandLine) -> N
     bounds = ("--rps", "5", "--burst", "9", "--cap-day", "2.5", "--cap-session", "1")
     number = str((await cli.json("keys", "create", "alice", *bounds))["key"]["id"])
     (key,) = (await cli.json("keys", "list"))["keys"]
-    assert key["limits"] == {"requests_per_second": 5, "burst": 9}
-    assert key["caps"] == {"day": "2.5", "session": "1"}
+    assert told(key["limits"]) == {"requests_per_second": 5, "burst": 9}
+    assert told(key["caps"]) == {"day": "2.5", "session": "1"}
     assert "5/s, burst 9, 2.5 credits/day" in (await cli("keys", "list")).out
     changed = await cli("keys", "limit", number, "--cap-day", "0", "--rpm", "60")
     assert "has 5/s, 60/min, burst 9, 1 credits/session." in changed.out
@@ -141,13 +151,13 @@ async def test_an_account_changes_its_plan_and_each_period_has_overage_of_its_ow
     assert (await cli("accounts", "set-plan", "alice", "prop")).code == 2
     (plan,) = (p for p in (await cli.json("plans", "list"))["plans"] if p["slug"] == "pro")
     assert (plan["overage_cap"], plan["rollover"]) == ("20", "all")
-    assert plan["caps"] == {"day": "30"}
+    assert told(plan["caps"]) == {"day": "30"}
     assert "5/s, burst 9, 30 credits/day" in (await cli("plans", "list")).out
     await cli.json("accounts", "set-plan", "alice", "free")
     await cli.json("accounts", "set-plan", "alice", "pro")
     shown = await cli.json("accounts", "show", "alice")
     overage = [grant for grant in shown["grants"] if grant["source"] == "overage"]
-    assert [(grant["granted"], grant["overage_cap"]) for grant in overage] == [("0", "20")] * 2
+    assert [grant["granted_credits"] for grant in overage] == ["20"] * 2
 
 
 async def test_debts_are_shown_as_debts(cli: CommandLine, deployment: Deployment) -> None:
@@ -162,11 +172,12 @@ async def test_debts_are_shown_as_debts(cli: CommandLine, deployment: Deployment
     await deployment.call(caller, 10 * CREDIT)
     await deployment.carry()
     shown = await cli.json("accounts", "show", "alice")
-    assert shown["live"]["available"] == "-5"
-    assert shown["grants"][-1]["left"] == "-5"
-    (row,) = (await cli.json("accounts", "list"))["accounts"]
-    assert row["left"] == "-5"
-    assert "Now 5 credits owed, 0 held" in (await cli("accounts", "show", "alice")).out
+    assert (shown["balance"]["available_credits"], shown["balance"]["live"]) == ("-5", True)
+    assert shown["grants"][-1]["source"] == "overage"
+    people = (await cli("accounts", "show", "alice")).out
+    assert "Now 5 credits owed, 0 held" in people
+    (row,) = [line.split() for line in people.splitlines() if " overage " in line]
+    assert row[2:8] == ["0", "0", "5", "0", "0", "-5"]  # nothing was given, so it is owed
 
 
 async def test_events_say_what_was_crossed(cli: CommandLine, deployment: Deployment) -> None:

@@ -21,6 +21,7 @@ from gateway.control.api.problems import conflict, invalid_field, not_found
 from gateway.control.api.roles import EDITORS, MEMBERS, VIEWERS
 from gateway.ledger.periods import AccountChange
 from gateway.operations import accounts
+from gateway.operations.errors import UsageError
 from gateway.operations.standing import allowance_of, balance_of
 from policies.units import parse_percent
 
@@ -103,8 +104,10 @@ async def read_limits(ask: Ask, query: LimitsQuery) -> Limits:
 
 
 async def _check_plan(ask: Ask, slug: str) -> None:
-    if slug not in {plan.slug for plan in await ask.ledger.plans(ask.platform_id)}:
-        raise invalid_field("plan", f'There is no plan "{slug}".')
+    try:
+        await accounts.find_plan(ask.ledger, ask.platform_id, slug)
+    except UsageError as error:
+        raise invalid_field("plan", str(error)) from None
 
 
 def _taken(error: accounts.NameTakenError) -> Problem:
