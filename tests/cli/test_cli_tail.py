@@ -91,6 +91,9 @@ async def test_a_reader_that_has_seen_enough_ends_it_quietly(
     await remote.log_in(api.demo.tokens[Role.VIEWER])
     async with serving_calls(api, clean_redis_url) as proxy, remote.started("tail") as tail:
         await following(tail, proxy, api.demo.key.text)
+        await proxy.call(api.demo.key.text, "/any/x")
+        while " any " not in await tail.line():
+            pass
         tail.stop_reading()  # no further call comes: it has to notice by itself
         ended = await tail.ended()
 
