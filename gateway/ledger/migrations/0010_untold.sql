@@ -17,8 +17,8 @@ CREATE POLICY tenant ON untold_accounts TO tollkeeper_api USING (
 );
 GRANT SELECT, DELETE ON untold_accounts TO tollkeeper_api;
 
--- Argument: what has changed. Of a plan, all of its accounts, in one order, so that two changes wait
--- for each other instead of locking up.
+-- Argument: what has changed. Of a plan, all of its accounts, in one order, so that two changes
+-- wait for each other instead of locking up.
 CREATE FUNCTION note_untold() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
