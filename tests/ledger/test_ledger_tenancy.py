@@ -51,6 +51,28 @@ async def test_an_account_sees_nothing_of_others_of_its_platform(postgres_url: s
         assert [plan.slug for plan in await ledger.plans(one)] == ["free"]
 
 
+async def test_an_account_changes_nothing_of_its_platform(postgres_url: str) -> None:
+    one, _ = await two_platforms(postgres_url)
+    async with Tenancy(postgres_url) as tenancy:
+        owner = tenancy.ledger(Scope(one, None, "token:1"))
+        await owner.set_secret(one, "agent", b"sealed")
+        alice = await owner.find_account(one, ALICE)
+        assert alice is not None
+        account = tenancy.ledger(Scope(one, alice.account_id, "token:2"))
+
+        assert [plan.slug for plan in await account.plans(one)] == ["free"]
+        assert await account.secrets(one) == []
+        assert not await account.delete_plan(one, "free")
+        assert await account.delete_secret(one, "agent") is None
+        assert not await account.change_plan(one, Plan("free", 10**9))
+        assert await account.change_platform(one, name="mine", upgrade_url=None) is None
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await account.create_plan(one, Plan("own", 10**9))
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await account.set_secret(one, "own", b"sealed")
+        assert len(await owner.secrets(one)) == 1
+
+
 async def test_the_api_can_do_nothing_outside_of_a_scope(postgres_url: str) -> None:
     one, _ = await two_platforms(postgres_url)
     async with Tenancy(postgres_url) as tenancy:

@@ -274,7 +274,8 @@ CREATE TRIGGER api_tokens_noted AFTER INSERT OR UPDATE ON api_tokens
 -- The sub-selects are evaluated once per query, not once per row.
 DO $$
 DECLARE
-    -- Which column is the account's; NULL: rows are the platform's, and accounts may read them.
+    -- Which column is the account's; NULL: rows are the platform's, and accounts may read them, but
+    -- for what is nothing to them.
     tables CONSTANT jsonb := '{
         "platforms": null, "plans": null, "routes": null, "price_versions": null,
         "accounts": "id", "api_keys": "account_id", "grants": "account_id",
@@ -287,6 +288,7 @@ DECLARE
     name text;
     account_column text;
     rule text;
+    of_platform CONSTANT text := ' AND (SELECT tenant_account()) IS NULL';
 BEGIN
     FOR name, account_column IN SELECT * FROM jsonb_each_text(tables) LOOP
         rule := format('%I = (SELECT tenant_platform())',
@@ -300,6 +302,13 @@ BEGIN
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY gateway ON %I TO CURRENT_USER USING (true) WITH CHECK (true)',
             name);
+        IF account_column IS NULL THEN
+            IF name NOT IN ('issuers', 'secrets') THEN
+                EXECUTE format('CREATE POLICY account ON %I FOR SELECT TO tollkeeper_api USING (%s)',
+                    name, rule);
+            END IF;
+            rule := rule || of_platform;
+        END IF;
         EXECUTE format('CREATE POLICY tenant ON %I TO tollkeeper_api USING (%s) WITH CHECK (%s)',
             name, rule, rule);
     END LOOP;
