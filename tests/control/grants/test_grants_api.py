@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from gateway.control.api.idempotency import change_id_of
+from gateway.control.api.idempotency import Asker, change_id_of
 from gateway.operations.audit import audit
 from gateway.operations.grants import OwnedGrant, adjust_grant
 from tests.support.api import CREDIT
@@ -147,8 +147,9 @@ async def test_an_adjustment_whose_maker_died_is_not_made_again(
         assert row is not None
         listed = await owner.get("/v1/tokens")
         actor = next(f"token:{one['id']}" for one in listed.body["data"] if one["role"] == "owner")
+        asker = Asker(actor, api.demo.platform_id)
         body = f'{{"credits": "{amount}"}}'.encode()
-        change_id = change_id_of(actor, "k", b"POST" + path.encode() + b"\n" + body)
+        change_id = change_id_of(asker, "k", b"POST" + path.encode() + b"\n" + body)
         await adjust_grant(
             api.ledger,
             api.counters,
