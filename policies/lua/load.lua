@@ -1,4 +1,4 @@
--- needs: lib/gate.lua lib/calendar.lua lib/facts.lua lib/fields.lua
+-- needs: lib/gate.lua lib/calendar.lua lib/facts.lua lib/fields.lua lib/shares.lua
 --
 -- Seed an account with what Postgres says of it: absolutely, never additively.
 --
@@ -18,7 +18,8 @@
 -- Result, always starting with {status, epoch, seq}:
 --   OK
 --   KEPT       the account is loaded; of what is given only keys and counters are added that it
---              does not know, and no shares: which keys were carved it knows better
+--              does not know, and no shares: which keys were carved it knows better. Nor caps in
+--              total of keys that it knows: in those shares count, so `amend` tells of them
 --   LOAD       the account was amended or credited after `seq`, so that what was read may be too
 --              old: read Postgres again
 --   BUSY       force, but calls are running whose holds would be lost
@@ -60,13 +61,14 @@ for token in string.gmatch(given.lots, '%S+') do
     fields[#fields + 1], fields[#fields + 2] = kind .. id, given[kind .. id]
   end
 end
-local added_only = {} -- keys and counters
+local added_only, told = {}, {} -- keys and counters; shares
 for field, value in pairs(given) do
   if string.find(field, '^k:%d+$') or is_counter(field) then
     check_fact(field, value)
     added_only[#added_only + 1], added_only[#added_only + 2] = field, value
   elseif is_share(field, value) then
     fields[#fields + 1], fields[#fields + 2] = field, value
+    told[#told + 1], told[#told + 2] = field, value
   end
 end
 
@@ -76,9 +78,15 @@ if refusal then return refusal end
 local account = call('HMGET', KEYS[2], 'epoch', 'running', 'amended_epoch', 'amended_seq')
 if tonumber(account[1]) == epoch then
   if ARGV[3] ~= '1' then
-    local added = 0
+    local added, shares = 0, shares_of(told)
+    local function add(field, value) added = added + call('HSETNX', KEYS[2], field, value) end
     for i = 1, #added_only, 2 do
-      added = added + call('HSETNX', KEYS[2], added_only[i], added_only[i + 1])
+      local field, before = added_only[i], added
+      local key_id = string.match(field, '^k:(%d+)$')
+      if not string.find(field, '^K%d+%.ct$') then add(field, added_only[i + 1]) end
+      if key_id and added > before and given['K' .. key_id .. '.ct'] then
+        add('K' .. key_id .. '.ct', begin_total(key_id, shares[key_id], nil, given))
+      end
     end
     if added > 0 then seq = next_seq(KEYS[1], seq, closed) end
     return {'KEPT', epoch, seq}

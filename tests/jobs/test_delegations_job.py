@@ -380,3 +380,41 @@ async def test_a_new_cap_counts_what_is_delegated_and_what_closed_keys_used(
     assert await job(agents).end() == 1
     assert await agents.used(caller) == 2 * CREDIT
     assert await agents.findings() == []
+
+
+async def test_a_cap_that_is_ended_and_set_again_counts_an_ending_key_as_far_as_it_is_used(
+    agents: Agents,
+) -> None:
+    caller = await agents.caller()
+    agent = await agents.agent(caller, 30 * CREDIT)
+    running = await agents.deployment.hold(agent, 5 * CREDIT)
+    await agents.revoke(agent.key_id)
+    await job(agents).end()
+    await agents.cap(caller, total=0)
+    await agents.cap(caller, total=50 * CREDIT)
+    assert await agents.used(caller) == 5 * CREDIT
+    await agents.deployment.settle(agent, running, 2 * CREDIT)
+    assert await job(agents).end() == 1
+    assert await agents.used(caller) == 2 * CREDIT
+    assert await agents.findings() == []
+
+
+async def test_a_cap_that_is_told_while_a_key_is_closed_counts_what_that_used(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await agents.caller(total=0)
+    agent = await agents.agent(caller, 30 * CREDIT)
+    await agents.deployment.call(agent, 2 * CREDIT)
+    await agents.deployment.carry()
+    await agents.revoke(agent.key_id)
+    amend = agents.counters.amend
+
+    async def amend_late(*arguments: Any, **options: Any) -> bool:
+        monkeypatch.setattr(agents.counters, "amend", amend)
+        assert await job(agents).end() == 1
+        return await amend(*arguments, **options)
+
+    monkeypatch.setattr(agents.counters, "amend", amend_late)
+    await agents.cap(caller, total=50 * CREDIT)
+    assert await agents.used(caller) == 2 * CREDIT
+    assert await agents.findings() == []

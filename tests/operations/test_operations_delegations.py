@@ -20,9 +20,9 @@ from gateway.operations.delegations import (
 )
 from gateway.operations.errors import UsageError
 from gateway.operations.keys import KeyChanges, change_key, create_key, revoke_key
-from gateway.operations.publish import publisher
+from gateway.operations.publish import publish_account, publisher
 from policies.apikeys import digest
-from policies.catalog import Platform, Route
+from policies.catalog import Caps, Platform, Route
 from policies.decision import Admitted, KeyRefused, RateLimited, ShardLost, SpendCapReached
 from policies.delegation import DELEGATION_DEPTH_MAX
 from tests.support.billing_calendar import LostShards
@@ -398,3 +398,80 @@ async def test_an_account_delegates_through_the_apis_role_and_from_its_own_keys_
         await revoke_key(ledger, agents.counters, scope.platform_id, await agents.key(made.key_id))
     assert isinstance(await agents.deployment.admit(alice, 1, key_id=made.key_id), KeyRefused)
     assert await agents.used(bob) == 0
+
+
+@pytest.mark.parametrize("total", [50 * CREDIT, 5 * CREDIT])
+async def test_a_cap_that_comes_between_a_keys_row_and_its_carving_counts_it_once(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch, total: int
+) -> None:
+    caller = await agents.caller(total=0)
+    carve = agents.counters.carve
+
+    async def carve_late(*arguments: Any) -> Any:
+        monkeypatch.setattr(agents.counters, "carve", carve)
+        await agents.cap(caller, total=total)
+        return await carve(*arguments)
+
+    monkeypatch.setattr(agents.counters, "carve", carve_late)
+    made = succeeded(
+        await asyncio.gather(agents.delegate(caller, 10 * CREDIT), return_exceptions=True)
+    )
+    assert len(made) == (total > 10 * CREDIT)
+    assert await agents.used(caller) == len(made) * 10 * CREDIT
+    assert await agents.findings() == []
+
+
+async def test_a_cap_counts_what_was_carved_while_it_was_told(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await agents.caller(total=0)
+    await agents.agent(caller, 3 * CREDIT)
+    amend = agents.counters.amend
+
+    async def amend_late(*arguments: Any, **options: Any) -> bool:
+        monkeypatch.setattr(agents.counters, "amend", amend)
+        await agents.agent(caller, 15 * CREDIT)
+        return await amend(*arguments, **options)
+
+    monkeypatch.setattr(agents.counters, "amend", amend_late)
+    await agents.cap(caller, total=20 * CREDIT)
+    assert await agents.used(caller) == 18 * CREDIT
+    assert await agents.findings() == []
+
+
+async def test_who_loads_an_account_that_is_loaded_tells_no_cap_too_early(agents: Agents) -> None:
+    caller = await agents.caller(total=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.operations.keys.publish_account", _untold)
+        await agents.cap(caller, total=20 * CREDIT)
+    before = await agents.ledger.account_state(caller.account.account_id)
+    assert before is not None
+    await agents.agent(caller, 15 * CREDIT)
+    assert not await agents.counters.load(caller.keys, before)
+    account = caller.account
+    await publish_account(agents.ledger, agents.counters, account.account_id, account.name)
+    assert await agents.used(caller) == 15 * CREDIT
+    assert await agents.findings() == []
+
+
+async def test_a_key_that_redis_was_not_told_of_counts_what_is_carved_out_of_it_once(
+    agents: Agents,
+) -> None:
+    caller = await agents.caller()
+    deployment = agents.deployment
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.operations.keys.publish_account", _untold)
+        new = await create_key(
+            agents.ledger,
+            agents.counters,
+            caller.account,
+            deployment.maker,
+            caps=Caps(total=20 * CREDIT),
+        )
+    await agents.delegate(caller, 15 * CREDIT, parent=new.key_id)
+    assert await agents.used(caller, new.key_id) == 15 * CREDIT
+    assert await agents.findings() == []
+
+
+async def _untold(*_: object) -> None:
+    """In place of telling Redis."""

@@ -105,6 +105,7 @@ class AccountsMachine(RuleBasedStateMachine):
             row.revoked = row.revoked or random.random() < 0.1
             if random.random() < 0.7:
                 fields[f"k:{key_id}"] = row.text()
+            fields[f"p:{key_id}"] = row.share()
         self.count_shares(account_id, fields)
         seen = self.seen()
         reply = self.shard.run("amend", account_id, *seen, *flat(fields))

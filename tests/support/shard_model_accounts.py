@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,18 @@ from tests.support.shard_model_state import (
     Hold,
     Settled,
     Withdrawn,
+    counter,
     is_counter,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from policies.delegation import Share
+
 Reply = list[int | str]
+
+_IN_TOTAL = re.compile(r"K(\d+)\.ct")
 
 
 @dataclass
@@ -70,7 +76,7 @@ class AccountsModel:
         old = self.accounts.get(account_id, Account())
         if old.epoch == self.seen[0]:
             if not force:
-                return self._add_to_loaded(old, keys, counters)
+                return self._add_to_loaded(old, keys, fields)
             if old.running and not self.closed:
                 return self._reply("BUSY")
         if old.amended and old.amended[0] == self.seen[0] and old.amended[1] > seq:
@@ -102,8 +108,9 @@ class AccountsModel:
                 account.counters.pop(f"K{name[2:]}.ct", None)
         for name, value in fields.items():
             if is_counter(name):
-                account.counters.setdefault(name, value)
-            else:
+                if name not in account.counters:
+                    account.counters[name] = begun(name, fields, account.shares)
+            elif not name.startswith("p:"):
                 account.facts[name] = value
         return self._wrote("OK")
 
@@ -272,10 +279,14 @@ class AccountsModel:
         return reply
 
     def _add_to_loaded(
-        self, account: Account, keys: Mapping[str, str], counters: Mapping[str, str]
+        self, account: Account, keys: Mapping[str, str], fields: Mapping[str, str]
     ) -> Reply:
         new_keys = {name: keys[name] for name in keys.keys() - account.facts.keys()}
-        new_counters = {name: counters[name] for name in counters.keys() - account.counters.keys()}
+        new_counters = {
+            name: begun(name, fields, {})
+            for name in fields.keys() - account.counters.keys()
+            if is_counter(name) and (not _IN_TOTAL.fullmatch(name) or f"k:{name[1:-3]}" in new_keys)
+        }
         account.facts |= new_keys
         account.counters |= new_counters
         return self._wrote("KEPT") if new_keys or new_counters else self._reply("KEPT")
@@ -323,3 +334,20 @@ def _month_end_ms(month: int) -> int:
     for _ in range((month // 100 - 1970) * 12 + month % 100):
         end_ms = limits.month_end_ms(end_ms)
     return end_ms
+
+
+def begun(name: str, fields: Mapping[str, str], here: Mapping[int, Share]) -> str:
+    """What a new counter begins with; of shares in it, those that are here count."""
+    match = _IN_TOTAL.fullmatch(name)
+    if match is None:
+        return fields[name]
+    own = int(match[1])
+    told = {int(field[2:]): parse_share(text) for field, text in fields.items() if field[0] == "p"}
+    told = {key_id: share for key_id, share in told.items() if share.parent_key_id == own}
+    used = counter(fields[name]).used
+    for key_id, share in told.items():
+        used -= share.budget_microcredits
+        if key_id not in here:
+            used += counter(fields.get(f"K{key_id}.ct")).used
+    used += sum(share.counted_microcredits for share in here.values() if share.parent_key_id == own)
+    return f"0:{max(used, 0)}"

@@ -32,6 +32,9 @@ class Row:
         state = -1 if self.revoked else self.expires_ms
         return f"{state} ct:{self.budget} up:{self.parent_id} {self.rules}".strip()
 
+    def share(self) -> str:
+        return str(Share(self.parent_id, self.budget))
+
 
 class Rows:
     """By account and key: parents are there as long as what was carved out of them."""
@@ -74,8 +77,7 @@ class Rows:
                 carved = self.carved(account_id, key_id)
                 own = self.random.choice([0, 0, min(3, row.budget)])
                 used = max(min(own, row.budget - carved), 0) + carved
-                share = Share(row.parent_id, row.budget)
-                seeds |= {f"k:{key_id}": row.text(), f"p:{key_id}": str(share)}
+                seeds |= {f"k:{key_id}": row.text(), f"p:{key_id}": row.share()}
                 seeds[f"K{key_id}.ct"] = f"0:{used}"
         for root in ROOTS:
             name, carved = f"K{root}.ct", self.carved(account_id, root)

@@ -398,8 +398,45 @@ def test_a_cap_in_total_that_comes_back_counts_what_postgres_says(capped: LuaSha
     settle(capped, 20, ONE)
     admit(capped, TWO, 50)
     carve(capped, 19, 10)
-    capped.run("amend", 7, 0, 0, "k:5", "0 ct:100", "K5.ct", "0:30")
+    told = {"k:5": "0 ct:100", "K5.ct": "0:30", "p:19": "5:10"}
+    capped.run("amend", 7, 0, 0, *flat(told))
     assert counter(capped, "K5.ct") == "0:30"
+
+
+@pytest.mark.parametrize("told", [{}, {"p:19": "5:10"}, {"p:19": "5:10", "p:29": "5:25"}])
+def test_of_shares_a_cap_that_is_new_counts_those_there_are_not_those_told(
+    capped: LuaShard, told: dict[str, str]
+) -> None:
+    amend(capped, 5, "0")
+    carve(capped, 19, 10)
+    carve(capped, 20, 40)
+    amend(capped, 20, "-1 ct:40 up:5")
+    assert give_back(capped, 20)[3] == 0
+    counted = 30 + sum(int(text.partition(":")[2]) for text in told.values())
+    capped.run("amend", 7, 0, 0, *flat({"k:5": "0 ct:100", "K5.ct": f"0:{counted}", **told}))
+    assert counter(capped, "K5.ct") == "0:40"
+    assert "p:29" not in fields(capped)
+
+
+def test_of_a_key_that_is_forgotten_a_new_cap_counts_what_it_used(capped: LuaShard) -> None:
+    amend(capped, 5, "0")
+    told = {"k:5": "0 ct:100", "K5.ct": "0:75", "p:19": "5:70", "K19.ct": "0:12"}
+    capped.run("amend", 7, 0, 0, *flat(told))
+    assert counter(capped, "K5.ct") == "0:17"
+
+
+def test_an_account_that_is_loaded_is_told_no_cap_in_total_of_a_key_it_knows(
+    capped: LuaShard,
+) -> None:
+    amend(capped, 5, "0")
+    carve(capped, 19, 10)
+    told = account_seed(**{"k:5": "0 ct:100", "K5.ct": "0:0", "k:6": "0 ct:9", "K6.ct": "0:8"})
+    told |= {"k:21": f"{LATER_MS} ct:5 up:6", "p:21": "6:5", "K21.ct": "0:0"}
+    assert capped.run("load", 7, 0, 0, 0, *flat(told))[0] == "KEPT"
+    assert counter(capped, "K5.ct") is None
+    assert counter(capped, "K6.ct") == "0:3", "21 is not carved yet"
+    assert carve(capped, 21, 5, parent=6)[0] == "OK"
+    assert counter(capped, "K6.ct") == "0:8"
 
 
 def test_a_raise_does_not_count_in_a_cap_in_total_that_is_no_more(capped: LuaShard) -> None:
