@@ -48,7 +48,7 @@ SOCKET_NAME = "api.sock"
 # Of a folder for the socket: addresses of sockets have 104 characters on some systems.
 FOLDER_CHARACTERS_MAX = 60
 _UNSURE = "; it may have been done all the same"
-_NOT_WRONG = frozenset({429})
+TOO_MANY = 429
 
 
 class Reply(NamedTuple):
@@ -236,7 +236,7 @@ def failure_of(reply: Reply, where: str, *, remote: bool = True) -> OperationErr
     if reply.status == 500:
         see = f"see its log for {problem.get('request_id')}" if remote else REPORT
         text = f"{where} failed by a mistake of ours: {see}"
-    if reply.status in _NOT_WRONG or reply.status >= 500:
+    if reply.status == TOO_MANY or reply.status >= 500:
         return AwayError(text)
     return RefusedError(text, reply.status, str(problem.get("code", "")))
 
