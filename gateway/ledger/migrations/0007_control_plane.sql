@@ -304,8 +304,8 @@ BEGIN
             name);
         IF account_column IS NULL THEN
             IF name NOT IN ('issuers', 'secrets') THEN
-                EXECUTE format('CREATE POLICY account ON %I FOR SELECT TO tollkeeper_api USING (%s)',
-                    name, rule);
+                EXECUTE format(
+                    'CREATE POLICY account ON %I FOR SELECT TO tollkeeper_api USING (%s)', name, rule);
             END IF;
             rule := rule || of_platform;
         END IF;
