@@ -22,7 +22,7 @@ class Directory(Database):
     """Keys, routes and settings, as the proxy needs them."""
 
     async def find_key(self, digest: bytes) -> KeyRow | None:
-        """The key of this digest, revoked and expired ones included."""
+        """The key of this digest, revoked and expired ones included, closed ones not."""
         record = await self._session.one("key_find", digest)
         if record is None:
             return None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from gateway import errors
 from gateway.counters import CountersUnavailable
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from policies.decision import Admission as Decision
     from policies.meters.facts import RequestFacts
     from policies.terms import Terms
+
+T = TypeVar("T")
 
 # Wait for the shard, load the account, other terms, admit: four; the rest for races with others.
 ADMIT_ATTEMPTS_MAX = 8
@@ -94,7 +96,7 @@ class Admission:
         self._source = source
         self._shards = shards
         self._lease_ms = lease_ms
-        self._under_way: dict[Hashable, asyncio.Task[None]] = {}
+        self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
 
     def admit(self, quest: Quest, terms: Terms) -> Awaitable[Decision]:
         """Hold the ceiling of a call's terms, or say why not: one call of the script.
@@ -187,7 +189,9 @@ class Admission:
         if isinstance(decision, GuardChanged):
             return await self.guard_again(quest, decision) or terms
         if isinstance(decision, NotLoaded | ShardLost):
-            return terms if await self.make_ready(quest.principal, decision) else None
+            if not await self.make_ready(quest.principal, decision):
+                return None
+            return errors.UNAUTHENTICATED if quest.principal.closed else terms
         return terms
 
     async def barred(self, quest: Quest) -> Refusal | None:
@@ -210,6 +214,7 @@ class Admission:
         if isinstance(said, Refusal):
             return said
         if isinstance(said[1], KeyRefused):
+            principal.usable_until_ms = 0
             return errors.UNAUTHENTICATED
         return self._guards.refusal(principal, offer, quest.call)
 
@@ -225,16 +230,22 @@ class Admission:
     async def make_ready(self, principal: Principal, asked: NotLoaded | ShardLost) -> bool:
         """Load the account, or wait for its shard; False: it is of no use to ask again.
 
+        An account is loaded without keys that are closed: such a principal is marked, for Redis
+        would ask for it for ever.
+
         Raises: CountersUnavailable, and the ledger's errors when Postgres can't be asked.
         """
         if isinstance(asked, ShardLost):
             return await self._shards.ready(asked, principal.keys.shard)
-        await self._shared(principal.account_id, self._load, principal.keys, asked)
+        state = await self._shared(principal.account_id, self._load, principal.keys, asked)
+        if state is not None and f"k:{principal.key_number}" not in state:
+            # Or it was made while others were waiting for the account already.
+            principal.closed = await self._guards.is_closed(principal)
+            if principal.closed:
+                principal.usable_until_ms = 0
         return True
 
-    async def _shared(
-        self, name: Hashable, work: Callable[..., Awaitable[None]], *args: object
-    ) -> None:
+    async def _shared(self, name: Hashable, work: Callable[..., Awaitable[T]], *args: object) -> T:
         """Do work that many calls wait for once.
 
         The first caller's leaving does not stop it for the others.
@@ -244,13 +255,15 @@ class Admission:
             task = asyncio.ensure_future(work(*args))
             self._under_way[name] = task
             task.add_done_callback(lambda _: self._under_way.pop(name, None))
-        await asyncio.shield(task)
+        done: T = await asyncio.shield(task)
+        return done
 
-    async def _load(self, keys: AccountKeys, asked: NotLoaded) -> None:
-        """Seed the account from Postgres.
+    async def _load(self, keys: AccountKeys, asked: NotLoaded) -> Mapping[str, str | int] | None:
+        """Seed the account from Postgres; answers what that says of it.
 
         A no-op when it is gone, or when somebody else was faster.
         """
         state = await self._source.account_state(keys.account_id)
         if state is not None:
             await self._counters.load(keys, state, asked)
+        return state

@@ -47,12 +47,14 @@ class Principal:
     `discount` is in ten-thousandths; admit tells when it is another by now. `used` is what Redis
     last told of the account's use of tiered units, by route and unit: a first guess for the next.
     `guard` is what the key may be used for (guards.py), and `guard_version` the version of it that
-    admit is told; `claimed_routes` are those to which a token narrows its key.
+    admit is told; `claimed_routes` are those to which a token narrows its key. `closed` is set once
+    Postgres has closed the key, so that neither it nor Redis knows of it any more.
     """
 
     __slots__ = (
         "account_id",
         "claimed_routes",
+        "closed",
         "contexts",
         "digest",
         "discount",
@@ -83,6 +85,7 @@ class Principal:
         self.guard = guard_of(row, claimed_routes)
         self.guard_version = row.guard_version
         self.used: dict[tuple[int, str], int] = {}
+        self.closed = False
 
 
 class TokenSource(Protocol):

@@ -87,6 +87,10 @@ class Guards:
             principal.guard = guard_of(row, principal.claimed_routes)
             principal.guard_version = changed.version
 
+    async def is_closed(self, principal: Principal) -> bool:
+        """Whether there is no such key any more. Raises: the directory's errors."""
+        return await self._directory.find_key(principal.digest) is None
+
     def client_address(self, call: Call) -> Address | None:
         """Where a call comes from; None: that can't be told."""
         transport = call.connection.transport

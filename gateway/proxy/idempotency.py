@@ -241,6 +241,8 @@ class Idempotency:
                 case NotLoaded() | ShardLost():
                     if not await self._readiness.make_ready(principal, said):
                         break
+                    if principal.closed:
+                        return errors.UNAUTHENTICATED
                 case AnsweredBefore() | Ended() | Vanished():
                     found = await self._found(principal, claim, said)
                     if found is not None:

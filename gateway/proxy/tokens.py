@@ -117,7 +117,7 @@ class Tokens:
         """
         believed = self._believed.get(token)
         if believed is not None:
-            if self._clock_ms() < believed.until_ms:
+            if self._clock_ms() < believed.until_ms and not believed.principal.closed:
                 return believed.principal
             del self._believed[token]
         name = hashlib.sha256(token).digest()
@@ -139,14 +139,14 @@ class Tokens:
         if isinstance(said, UnknownKey):
             return None
         if isinstance(said, Refused):
-            log.info("a token was refused: %s", said.why)
-            if identity is self._identity:
-                until_ms = self._clock_ms() + REFUSED_MS
-                bounded_set(self._refused, name, until_ms, REFUSED_MAX)
+            self._refuse(name, identity, said.why)
             return None
         row = await self._row_of(said)
         if row is None:
-            log.info("a token was refused: what it stands for is not here")
+            if isinstance(said, DelegatedToken):  # whose key was there before it
+                self._refuse(name, identity, "its key is closed, or of another account")
+            else:
+                log.info("a token was refused: what it stands for is not here")
             return None
         routes = said.routes if isinstance(said, DelegatedToken) else None
         principal = Principal(
@@ -158,6 +158,12 @@ class Tokens:
             until_ms = min(expires_ms, self._clock_ms() + BELIEVED_MS)
             bounded_set(self._believed, token, _Believed(principal, until_ms), BELIEVED_MAX)
         return principal
+
+    def _refuse(self, name: bytes, identity: tuple[object, ...], why: str) -> None:
+        """Remember for a while that a token is no good, unless others are trusted by now."""
+        log.info("a token was refused: %s", why)
+        if identity is self._identity:
+            bounded_set(self._refused, name, self._clock_ms() + REFUSED_MS, REFUSED_MAX)
 
     async def _verified(self, text: str) -> DelegatedToken | IssuedToken | UnknownKey | Refused:
         """Whom a token names. UnknownKey: our keys were loaded too short a while ago to ask."""

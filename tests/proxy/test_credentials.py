@@ -12,12 +12,16 @@ import pytest
 from gateway.identity.master_key import new_master_key
 from gateway.identity.seal import Sealer
 from gateway.identity.signing import Signer
+from gateway.jobs.delegations import Delegations
+from gateway.ledger import Ledger
 from gateway.operations.delegations import delegate
 from gateway.operations.issuers import Trust, register_issuer, remove_issuer
 from gateway.operations.keys import KeyChanges, change_key, find_key, revoke_key
+from gateway.operations.publish import publisher
 from gateway.proxy.heads import TOKEN_BYTES_MAX
 from gateway.upstream import Networks
 from policies.catalog import Platform
+from tests.support.billing_calendar import LostShards
 from tests.support.faulty_redis import OwnRedis
 from tests.support.gateway import (
     CREDIT,
@@ -394,3 +398,46 @@ async def test_while_redis_is_away_a_known_token_is_trusted_for_what_it_is_for(
         redis.kill()
         assert (await here.call(wide)).status == 200
         assert (await here.call(narrow)).status == 403
+
+
+@pytest.mark.parametrize("keyed", [{}, {"Idempotency-Key": '"one"'}])
+@pytest.mark.parametrize("path", ["/any/x", "/-/quote"])
+async def test_a_token_whose_key_is_closed_is_refused_and_makes_postgres_work_once(
+    clean_redis_url: str, postgres_url: str, keyed: dict[str, str], path: str
+) -> None:
+    async with scene(clean_redis_url, postgres_url) as here:
+        gateway = here.gateway
+        made = await here.delegated()
+        token = await here.token(made)
+        await gateway.worker.load_catalogue()
+        assert (await here.call(token)).status == 200
+        key = await find_key(gateway.ledger, gateway.account.platform_id, str(made.key_id))
+        await revoke_key(gateway.ledger, gateway.counters, gateway.account.platform_id, key)
+        publish = publisher(gateway.ledger, gateway.counters)
+        assert await Delegations(gateway.counters, gateway.ledger, LostShards(), publish).end() == 1
+
+        states, looks = 0, 0
+        state_of, look_up = Ledger.account_state, Ledger.find_key
+
+        async def counted(self: Ledger, account_id: int) -> Any:
+            nonlocal states
+            states += 1
+            return await state_of(self, account_id)
+
+        async def looked_up(self: Ledger, digest: bytes) -> Any:
+            nonlocal looks
+            looks += 1
+            return await look_up(self, digest)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Ledger, "account_state", counted)
+            patch.setattr(Ledger, "find_key", looked_up)
+            for _ in range(5):
+                refused = await gateway.call(
+                    path,
+                    headers={"Authorization": f"Bearer {token}", **keyed},
+                    data=b'{"path": "/any/x"}',
+                )
+                assert refused.status == 401, refused.body
+        assert states == 1
+        assert looks == 2, "once for the account that lacks it, once for the token"

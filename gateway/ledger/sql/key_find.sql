@@ -1,5 +1,6 @@
 -- A worker's miss on a key: everything that identifies the caller, in one look-up by digest, and
--- what ancestors allow, of the same instant: a key is over when one of them is.
+-- what ancestors allow, of the same instant: a key is over when one of them is. A closed key is
+-- none any more: Redis is not told of it either.
 WITH RECURSIVE lineage AS (
     SELECT 0 AS level, parent_key_id, spec, status, expires_at FROM api_keys WHERE digest = $1
     UNION ALL
@@ -31,4 +32,4 @@ FROM api_keys
 JOIN accounts ON accounts.id = api_keys.account_id
 LEFT JOIN plans ON plans.id = accounts.plan_id
 JOIN platforms ON platforms.id = accounts.platform_id
-WHERE api_keys.digest = $1
+WHERE api_keys.digest = $1 AND NOT api_keys.closed
