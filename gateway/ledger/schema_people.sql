@@ -305,7 +305,8 @@ BEGIN
         IF account_column IS NULL THEN
             IF name NOT IN ('issuers', 'secrets') THEN
                 EXECUTE format(
-                    'CREATE POLICY account ON %I FOR SELECT TO tollkeeper_api USING (%s)', name, rule);
+                    'CREATE POLICY account ON %I FOR SELECT TO tollkeeper_api USING (%s)',
+                    name, rule);
             END IF;
             rule := rule || of_platform;
         END IF;
