@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
 
 SPREAD_WAIT_S = 5.0
-# How long to wait for news before the workers are counted, and called, again.
+# How long to wait for news before the workers are counted again; and called again, which makes each
+# of them read the whole catalogue.
 SPREAD_POLL_S = 0.25
+SPREAD_CALL_S = 1.0
 
 
 class NotEffectiveError(OperationError):
@@ -66,6 +68,7 @@ class Spread:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SPREAD_WAIT_S
+        call_again = loop.time() + SPREAD_CALL_S
         while True:
             self._news.clear()
             living = await self._ledger.attending()
@@ -78,8 +81,9 @@ class Spread:
                 raise NotEffectiveError(len(behind), refused)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), SPREAD_POLL_S)
-                continue
-            await self._ledger.notify(CATALOG_CHANNEL, "")
+            if loop.time() >= call_again:
+                call_again = loop.time() + SPREAD_CALL_S
+                await self._ledger.notify(CATALOG_CHANNEL, "")
 
     def _hear(self, payload: str) -> None:
         worker, _, version = payload.partition(":")

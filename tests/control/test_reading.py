@@ -187,6 +187,7 @@ async def test_the_audit_log_tells_each_tenant_its_own_changes(api: Api) -> None
     )
     own = (await api.as_("admin").get("/v1/me/audit-log")).body["data"]
     assert [entry["id"] for entry in own] == [by_operator["id"], by_editor["id"]]
+    assert {entry["address"] for entry in own} == {""}, "where staff sits is not theirs to know"
     foreign = (await api.as_("viewer", api.other).get("/v1/audit-log")).body["data"]
     assert foreign == []
 
