@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 POSTGRES_CONNECTIONS_MAX = 4
 WORKER_IDS = 2**31
+# After Postgres could not be asked what has changed.
+CATALOG_RETRY_S = 1.0
 
 log = logging.getLogger("tollkeeper.worker")
 
@@ -139,6 +141,10 @@ class Worker:
             self._changed.clear()
             try:
                 await self.load_catalogue()
+            except LedgerUnavailable as error:
+                log.warning("the changed catalogue can't be read yet: %s", error)
+                self._changed.set()
+                await asyncio.sleep(CATALOG_RETRY_S)
             except Exception:
                 log.exception("the changed catalogue can't be offered; the one before stays")
 
