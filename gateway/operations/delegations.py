@@ -10,11 +10,14 @@ told to anybody. What a death in between leaves:
     2 load the account, if Redis       the same, but its budget counts in its parent until then
       lacks it
     3 carve                            the same
-    if that was refused or failed:
+    if that was refused:
     4 revoke the row                   it is over now, and closed by the job; what Redis may count
                                        of it comes back then
     5 give back, with `last`           the same
     6 close the row                    it is done
+
+Where it failed the row is revoked, too, and the rest is for the job: a script that was sent may yet
+run, and of a closed key nothing would come back.
 
 Of a parent that is revoked or expired nothing more can be carved, and on the next call of any key
 below it Redis refuses, whatever rows say.
@@ -150,7 +153,9 @@ async def delegate(
         answer = await _carve(ledger, counters, parent, key_id, made[-1], ready=ready)
     finally:
         if not isinstance(answer, Carved):
-            await _abandon(ledger, counters, account, key_id)
+            await ledger.revoke_key(account.platform_id, key_id)
+    if not isinstance(answer, Carved):
+        await _abandon(ledger, counters, account, key_id)
     _check_carved(answer, parent.key_id, wanted)
     return Delegated(key_id, account.account_id, jti, made[-1].expires_ms, wanted.routes)
 
@@ -233,8 +238,7 @@ async def _carve(
 
 
 async def _abandon(ledger: Ledger, counters: Counters, account: AccountRow, key_id: int) -> None:
-    """End a key that nobody knows, now as far as possible; the job does the rest."""
-    await ledger.revoke_key(account.platform_id, key_id)
+    """Close a revoked key that was not carved, as far as possible; the job does the rest."""
     try:
         given = await counters.give_back(counters.keys(account.account_id), key_id, last=True)
     except CountersUnavailable:

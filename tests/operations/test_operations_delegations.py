@@ -473,5 +473,27 @@ async def test_a_key_that_redis_was_not_told_of_counts_what_is_carved_out_of_it_
     assert await agents.findings() == []
 
 
+async def test_what_is_carved_after_its_asker_has_given_up_comes_back(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await agents.caller()
+    carve, sent = agents.counters.carve, []
+
+    async def unanswered(*arguments: Any) -> Any:
+        sent.append(arguments)
+        raise CountersUnavailable("no answer in time")
+
+    monkeypatch.setattr(agents.counters, "carve", unanswered)
+    with pytest.raises(NotDelegatedError):
+        await agents.delegate(caller, 10 * CREDIT)
+    await carve(*sent[0])
+    assert await agents.used(caller) == 10 * CREDIT
+    publish = publisher(agents.ledger, agents.counters)
+    job = Delegations(agents.counters, agents.ledger, LostShards(), publish)
+    assert [await job.end() for _ in range(2)] == [0, 1]
+    assert await agents.used(caller) == 0
+    assert await agents.findings() == []
+
+
 async def _untold(*_: object) -> None:
     """In place of telling Redis."""
