@@ -1,9 +1,9 @@
-"""Calls that were made: look at one, refund one."""
+"""Calls that were made: refund one."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gateway.ledger.changes import Refund, RefundRefused
 from gateway.operations.errors import UsageError
@@ -14,8 +14,7 @@ from policies.catalog import RefundExpired
 if TYPE_CHECKING:
     from gateway.counters import Counters
     from gateway.ledger import Ledger
-    from gateway.ledger.inquiries import CallEntry
-    from gateway.ledger.rows import AccountRow, SettlementRow
+    from gateway.ledger.rows import AccountRow
 
 _CALL_ID = re.compile(r"[0-9a-f]{32}")
 _REFUSALS = {
@@ -23,26 +22,6 @@ _REFUSALS = {
     RefundRefused.REFUNDED: "call {} is refunded already",
     RefundRefused.NOTHING: "call {} cost nothing",
 }
-
-
-class CallReport(NamedTuple):
-    """A call: whose, how it was settled, and every ledger entry that it has brought about."""
-
-    account: AccountRow
-    settlement: SettlementRow
-    entries: list[CallEntry]
-
-
-async def show_call(ledger: Ledger, platform_id: int, text: str) -> CallReport:
-    """The settled call of this id (that of `X-Request-Id`).
-
-    Raises: UsageError when the platform has none; it may still run, or be on its way to Postgres.
-    """
-    call_id, account = await _find(ledger, platform_id, text)
-    settlement = await ledger.settlement(account.account_id, call_id)
-    if settlement is None:
-        raise UsageError(f"there is no settled call {call_id}")
-    return CallReport(account, settlement, await ledger.call_entries(call_id))
 
 
 async def refund_call(

@@ -1,8 +1,7 @@
-"""API keys: make, find, change, revoke, rotate. A key's text exists once: when it is made."""
+"""API keys: make, change, revoke, rotate. A key's text exists once: when it is made."""
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -19,7 +18,6 @@ from policies.apikeys import (
     compose_key,
     digest,
     display,
-    well_formed,
 )
 from policies.catalog import Caps, Limits
 
@@ -32,13 +30,9 @@ if TYPE_CHECKING:
 
 KEY_NAME_DEFAULT = "default"
 KEY_NAME_CHARACTERS_MAX = 100
-# A longer reference may be a mistyped key, which is nearly a key: it is not repeated.
-PREFIX_CHARACTERS_MAX = 12
 # The version of the one pepper a deployment has; a second pepper will count on.
 PEPPER_VERSION = 1
 NO_LIMITS, NO_CAPS, NO_GUARDS = Limits(), Caps(), Guards()
-# Any number that Postgres can count to; a longer one is no key's.
-_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # What people can change of keys that are not secrets of people. A delegated key's limit is its
 # budget, and its guards are a part of its token.
@@ -164,29 +158,6 @@ async def add_key(
     return NewKey(key_id, account.name, name, text, expires_ms)
 
 
-async def find_key(ledger: Ledger, platform_id: int, reference: str) -> KeyListRow:
-    """The key that a person means: by its number, its prefix, or its whole text (then never shown).
-
-    Raises: UsageError when there is no such key on the platform, or more than one.
-    """
-    shown = reference if len(reference) <= PREFIX_CHARACTERS_MAX else "tk_…"
-    if well_formed(reference):
-        prefix, last4 = display(reference)
-        shown = f"{prefix}…{last4}"
-        found = await ledger.keys_alike(platform_id, prefix, last4)
-    elif _NUMBER.fullmatch(reference):
-        key = await ledger.key(platform_id, int(reference))
-        found = [key] if key else []
-    else:
-        found = await ledger.keys_alike(platform_id, reference)
-    if not found:
-        raise UsageError(f'there is no key "{shown}": "tollkeeper keys list" shows their numbers')
-    if len(found) > 1:
-        numbers = ", ".join(str(key.key_id) for key in found)
-        raise UsageError(f'"{shown}" is more than one key: say which by its number ({numbers})')
-    return found[0]
-
-
 async def change_key(
     ledger: Ledger,
     counters: Counters,
@@ -217,21 +188,6 @@ async def change_key(
         raise UsageError(f"there is no key {key_id}")
     await publish_account(ledger, counters, key.account_id, key.account_name)
     return key
-
-
-async def limit_key(
-    ledger: Ledger,
-    counters: Counters,
-    platform_id: int,
-    key: KeyListRow,
-    changes: Mapping[str, int | None],
-) -> KeyListRow:
-    """Change limits and caps of a key, by their fields' names; None leaves one as it is, 0 ends it.
-
-    Raises: as `change_key`.
-    """
-    told = KeyChanges(bounds=changes)
-    return await change_key(ledger, counters, platform_id, key.key_id, told)
 
 
 async def revoke_key(ledger: Ledger, counters: Counters, platform_id: int, key: KeyListRow) -> None:

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.embedded.ports import free_port
-from policies.apikeys import well_formed
+from policies.apikeys import RANDOM_CHARACTERS, compose_key, well_formed
 from tests.support.api_calls import serving_calls
 from tests.support.waiting import eventually
 
@@ -104,6 +104,12 @@ async def test_keys_are_made_narrowed_and_ended_from_another_machine(
     assert [await proxy.status(key) for key in (secret, new["secret"])] == [401, 200]
     revoked = (await remote.json("keys", "list", "--status", "revoked"))["keys"]
     assert [key["id"] for key in revoked] == [made["id"]]
+
+    foreign = compose_key("dev", "a" * RANDOM_CHARACTERS)
+    for reference in (foreign, foreign[:-1]):
+        refused = (await remote("keys", "revoke", reference)).err
+        assert "there is no key" in refused
+        assert reference not in refused, "it is a secret, or nearly one"
 
 
 async def test_calls_are_found_explained_and_refunded_from_another_machine(

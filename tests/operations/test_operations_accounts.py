@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 
 from gateway.counters import Counters, CountersUnavailable
-from gateway.operations.accounts import create_account, find_account, set_status, show_account
+from gateway.ledger.periods import AccountChange
+from gateway.operations.accounts import change_account, create_account, find_account
 from gateway.operations.audit import audit
 from gateway.operations.errors import NotToldError, UsageError
 from gateway.operations.grants import add_grant
-from gateway.operations.keys import create_key, find_key, revoke_key, rotate_key
+from gateway.operations.keys import create_key, revoke_key, rotate_key
 from gateway.operations.publish import publish_account
+from gateway.operations.standing import balance_of
 from policies.apikeys import digest, well_formed
 from policies.decision import (
     AccountSuspended,
@@ -24,18 +25,12 @@ from policies.decision import (
 )
 from tests.support.deployment import CREDIT, PEPPER, SHARDS, Caller, Deployment
 from tests.support.faulty_redis import OwnRedis
+from tests.support.keys import key_of
 from tests.support.waiting import eventually
-
-if TYPE_CHECKING:
-    from gateway.ledger import KeyListRow
-
-
-async def key_of(deployment: Deployment, key_id: int) -> KeyListRow:
-    return await find_key(deployment.ledger, deployment.platform_id, str(key_id))
 
 
 async def revoke(deployment: Deployment, key_id: int) -> None:
-    key = await key_of(deployment, key_id)
+    key = await key_of(deployment.ledger, deployment.platform_id, key_id)
     await revoke_key(deployment.ledger, deployment.counters, deployment.platform_id, key)
 
 
@@ -55,7 +50,7 @@ async def test_of_a_key_only_digest_prefix_and_last_four_are_kept(deployment: De
     row = await deployment.ledger.find_key(digest(key.text, PEPPER))
     assert row is not None
     assert row.key_id == key.key_id
-    listed = await key_of(deployment, key.key_id)
+    listed = await key_of(deployment.ledger, deployment.platform_id, key.key_id)
     assert key.text.startswith(listed.prefix)
     assert key.text.endswith(listed.last4)
     assert len(listed.prefix + listed.last4) < len(key.text) - 15
@@ -93,7 +88,7 @@ async def test_a_worker_that_has_just_read_postgres_cannot_bring_a_revoked_key_b
 async def test_a_rotated_key_ends_when_its_successor_is_there(deployment: Deployment) -> None:
     caller = await deployment.caller()
     await deployment.call(caller)
-    old = await key_of(deployment, caller.key_id)
+    old = await key_of(deployment.ledger, deployment.platform_id, caller.key_id)
     new = await rotate_key(
         deployment.ledger, deployment.counters, caller.account, old, deployment.maker
     )
@@ -104,7 +99,7 @@ async def test_a_rotated_key_ends_when_its_successor_is_there(deployment: Deploy
             deployment.ledger,
             deployment.counters,
             caller.account,
-            await key_of(deployment, caller.key_id),
+            await key_of(deployment.ledger, deployment.platform_id, caller.key_id),
             deployment.maker,
         )
 
@@ -120,27 +115,12 @@ async def test_with_an_overlap_the_old_key_works_until_its_end(
         deployment.ledger,
         deployment.counters,
         caller.account,
-        await key_of(deployment, caller.key_id),
+        await key_of(deployment.ledger, deployment.platform_id, caller.key_id),
         deployment.maker,
         old_expires_ms=int(seconds) * 1000 + overlap_ms,
     )
     assert isinstance(await deployment.admit(caller), outcome)
     assert isinstance(await deployment.admit(caller, key_id=new.key_id), Admitted)
-
-
-async def test_a_key_is_meant_by_number_prefix_or_text_and_its_text_is_not_repeated(
-    deployment: Deployment,
-) -> None:
-    caller = await deployment.caller()
-    key = await create_key(deployment.ledger, deployment.counters, caller.account, deployment.maker)
-    listed = await key_of(deployment, key.key_id)
-    for reference in (listed.prefix, key.text):
-        assert await find_key(deployment.ledger, deployment.platform_id, reference) == listed
-    foreign = deployment.maker.new_text()
-    for reference in ("99", "tk_dev_", foreign):
-        with pytest.raises(UsageError, match="there is no key") as refusal:
-            await find_key(deployment.ledger, deployment.platform_id, reference)
-        assert foreign not in str(refusal.value)
 
 
 @pytest.mark.parametrize("loaded", [True, False])
@@ -150,9 +130,13 @@ async def test_a_suspended_account_is_refused_until_it_is_resumed(
     caller = await deployment.caller()
     if loaded:
         await deployment.call(caller)
-    await set_status(deployment.ledger, deployment.counters, caller.account, "suspended")
+    await change_account(
+        deployment.ledger, deployment.counters, caller.account, AccountChange(status="suspended")
+    )
     assert isinstance(await deployment.admit(caller), AccountSuspended)
-    await set_status(deployment.ledger, deployment.counters, caller.account, "active")
+    await change_account(
+        deployment.ledger, deployment.counters, caller.account, AccountChange(status="active")
+    )
     assert isinstance(await deployment.admit(caller), Admitted)
 
 
@@ -250,15 +234,16 @@ async def test_an_unknown_account_is_answered_with_a_near_one(deployment: Deploy
         await find_account(deployment.ledger, deployment.platform_id, "alcie")
 
 
-async def test_an_account_is_shown_as_redis_has_it_now(deployment: Deployment) -> None:
+async def test_an_accounts_balance_is_what_redis_has_now(deployment: Deployment) -> None:
     caller = await deployment.caller(microcredits=10 * CREDIT)
-    arguments = (deployment.ledger, deployment.counters, deployment.platform_id, "alice")
-    assert (await show_account(*arguments)).live is None
+    arguments = (deployment.ledger, deployment.counters, caller.account)
+    assert (await balance_of(*arguments))[:4] == (False, 10 * CREDIT, 0, 0)
     await deployment.call(caller, 2 * CREDIT)
     await deployment.hold(caller, 3 * CREDIT)
-    report = await show_account(*arguments)
-    assert report.live == (5 * CREDIT, 3 * CREDIT, 2 * CREDIT, 1)
-    assert [key.key_id for key in report.keys] == [caller.key_id]
+    balance = await balance_of(*arguments)
+    assert balance[:4] == (True, 5 * CREDIT, 3 * CREDIT, 0)
+    ((_, left, held),) = balance.lots
+    assert (left, held) == (5 * CREDIT, 3 * CREDIT)
 
 
 async def test_what_redis_could_not_be_told_is_said_loudly_and_mended_later(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.operations.accounts import set_status
+from gateway.ledger.periods import AccountChange
+from gateway.operations.accounts import change_account
 from gateway.operations.audit import audit
 from gateway.operations.errors import OperationError
 from gateway.operations.grants import add_grant
@@ -101,7 +102,12 @@ async def test_commands_at_work_are_no_damage(deployment: Deployment) -> None:
     async def commands() -> None:
         for number in range(10):
             await add_grant(deployment.ledger, deployment.counters, caller.account, CREDIT + number)
-            await set_status(deployment.ledger, deployment.counters, caller.account, "active")
+            await change_account(
+                deployment.ledger,
+                deployment.counters,
+                caller.account,
+                AccountChange(status="active"),
+            )
 
     work = asyncio.create_task(commands())
     while not work.done():

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.operations.bounds import change_bounds
 from gateway.operations.errors import UsageError
-from gateway.operations.keys import create_key, find_key, limit_key, rotate_key
+from gateway.operations.keys import KeyChanges, change_key, create_key, rotate_key
 from gateway.operations.publish import facts_of
 from policies.catalog import Caps, Limits
 from policies.decision import (
@@ -20,22 +20,19 @@ from policies.decision import (
 )
 from policies.limits import CAPS
 from tests.support.deployment import CREDIT, Caller, Deployment
+from tests.support.keys import key_of
 
 if TYPE_CHECKING:
     from gateway.ledger import KeyListRow
 
 
-async def key_of(deployment: Deployment, key_id: int) -> KeyListRow:
-    return await find_key(deployment.ledger, deployment.platform_id, str(key_id))
-
-
 async def limit(deployment: Deployment, caller: Caller, **changes: int | None) -> KeyListRow:
-    return await limit_key(
+    return await change_key(
         deployment.ledger,
         deployment.counters,
         deployment.platform_id,
-        await key_of(deployment, caller.key_id),
-        changes,
+        caller.key_id,
+        KeyChanges(bounds=changes),
     )
 
 
@@ -59,7 +56,7 @@ async def test_a_key_is_made_with_limits_that_hold_for_it_alone(
     assert isinstance(await deployment.admit(caller, key_id=key.key_id), Admitted)
     assert isinstance(await deployment.admit(caller, key_id=key.key_id), QuotaExceeded)
     assert isinstance(await deployment.admit(caller, 3 * CREDIT), Admitted)
-    listed = await key_of(deployment, key.key_id)
+    listed = await key_of(deployment.ledger, deployment.platform_id, key.key_id)
     assert (listed.limits.requests_per_month, listed.caps.total) == (1, 2 * CREDIT)
 
 
@@ -104,7 +101,7 @@ async def test_what_is_not_named_stays_as_it_is(deployment: Deployment) -> None:
     key = await limit(deployment, caller, requests_per_second=None, burst=0, month=CREDIT)
     assert key.limits == Limits(requests_per_second=5)
     assert key.caps == Caps(month=CREDIT, session=CREDIT)
-    assert await key_of(deployment, caller.key_id) == key
+    assert await key_of(deployment.ledger, deployment.platform_id, caller.key_id) == key
 
 
 async def test_a_rotated_keys_successor_has_its_limits(deployment: Deployment) -> None:
@@ -113,7 +110,7 @@ async def test_a_rotated_keys_successor_has_its_limits(deployment: Deployment) -
     new = await rotate_key(
         deployment.ledger, deployment.counters, caller.account, old, deployment.maker
     )
-    listed = await key_of(deployment, new.key_id)
+    listed = await key_of(deployment.ledger, deployment.platform_id, new.key_id)
     assert (listed.limits, listed.caps) == (Limits(concurrency=1), Caps(day=CREDIT))
 
 

@@ -10,13 +10,10 @@ import pytest
 from gateway.config import Config, GatewayConfig
 from gateway.operations.accounts import create_account
 from gateway.operations.catalog import apply_config, preview_config
-from gateway.operations.errors import UsageError
 from gateway.operations.keys import create_key
-from gateway.operations.usage import report_usage
 from policies.catalog import MeterSpec, Plan, Platform, Price, Route, Source
 from policies.decision import Admitted, RateLimited
 from tests.support.deployment import CREDIT, PLAN, Caller, Deployment
-from tests.support.settlements import settlement
 
 if TYPE_CHECKING:
     from gateway.ledger import CatalogReport
@@ -95,73 +92,3 @@ async def test_a_changed_plan_limits_the_next_call_of_its_accounts(
         assert isinstance(await deployment.admit(caller), Admitted)
     await apply_config(deployment.ledger, deployment.counters, stricter, sync=sync)
     assert isinstance(await deployment.admit(caller), RateLimited)
-
-
-async def test_usage_is_told_apart_as_asked_and_adds_up(deployment: Deployment) -> None:
-    report = await apply_config(deployment.ledger, deployment.counters, config_of(CHAT, FREE))
-    platform_id = report.platform_id
-    routes = {row.route.name: row.route.id for row in await deployment.ledger.routes(platform_id)}
-    day_ms = 86_400_000
-    start_ms = 20_000 * day_ms  # a midnight
-    rows = []
-    for name in ("alice", "bob"):
-        caller = await deployment.caller(name)
-        (grant,) = await deployment.ledger.grants(caller.account.account_id)
-        rows += [
-            settlement(
-                ((grant.grant_id, amount),),
-                platform_id=platform_id,
-                account_id=caller.account.account_id,
-                key_id=caller.key_id,
-                route_id=routes[route],
-                settled_ms=start_ms + hours * 3_600_000 + 5,
-                ending=ending,
-            )
-            for route, hours, amount, ending in (
-                ("chat", 1, 10, "completed"),
-                ("chat", 1, 20, "upstream_error"),
-                ("chat", 30, 30, "completed"),
-                ("health", 2, 40, "completed"),
-            )
-        ]
-    await deployment.ledger.record_settlements(rows)
-
-    async def usage(*by: str, until_ms: int = start_ms + 2 * day_ms) -> list[tuple[object, ...]]:
-        found = await report_usage(
-            deployment.ledger, platform_id, since_ms=start_ms, until_ms=until_ms, by=by
-        )
-        return [
-            (
-                *(
-                    value
-                    for value in (row.since_ms, row.account_name, row.route_name)
-                    if value is not None
-                ),
-                row.calls,
-                row.calls_completed,
-                row.charged_microcredits,
-            )
-            for row in found
-        ]
-
-    assert await usage() == [(8, 6, 200)]
-    assert await usage("account") == [("alice", 4, 3, 100), ("bob", 4, 3, 100)]
-    assert await usage("route") == [("chat", 6, 4, 120), ("health", 2, 2, 80)]
-    assert await usage("day") == [(start_ms, 6, 4, 140), (start_ms + day_ms, 2, 2, 60)]
-    assert await usage("route", "day", until_ms=start_ms + day_ms) == [
-        (start_ms, "chat", 4, 2, 60),
-        (start_ms, "health", 2, 2, 80),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("by", "until_ms", "message"),
-    [(("week",), 2, "hour, day, month"), (("day", "hour"), 2, "one of"), ((), 1, "--since")],
-)
-async def test_a_report_that_makes_no_sense_is_refused(
-    deployment: Deployment, by: tuple[str, ...], until_ms: int, message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        await report_usage(
-            deployment.ledger, deployment.platform_id, since_ms=1, until_ms=until_ms, by=by
-        )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.config import Config, GatewayConfig
-from gateway.operations.accounts import find_account, set_discount, set_plan, set_status
+from gateway.ledger.periods import AccountChange
+from gateway.operations.accounts import change_account, find_account
 from gateway.operations.catalog import apply_config
 from gateway.operations.errors import UsageError
 from policies.catalog import MeterSpec, Plan, Platform, Price, Route, Source, Table, Tier
@@ -31,7 +32,8 @@ async def apply(deployment: Deployment, *routes: Route, plan_discount: int = 0) 
 
 async def discount(deployment: Deployment, caller: Caller, basis_points: int | None) -> None:
     account = await find_account(deployment.ledger, deployment.platform_id, caller.account.name)
-    await set_discount(deployment.ledger, deployment.counters, account, basis_points)
+    change = AccountChange(discount_basis_points=basis_points)
+    await change_account(deployment.ledger, deployment.counters, account, change)
 
 
 async def rules(deployment: Deployment, caller: Caller) -> str:
@@ -59,7 +61,9 @@ async def test_what_the_plan_gives_holds_until_the_account_has_its_own(
     await apply(deployment)
     caller = await deployment.caller()
     account = caller.account
-    account = await set_plan(deployment.ledger, deployment.counters, account, "partner")
+    account = await change_account(
+        deployment.ledger, deployment.counters, account, AccountChange(plan_slug="partner")
+    )
     await deployment.call(caller)
 
     await apply(deployment, plan_discount=500)
@@ -78,9 +82,13 @@ async def test_a_discount_stays_whatever_else_changes(deployment: Deployment) ->
     await apply(deployment)
     caller = await deployment.caller()
     await discount(deployment, caller, 1_500)
-    account = await set_plan(deployment.ledger, deployment.counters, caller.account, "partner")
+    account = await change_account(
+        deployment.ledger, deployment.counters, caller.account, AccountChange(plan_slug="partner")
+    )
     for status in ("suspended", "active"):
-        await set_status(deployment.ledger, deployment.counters, account, status)
+        await change_account(
+            deployment.ledger, deployment.counters, account, AccountChange(status=status)
+        )
     assert account.discount_basis_points == 1_500
     assert await deployment.admit(caller) == TermsChanged(1_500)
 
@@ -100,7 +108,9 @@ async def test_a_new_graduated_price_tells_redis_every_billing_period(
 ) -> None:
     await apply(deployment, FLAT)
     caller = await deployment.caller()
-    await set_plan(deployment.ledger, deployment.counters, caller.account, "partner")
+    await change_account(
+        deployment.ledger, deployment.counters, caller.account, AccountChange(plan_slug="partner")
+    )
     await deployment.call(caller)
     assert await rules(deployment, caller) == ""
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.counters import Counters
-from gateway.operations.accounts import create_account, set_plan, show_account
+from gateway.ledger.periods import AccountChange
+from gateway.operations.accounts import change_account, create_account
 from gateway.operations.audit import audit
-from gateway.operations.calls import refund_call, show_call
+from gateway.operations.calls import refund_call
 from gateway.operations.errors import NotToldError, UsageError
 from gateway.operations.grants import OwnedGrant, adjust_grant, find_grant, revoke_grant
 from gateway.operations.keys import create_key
 from gateway.operations.publish import publish_account
+from gateway.operations.receipts import show_receipt
+from gateway.operations.standing import balance_of
 from gateway.operations.withdraw import NotTakenError
 from policies.catalog import Plan, Platform, RefundExpired
 from policies.decision import Admitted, InsufficientCredits
@@ -181,8 +184,7 @@ async def test_a_foreign_platforms_grant_or_call_is_as_an_unknown_one(
     other = (await deployment.ledger.apply_catalog(Platform("other"), [], [])).platform_id
     with pytest.raises(UsageError, match="there is no grant"):
         await find_grant(deployment.ledger, other, grant.grant.grant_id)
-    with pytest.raises(UsageError, match="there is no settled call"):
-        await show_call(deployment.ledger, other, call_id)
+    assert await show_receipt(deployment.ledger, other, call_id) is None
     with pytest.raises(UsageError, match="there is no settled call"):
         await refund_call(deployment.ledger, deployment.counters, other, call_id)
 
@@ -197,16 +199,17 @@ async def test_a_refund_puts_back_what_each_grant_paid_once(deployment: Deployme
     assert (refund.restored_microcredits, refund.granted_microcredits) == (3 * CREDIT, 0)
     with pytest.raises(UsageError, match="is refunded already"):
         await refund_call(*arguments)
-    report = await show_call(deployment.ledger, deployment.platform_id, call_id.upper())
+    receipt = await show_receipt(deployment.ledger, deployment.platform_id, call_id.upper())
+    assert receipt is not None
     first, second = await grants_of(deployment, caller)
-    assert [(entry.kind, entry.grant_id, entry.microcredits) for entry in report.entries] == [
+    assert [(entry.kind, entry.grant_id, entry.microcredits) for entry in receipt.call.entries] == [
         ("settle", first.grant_id, -CREDIT),
         ("settle", second.grant_id, -2 * CREDIT),
         ("refund", first.grant_id, CREDIT),
         ("refund", second.grant_id, 2 * CREDIT),
     ]
-    assert {entry.note for entry in report.entries} == {"", "Wrong answer"}
-    assert report.settlement.charged_microcredits == 3 * CREDIT
+    assert {entry.note for entry in receipt.call.entries} == {"", "Wrong answer"}
+    assert (receipt.charged_microcredits, receipt.net_microcredits) == (3 * CREDIT, 0)
     assert isinstance(await deployment.admit(caller, 6 * CREDIT), Admitted)
     await assert_clean(deployment)
 
@@ -257,17 +260,13 @@ async def test_what_is_owed_in_overage_is_below_zero_and_never_credits(
     deployment: Deployment,
 ) -> None:
     caller = await on_plan(deployment, BILLED)
-    arguments = (deployment.ledger, deployment.counters, deployment.platform_id, "pat")
+    arguments = (deployment.ledger, deployment.counters, caller.account)
     await deployment.call(caller, 2 * CREDIT)
-    assert (await show_account(*arguments)).live == (CREDIT, 0, 2 * CREDIT, 0)
+    assert (await balance_of(*arguments))[:4] == (True, CREDIT, 0, 0)
     call_id = await deployment.call(caller, 3 * CREDIT)
     await deployment.hold(caller, CREDIT)
-    report = await show_account(*arguments)
-    assert report.live == (-3 * CREDIT, CREDIT, 5 * CREDIT, 1)
+    assert (await balance_of(*arguments))[:4] == (True, -3 * CREDIT, CREDIT, 2 * CREDIT)
     await deployment.carry()
-    balance = (await deployment.ledger.balances(deployment.platform_id))[caller.account.account_id]
-    assert balance.left_microcredits == -2 * CREDIT
-    assert balance.granted_microcredits == 3 * CREDIT
     overage = (await grants_of(deployment, caller))[-1]
     assert overage.source == "overage"
     for change in (revoke_grant, adjust_grant):
@@ -280,9 +279,8 @@ async def test_what_is_owed_in_overage_is_below_zero_and_never_credits(
             )
     # What was owed for a refunded call is owed no more; one still runs in overage.
     await refund_call(deployment.ledger, deployment.counters, deployment.platform_id, call_id)
-    live = (await show_account(*arguments)).live
-    assert live is not None
-    assert live.available_microcredits == 0  # a credit is back, and a credit is held in overage
+    balance = await balance_of(*arguments)
+    assert balance.available_microcredits == 0  # a credit is back, and a credit is held in overage
     await assert_clean(deployment)
 
 
@@ -355,10 +353,17 @@ async def test_another_plan_is_followed_by_the_next_call(deployment: Deployment)
     await deployment.call(caller, CREDIT)
     await deployment.ledger.apply_catalog(Platform("demo"), [BILLED], [])
     with pytest.raises(UsageError, match='did you mean "billed"'):
-        await set_plan(deployment.ledger, deployment.counters, caller.account, "biled")
+        await change_account(
+            deployment.ledger, deployment.counters, caller.account, AccountChange(plan_slug="biled")
+        )
     assert isinstance(await deployment.admit(caller), InsufficientCredits)
     for _ in range(2):  # the second time changes nothing
-        account = await set_plan(deployment.ledger, deployment.counters, caller.account, "billed")
+        account = await change_account(
+            deployment.ledger,
+            deployment.counters,
+            caller.account,
+            AccountChange(plan_slug="billed"),
+        )
         assert account.plan_slug == "billed"
     assert isinstance(await deployment.admit(caller, 8 * CREDIT), Admitted)
     assert isinstance(await deployment.admit(caller, 1), InsufficientCredits)

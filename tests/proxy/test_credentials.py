@@ -16,7 +16,7 @@ from gateway.jobs.delegations import Delegations
 from gateway.ledger import Ledger
 from gateway.operations.delegations import delegate
 from gateway.operations.issuers import Trust, register_issuer, remove_issuer
-from gateway.operations.keys import KeyChanges, change_key, find_key, revoke_key
+from gateway.operations.keys import KeyChanges, change_key, revoke_key
 from gateway.operations.publish import publisher
 from gateway.proxy.heads import TOKEN_BYTES_MAX
 from gateway.upstream import Networks
@@ -32,6 +32,7 @@ from tests.support.gateway import (
     running_gateway,
 )
 from tests.support.identity import ISSUER, Clock, Provider
+from tests.support.keys import key_of
 from tests.support.nasty_upstream import answering, nasty_upstream
 from tests.support.waiting import eventually
 
@@ -75,7 +76,7 @@ class Scene:
             gateway.ledger,
             gateway.counters,
             gateway.account,
-            await find_key(gateway.ledger, platform_id, str(parent or gateway.key.key_id)),
+            await key_of(gateway.ledger, platform_id, parent or gateway.key.key_id),
             pepper=PEPPER,
             budget_microcredits=budget * CREDIT,
             routes=routes,
@@ -203,7 +204,7 @@ async def test_with_its_parent_a_delegated_key_is_revoked(
         for token in tokens:
             assert (await here.call(token, **{"Idempotency-Key": token[-9:]})).status == 200
         platform_id = gateway.account.platform_id
-        parent = await find_key(gateway.ledger, platform_id, str(gateway.key.key_id))
+        parent = await key_of(gateway.ledger, platform_id, gateway.key.key_id)
         await revoke_key(gateway.ledger, gateway.counters, platform_id, parent)
         for token in tokens:
             assert (await here.call(token)).status == 401
@@ -263,7 +264,7 @@ async def test_a_platforms_own_issuer_names_its_accounts(
         assert not any(b"eyJ" in request.head for request in here.agent.requests)
         [key_id] = {row.key_id for row in await gateway.settlements(2)}
         platform_id = gateway.account.platform_id
-        key = await find_key(gateway.ledger, platform_id, str(key_id))
+        key = await key_of(gateway.ledger, platform_id, key_id)
         assert (key.kind, key.name, key.prefix, key.last4) == ("issuer", ISSUER, "jwt", "")
         await revoke_key(gateway.ledger, gateway.counters, platform_id, key)
         assert (await here.call(token)).status == 401
@@ -411,7 +412,7 @@ async def test_a_token_whose_key_is_closed_is_refused_and_makes_postgres_work_on
         token = await here.token(made)
         await gateway.worker.load_catalogue()
         assert (await here.call(token)).status == 200
-        key = await find_key(gateway.ledger, gateway.account.platform_id, str(made.key_id))
+        key = await key_of(gateway.ledger, gateway.account.platform_id, made.key_id)
         await revoke_key(gateway.ledger, gateway.counters, gateway.account.platform_id, key)
         publish = publisher(gateway.ledger, gateway.counters)
         assert await Delegations(gateway.counters, gateway.ledger, LostShards(), publish).end() == 1

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from gateway.operations.accounts import set_discount
+from gateway.ledger.periods import AccountChange
+from gateway.operations.accounts import change_account
 from policies.catalog import MeterSpec, OnMissing, Platform, Price, Source
 from tests.support.gateway import CHAT_PRICE, CREDIT, chat_route, running_gateway
 from tests.support.nasty_upstream import nasty_upstream
@@ -41,7 +42,8 @@ class Agent:
 
 
 async def give(gateway: Gateway, basis_points: int | None) -> None:
-    await set_discount(gateway.ledger, gateway.counters, gateway.account, basis_points)
+    change = AccountChange(discount_basis_points=basis_points)
+    await change_account(gateway.ledger, gateway.counters, gateway.account, change)
 
 
 async def charged(gateway: Gateway) -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from gateway.operations.accounts import set_status
+from gateway.ledger.periods import AccountChange
+from gateway.operations.accounts import change_account
 from gateway.operations.grants import add_grant
-from gateway.operations.keys import find_key, revoke_key
+from gateway.operations.keys import revoke_key
 from gateway.operations.publish import publish_account
 from policies.apikeys import compose_key
 from policies.catalog import ErrorStyle, Plan, Platform
@@ -23,6 +24,7 @@ from tests.support.gateway import (
     open_route,
     running_gateway,
 )
+from tests.support.keys import key_of
 from tests.support.nasty_upstream import Agent, answering, nasty_upstream
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ async def test_both_ways_to_send_a_key_work(gateway: Gateway) -> None:
 async def test_revocation_works_on_the_next_call(gateway: Gateway, agent: Agent) -> None:
     assert (await gateway.call("/any/x")).status == 200
     platform_id = gateway.account.platform_id
-    key = await find_key(gateway.ledger, platform_id, str(gateway.key.key_id))
+    key = await key_of(gateway.ledger, platform_id, gateway.key.key_id)
     await revoke_key(gateway.ledger, gateway.counters, platform_id, key)
     assert (await gateway.call("/any/x")).status == 401
     assert len(agent.requests) == 1
@@ -82,10 +84,14 @@ async def test_revocation_works_on_the_next_call(gateway: Gateway, agent: Agent)
 
 async def test_suspension_works_on_the_next_call_and_so_does_its_end(gateway: Gateway) -> None:
     assert (await gateway.call("/any/x")).status == 200
-    await set_status(gateway.ledger, gateway.counters, gateway.account, "suspended")
+    await change_account(
+        gateway.ledger, gateway.counters, gateway.account, AccountChange(status="suspended")
+    )
     reply = await gateway.call("/any/x")
     assert (reply.status, json.loads(reply.body)["code"]) == (403, "forbidden")
-    await set_status(gateway.ledger, gateway.counters, gateway.account, "active")
+    await change_account(
+        gateway.ledger, gateway.counters, gateway.account, AccountChange(status="active")
+    )
     assert (await gateway.call("/any/x")).status == 200
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.counters import CountersUnavailable
 from gateway.operations.audit import audit
-from gateway.operations.keys import find_key, revoke_key
+from gateway.operations.keys import revoke_key
 from gateway.proxy import trust as trust_module
 from gateway.proxy.hold import End, Receipt
 from gateway.proxy.offers import Offer
@@ -20,6 +20,7 @@ from policies.catalog import Ending
 from policies.meters.reading import Reading
 from tests.support.faulty_redis import OwnRedis
 from tests.support.gateway import CREDIT, chat_route, open_route, running_gateway
+from tests.support.keys import key_of
 from tests.support.live_calls import hold
 from tests.support.nasty_upstream import answering, nasty_upstream
 from tests.support.waiting import eventually
@@ -108,7 +109,7 @@ async def test_a_key_that_was_refused_is_not_trusted(postgres_url: str) -> None:
     ):
         assert (await gateway.call("/any/x")).status == 200
         platform_id = gateway.account.platform_id
-        key = await find_key(gateway.ledger, platform_id, str(gateway.key.key_id))
+        key = await key_of(gateway.ledger, platform_id, gateway.key.key_id)
         await revoke_key(gateway.ledger, gateway.counters, platform_id, key)
         assert (await gateway.call("/any/x")).status == 401
         redis.kill()

@@ -10,7 +10,8 @@ import pytest
 from websockets.frames import Close, Opcode
 
 from gateway.counters import Counters, CountersUnavailable
-from gateway.operations.accounts import set_status
+from gateway.ledger.periods import AccountChange
+from gateway.operations.accounts import change_account
 from gateway.proxy import websocket_cover
 from policies.catalog import Caps, Price
 from tests.support.conversations import (
@@ -137,7 +138,9 @@ async def revoke(gateway: Gateway) -> None:
 
 
 async def suspend(gateway: Gateway) -> None:
-    await set_status(gateway.ledger, gateway.counters, gateway.account, "suspended")
+    await change_account(
+        gateway.ledger, gateway.counters, gateway.account, AccountChange(status="suspended")
+    )
 
 
 @pytest.mark.parametrize(

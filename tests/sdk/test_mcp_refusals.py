@@ -15,10 +15,11 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from gateway import errors
-from gateway.operations.keys import find_key, revoke_key
+from gateway.operations.keys import revoke_key
 from policies.catalog import Timeouts
 from tests.support.faulty_redis import OwnRedis
 from tests.support.gateway import CREDIT
+from tests.support.keys import key_of
 from tests.support.mcp_shop import (
     MODERN,
     UPGRADE_URL,
@@ -158,7 +159,7 @@ async def test_a_revoked_key_is_told_by_status_and_in_words(gateway: Gateway, mo
     async with mcp_client(gateway, mode) as client:
         await client.call_tool("ping")
         platform_id = gateway.account.platform_id
-        key = await find_key(gateway.ledger, platform_id, str(gateway.key.key_id))
+        key = await key_of(gateway.ledger, platform_id, gateway.key.key_id)
         await revoke_key(gateway.ledger, gateway.counters, platform_id, key)
         with pytest.raises(MCPError) as refused:
             await client.call_tool("ping")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from gateway.counters import Counters, CountersUnavailable
 from gateway.ledger import Ledger, LedgerUnavailable
-from gateway.operations.accounts import find_account, set_status
+from gateway.ledger.periods import AccountChange
+from gateway.operations.accounts import change_account, find_account
 from gateway.operations.calls import refund_call
 from gateway.operations.errors import OperationError
 from gateway.operations.grants import add_grant, adjust_grant, find_grant, revoke_grant
-from gateway.operations.keys import find_key, limit_key
+from gateway.operations.keys import KeyChanges, change_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -79,7 +80,7 @@ class Desk:
         """What people do after commands that failed or died: "accounts resume", "accounts sync"."""
         for account in self.world.model.accounts.values():
             row = await find_account(self._ledger, account.platform_id, account.name)
-            await set_status(self._ledger, self._counters, row, "active")
+            await change_account(self._ledger, self._counters, row, AccountChange(status="active"))
 
     async def _command(self) -> None:
         commands, odds = zip(*self._commands, strict=True)
@@ -145,13 +146,13 @@ class Desk:
 
     async def _limit_key(self, account: Account) -> object:
         key_id = self.random.choice(list(account.key_caps))
-        key = await find_key(self._ledger, account.platform_id, str(key_id))
         total, day = self.random.choice(KEY_CAPS), self.random.choice(KEY_CAPS)
         # Until it is known to be told, the old or the new caps hold.
         account.key_caps[key_id].append((total, day))
         known = len(account.key_caps[key_id])
-        changes = {"total": total, "day": day}
-        outcome = await limit_key(self._ledger, self._counters, account.platform_id, key, changes)
+        changes = KeyChanges(bounds={"total": total, "day": day})
+        parts = (self._ledger, self._counters, account.platform_id)
+        outcome = await change_key(*parts, key_id, changes)
         if len(account.key_caps[key_id]) == known:
             del account.key_caps[key_id][:-1]
         # A new cap begins with what Postgres knows: what is under way is not in it.
@@ -160,6 +161,8 @@ class Desk:
 
     async def _suspend(self, account: Account) -> object:
         row = await find_account(self._ledger, account.platform_id, account.name)
-        await set_status(self._ledger, self._counters, row, "suspended")
+        await change_account(self._ledger, self._counters, row, AccountChange(status="suspended"))
         await asyncio.sleep(self.random.choice(PAUSES_S))
-        return await set_status(self._ledger, self._counters, row, "active")
+        return await change_account(
+            self._ledger, self._counters, row, AccountChange(status="active")
+        )
