@@ -20,13 +20,8 @@ class Books(Database):
 
     async def settlements(self, account_id: int, *, limit: int) -> list[SettlementRow]:
         """The account's last calls, newest first."""
-        records = await self._session.all("settlement_list", account_id, limit, None)
+        records = await self._session.all("settlement_list", account_id, limit)
         return rows(SettlementRow, records)
-
-    async def settlement(self, account_id: int, call_id: str) -> SettlementRow | None:
-        """One call of the account."""
-        record = await self._session.one("settlement_list", account_id, 1, call_id)
-        return SettlementRow(**record) if record else None
 
     async def audit_grants(self) -> list[GrantDrift]:
         """Lots that disagree with the ledger or paid more than they had; at most AUDIT_ROWS_MAX."""

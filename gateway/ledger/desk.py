@@ -1,4 +1,4 @@
-"""What only operators' commands ask: locks, balances, reports (gateway/operations)."""
+"""What only the commands of operators ask: migrations, locks, every account."""
 
 from __future__ import annotations
 
@@ -11,30 +11,6 @@ from gateway.ledger.migrate import migrations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-
-REPORT_ROWS_MAX = 10_000
-
-
-class BalanceRow(NamedTuple):
-    """The sums over an account's lots; `left` only over lots that can pay now."""
-
-    account_id: int
-    granted_microcredits: int
-    settled_microcredits: int
-    left_microcredits: int
-
-
-class UsageReportRow(NamedTuple):
-    """One line of a usage report. None: not told apart, or the row of that name is gone."""
-
-    since_ms: int | None
-    account_name: str | None
-    route_name: str | None
-    key_id: int | None
-    calls: int
-    calls_completed: int
-    charged_microcredits: int
-    uncollected_microcredits: int
 
 
 class AuditAccountRow(NamedTuple):
@@ -85,41 +61,6 @@ class Desk(Database):
         async with self._locking, self.transaction_apart() as session:
             await session.all("account_lock_many", list(account_ids))
             yield
-
-    async def balances(self, platform_id: int) -> dict[int, BalanceRow]:
-        """Every account's sums by its id."""
-        found = rows(BalanceRow, await self._session.all("account_balances", platform_id))
-        return {row.account_id: row for row in found}
-
-    async def usage_report(
-        self,
-        platform_id: int,
-        since_ms: int,
-        until_ms: int,
-        *,
-        account_id: int | None = None,
-        by_account: bool = False,
-        by_route: bool = False,
-        by_key: bool = False,
-        unit: str = "",
-    ) -> list[UsageReportRow]:
-        """Usage in [since, until), told apart as asked; `unit` is "hour", "day", "month" or "".
-
-        At most REPORT_ROWS_MAX rows.
-        """
-        records = await self._session.all(
-            "usage_report",
-            platform_id,
-            account_id,
-            since_ms,
-            until_ms,
-            by_account,
-            by_route,
-            by_key,
-            unit,
-            REPORT_ROWS_MAX,
-        )
-        return rows(UsageReportRow, records)
 
     async def audit_accounts(self) -> list[AuditAccountRow]:
         """Every account of the deployment by id."""

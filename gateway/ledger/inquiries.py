@@ -12,16 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class CallEntry(NamedTuple):
-    """A ledger entry of a call, signed as the grant sees it: what it paid is negative."""
-
-    kind: str  # settle | late | refund | grant
-    grant_id: int
-    microcredits: int
-    created_ms: int
-    note: str
-
-
 class ReceiptEntry(NamedTuple):
     """A ledger entry of a call and the kind of lot it is about, signed as the lot sees it."""
 
@@ -58,10 +48,6 @@ class Inquiries(Database):
         """Whose a settled call of the platform is."""
         record = await self._session.one("account_of_call", platform_id, call_id)
         return AccountRow(**record) if record else None
-
-    async def call_entries(self, call_id: str) -> list[CallEntry]:
-        """What the call moved in which lots: settled, corrected, refunded; in that order."""
-        return rows(CallEntry, await self._session.all("call_entries", call_id))
 
     async def receipt(
         self, platform_id: int, call_id: str, *, account_id: int | None = None

@@ -155,7 +155,6 @@ async def test_another_platforms_rows_are_not_found(ledger: Ledger) -> None:
     assert [row.name for row in await ledger.accounts(other)] == ["bob"]
     assert await ledger.keys(other) == []
     assert await ledger.revoke_key(other, key_id) is None
-    assert await ledger.usage_report(other, 0, 2**45) == []
     await ledger.apply_catalog(Platform("demo"), (PLAN,), ())
     (bob,) = await ledger.accounts(other)
     assert not await ledger.set_account_plan(bob.account_id, "pro")

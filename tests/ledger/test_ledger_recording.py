@@ -38,8 +38,8 @@ async def test_a_settlement_is_in_every_book_after_one_statement(ledger: Ledger)
     (row,) = await ledger.settlements(account_id, limit=10)
     assert row._asdict() == {name: getattr(call, name) for name in row._fields}
     assert await settled(ledger, account_id) == [100, 30]
-    (used,) = await ledger.usage_report(platform_id, call.settled_ms, call.settled_ms + 1)
-    assert (used.calls, used.calls_completed, used.charged_microcredits) == (1, 1, 130)
+    used = await ledger.usage_of_account(platform_id, account_id, call.settled_ms, call.settled_ms)
+    assert used == (1, 130)
     await assert_books_agree(ledger)
 
 
@@ -138,7 +138,7 @@ async def test_eight_writers_with_the_same_accounts_neither_deadlock_nor_miscoun
         grant.grant_id: grant.settled_microcredits for grant in await ledger.grants(account_id)
     }
     assert found == expected
-    (used,) = await ledger.usage_report(platform_id, 0, 2**45)
+    used = await ledger.usage_of_platform(platform_id, 0)
     assert used.calls == len(known)
     assert not [drift for drift in await ledger.audit_calls() if drift.charged_microcredits is None]
     assert await ledger.audit_grants() == []

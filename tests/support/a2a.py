@@ -217,8 +217,8 @@ async def charged(gateway: Gateway, calls: int) -> list[SettlementRow]:
     assert len(rows) == calls
     left = BEGAN - sum(row.charged_microcredits for row in rows)
     assert await gateway.balance() == (left, 0)
-    balances = await gateway.ledger.balances(gateway.account.platform_id)
-    assert balances[gateway.account.account_id].left_microcredits == left
+    lots = await gateway.ledger.grants(gateway.account.account_id)
+    assert sum(lot.amount_microcredits - lot.settled_microcredits for lot in lots) == left
     await eventually(lambda: nothing_kept(gateway))
     return [row for row in reversed(rows) if row.held_microcredits]
 

@@ -1,5 +1,5 @@
--- The last calls of an account, newest first, or the one of this id. Ids begin with the time, so
--- the newest are at the index's end.
+-- The last calls of an account, newest first. Ids begin with the time, so the newest are at the
+-- index's end.
 SELECT
     replace(call_id::text, '-', '') AS call_id,
     account_id,
@@ -17,6 +17,6 @@ SELECT
     uncollected_microcredits,
     session
 FROM settlements
-WHERE account_id = $1 AND ($3::uuid IS NULL OR settlements.call_id = $3)
+WHERE account_id = $1
 ORDER BY settlements.call_id DESC
 LIMIT $2
