@@ -68,6 +68,10 @@ class Keys(Database):
         )
         return None if key_id is None else int(key_id)
 
+    async def count_keys(self, account_id: int) -> int:
+        """How many keys an account has that are secrets and not revoked."""
+        return int(await self._session.value("key_count", account_id))
+
     async def change_key(
         self, platform_id: int, key_id: int, change: Callable[[KeyListRow], KeyFacts]
     ) -> KeyListRow | None:

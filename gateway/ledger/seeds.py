@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 State = dict[str, str | int]
 
+REVOKED = -1  # the state of a key
+
 
 class SessionSpend(NamedTuple):
     """What calls with one key have spent in one session that Redis would remember.
@@ -108,7 +110,9 @@ class _Account:
 
     def add_key(self, row: Record) -> None:
         key_id, parent_id, budget = row["key_id"], row["parent_key_id"], row["budget_microcredits"]
-        rules = _key_rules(row)
+        # What a revoked key may do is nobody's question any more, and they become many.
+        over = row["state"] == REVOKED and parent_id is None
+        rules = "" if over else _key_rules(row)
         self.keys[key_id] = _Key(key_id, rules, parent_id, budget, row["created_ms"])
         self.state[f"k:{key_id}"] = key_text(row["state"], rules)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 KEY_NAME_DEFAULT = "default"
 KEY_NAME_CHARACTERS_MAX = 100
+# Of an account, all of which are loaded into Redis at once; revoked ones don't count.
+KEYS_MAX = 1_000
 # The version of the one pepper a deployment has; a second pepper will count on.
 PEPPER_VERSION = 1
 NO_LIMITS, NO_CAPS, NO_GUARDS = Limits(), Caps(), Guards()
@@ -108,7 +110,8 @@ async def create_key(
 ) -> NewKey:
     """A new key of an account, which works from now on; `expires_ms` 0 for ever.
 
-    Raises: UsageError for a bad name, guard or metadata; NotToldError when Redis could not be told.
+    Raises: UsageError for too many keys, a bad name, guard or metadata; NotToldError when Redis
+    could not be told.
     """
     new = await add_key(
         ledger,
@@ -136,8 +139,17 @@ async def add_key(
     caps: Caps = NO_CAPS,
     guards: Guards = NO_GUARDS,
     metadata: Mapping[str, str] = NOTHING,
+    in_place: bool = False,
 ) -> NewKey:
-    """As `create_key`, without telling Redis: for an account that no call can have used yet."""
+    """As `create_key`, without telling Redis: for an account that no call can have used yet.
+
+    `in_place`: of another key, which ends now.
+    """
+    if not in_place and await ledger.count_keys(account.account_id) >= KEYS_MAX:
+        raise UsageError(
+            f'the account "{account.name}" has {KEYS_MAX} keys, which is as many as it can: revoke '
+            "some"
+        )
     text = maker.new_text()
     prefix, last4 = display(text)
     key_id = await ledger.create_key(
@@ -232,6 +244,7 @@ async def rotate_key(
         caps=old.caps,
         guards=old.guards,
         metadata=old.metadata,
+        in_place=not old_expires_ms,
     )
     if old_expires_ms:
         await ledger.expire_key(account.platform_id, old.key_id, old_expires_ms)

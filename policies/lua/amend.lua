@@ -21,7 +21,7 @@
 --
 -- Example: EVALSHA ... 2 tk:{s012}:meta tk:{s012}:a:7 3 43 k:5 -1   -> {'OK', 3, 44}
 assert(#KEYS == 2 and #ARGV >= 4 and #ARGV % 2 == 0, 'amend takes 2 KEYS, 2 ARGV and pairs')
-assert(#ARGV <= 16384, 'too many changes at once')
+assert(#ARGV <= 65536, 'too many changes at once')
 local given, changes, counters, uncapped, told = {}, {}, {}, {}, {}
 for i = 3, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]

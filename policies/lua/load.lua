@@ -33,7 +33,7 @@
 --   -> {'OK', 3, 41}
 assert(#KEYS == 2 and #ARGV >= 15 and #ARGV % 2 == 1,
   'load takes 2 KEYS, 3 ARGV and six or more pairs')
-assert(#ARGV <= 16384, 'an account has too many lots and keys')
+assert(#ARGV <= 65536, 'an account has too many lots and keys')
 local seq_seen = whole(ARGV[2])
 local given = {}
 for i = 4, #ARGV, 2 do given[ARGV[i]] = ARGV[i + 1] end
