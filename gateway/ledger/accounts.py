@@ -21,15 +21,6 @@ class Accounts(Database):
         record = await self._session.one("account_list", platform_id, name)
         return AccountRow(**record) if record else None
 
-    async def set_account_status(self, account_id: int, status: str) -> bool:
-        """`active` or `suspended`; False without such an account."""
-        return await self._session.value("account_status_set", account_id, status) is not None
-
-    async def set_account_discount(self, account_id: int, basis_points: int | None) -> bool:
-        """What an account gets off every price, None: what its plan says; False without it."""
-        done = await self._session.value("account_discount_set", account_id, basis_points)
-        return done is not None
-
     async def account_ids_of_plan(self, platform_id: int, plan_slug: str) -> list[int]:
         """Whose limits change when this plan changes."""
         records = await self._session.all("account_ids_of_plan", platform_id, plan_slug)

@@ -101,14 +101,6 @@ class Keys(Database):
                 await session.value("key_guards_renew", key_id)
             return (await listed_keys(session, platform_id, [key_id]))[0]
 
-    async def keys(self, platform_id: int, account_id: int | None = None) -> list[KeyListRow]:
-        """Keys of an account, or of all accounts of the platform, oldest first; no delegated ones.
-
-        Those can be many: `keys_page` and `child_keys` tell them.
-        """
-        records = await self._session.all("key_undelegated", platform_id, account_id)
-        return await listed_keys(self._session, platform_id, [row["key_id"] for row in records])
-
     async def keys_page(
         self,
         platform_id: int,

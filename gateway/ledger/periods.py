@@ -84,17 +84,6 @@ class Periods(Database):
                 await insert_lot(session, account_id, lot)
         return int(account_id)
 
-    async def set_account_plan(self, account_id: int, plan_slug: str) -> bool:
-        """Put an account on a plan, begin a period and give what that gives, in one transaction.
-
-        What earlier periods gave stays until its own end, but overage, which a period has once, and
-        what was given ahead for a period that does not come any more. An account that is on the
-        plan already keeps its period. False when the account, or the plan on its platform, does not
-        exist.
-        """
-        async with self.transaction() as session:
-            return await _put_on_plan(session, account_id, plan_slug)
-
     async def change_account(
         self, platform_id: int, account_id: int, change: AccountChange
     ) -> AccountRow | None:
@@ -226,7 +215,12 @@ class Periods(Database):
 
 
 async def _put_on_plan(session: Session, account_id: int, plan_slug: str) -> bool:
-    """As `Periods.set_account_plan`."""
+    """Put an account on a plan, begin a period and give what that gives.
+
+    What earlier periods gave stays until its own end, but overage, which a period has once, and
+    what was given ahead for a period that does not come any more. An account that is on the plan
+    already keeps its period. False when the account, or the plan on its platform, does not exist.
+    """
     before = await session.one("account_period_lock", account_id)
     if before is None or not await session.value("account_plan_set", account_id, plan_slug):
         return False

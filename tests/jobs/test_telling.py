@@ -8,6 +8,7 @@ import pytest
 
 from gateway.counters import CountersUnavailable
 from gateway.jobs import telling as telling_module
+from gateway.ledger.periods import AccountChange
 from policies.catalog import RefundExpired
 from tests.support.deployment import CREDIT
 
@@ -132,7 +133,11 @@ async def test_lots_are_looked_at_again_until_no_older_one_can_come(
 async def test_a_revoked_key_that_redis_was_not_told_of_is_told(calendar: Calendar) -> None:
     caller = await calendar.caller("none")
     await calendar.ledger.revoke_key(calendar.deployment.platform_id, caller.key_id)
-    await calendar.ledger.set_account_status(caller.account.account_id, "suspended")
+    await calendar.ledger.change_account(
+        calendar.deployment.platform_id,
+        caller.account.account_id,
+        AccountChange(status="suspended"),
+    )
     field = await calendar.counters.command("HGET", caller.keys.name, f"k:{caller.key_id}")
     assert field == b"0", "whoever revoked it died before Redis heard of it"
     assert await calendar.telling().tell() == 0, "it may still be about to tell"
@@ -150,12 +155,16 @@ async def test_a_change_while_another_one_is_told_is_told_as_well(
 ) -> None:
     caller = await calendar.caller("none")
     account_id = caller.account.account_id
-    await calendar.ledger.set_account_status(account_id, "suspended")
+    await calendar.ledger.change_account(
+        calendar.deployment.platform_id, account_id, AccountChange(status="suspended")
+    )
     account_state = calendar.ledger.account_state
 
     async def read_before_it_changes(account_id: int) -> object:
         state = await account_state(account_id)
-        await calendar.ledger.set_account_status(account_id, "active")
+        await calendar.ledger.change_account(
+            calendar.deployment.platform_id, account_id, AccountChange(status="active")
+        )
         return state
 
     monkeypatch.setattr(calendar.ledger, "account_state", read_before_it_changes)

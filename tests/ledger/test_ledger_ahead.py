@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from gateway.ledger.periods import AccountChange
 from policies.catalog import Plan, Platform
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def test_what_was_given_ahead_goes_when_another_plan_begins(
     account_id = await account_on(ledger, "pro")
     end_ms = await end_period_in(postgres_url, account_id, 1_800)
     await ledger.prepare_period(account_id, end_ms)
-    assert await ledger.set_account_plan(account_id, "team")
+    assert await ledger.change_account(1, account_id, AccountChange(plan_slug="team"))
     revoked = await ledger.lots_to_withdraw(10)
     assert {(lot.source, lot.kind) for lot in revoked if lot.kind == "revoke"} == {
         ("plan", "revoke"),

@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from gateway.ledger import Ledger, Scope, Tenancy
 from gateway.ledger.audit_log import LogEntry, LogFilter, LogPlace
+from gateway.ledger.periods import AccountChange
 from policies.catalog import Platform
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Noted:
         for number in range(4):
             actor = self.of(self.one, None, f"token:{number % 2}")
             status = "active" if number % 2 else "suspended"
-            await actor.set_account_status(self.accounts[0], status)
+            await actor.change_account(self.one, self.accounts[0], AccountChange(status=status))
         await self.of(self.two, None, "token:9").create_account(self.two, "mallory")
 
     def of(self, platform_id: int, account_id: int | None, actor: str) -> Ledger:
@@ -101,7 +102,7 @@ async def test_each_filter_finds_its_entries_and_no_other(noted: Noted) -> None:
 async def test_entries_of_one_transaction_are_told_apart_by_their_ids(noted: Noted) -> None:
     async with noted.owner.transaction() as session:
         for account_id in noted.accounts:
-            await session.value("account_status_set", account_id, "suspended")
+            await session.value("account_change", account_id, None, "suspended", False, None)
     found = (await noted.owner.log_page(noted.one, LogFilter(actor="token:1"), limit=3)).rows
     assert len({entry.at_us for entry in found}) == 1
     assert (

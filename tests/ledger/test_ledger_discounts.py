@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.ledger.periods import AccountChange
 from policies.catalog import MeterSpec, Plan, Platform, Price, Route, Source, Table, Tier
 
 if TYPE_CHECKING:
@@ -63,13 +64,15 @@ async def test_an_accounts_own_discount_stands_in_for_its_plans_until_it_is_take
     account_id = await account(ledger, plan)
     before = await discounts(ledger, account_id)
 
-    assert await ledger.set_account_discount(account_id, 2_000)
+    assert await ledger.change_account(1, account_id, AccountChange(discount_basis_points=2_000))
     assert await discounts(ledger, account_id) == (2_000, "dp:2000")
-    assert await ledger.set_account_discount(account_id, 0)
+    assert await ledger.change_account(1, account_id, AccountChange(discount_basis_points=0))
     assert await discounts(ledger, account_id) == (0, "")
-    assert await ledger.set_account_discount(account_id, None)
+    assert await ledger.change_account(1, account_id, AccountChange(discount_basis_points=None))
     assert await discounts(ledger, account_id) == before
-    assert not await ledger.set_account_discount(account_id + 1, 5)
+    assert not await ledger.change_account(
+        1, account_id + 1, AccountChange(discount_basis_points=5)
+    )
 
 
 @pytest.mark.parametrize("route", [TIERED, BY_MODEL])

@@ -13,6 +13,7 @@ from gateway.ledger.delegations import NewDelegation
 from gateway.ledger.rows import NO_ROUTE, Guards
 from gateway.ledger.specs import guards_in_force
 from policies.catalog import Caps, Limits
+from tests.support.keys import key_of
 from tests.support.settlements import account_with_grants
 
 if TYPE_CHECKING:
@@ -66,19 +67,13 @@ async def delegate(
     return key_id
 
 
-async def key_of(ledger: Ledger, platform_id: int, key_id: int) -> KeyListRow:
-    key = await ledger.key(platform_id, key_id)
-    assert key is not None
-    return key
-
-
 async def test_a_key_is_listed_as_it_was_made(ledger: Ledger) -> None:
     platform_id, account_id, _ = await account_with_grants(ledger)
     facts = {"limits": Limits(concurrency=3), "caps": Caps(day=9), "guards": HERE}
     key_id = await add_key(ledger, account_id, metadata={"team": "blue"}, **facts)
     plain = await add_key(ledger, account_id, b"two")
 
-    key, other = await ledger.keys(platform_id)
+    key, other = (await ledger.keys_page(platform_id, limit=9)).rows
 
     assert (key.key_id, other.key_id) == (key_id, plain)
     assert (key.limits, key.caps, key.guards, key.guard_version) == (*facts.values(), 1)

@@ -17,6 +17,7 @@ from gateway.embedded.postgres import POSTGRES_VERSION, binaries
 from gateway.jobs.partitions import MONTHS_AHEAD, Partitions
 from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
 from gateway.ledger.migrate import migrations
+from gateway.ledger.periods import AccountChange
 from gateway.ledger.queries import load_queries
 from tests.support.settlements import new_call_id, settlement
 
@@ -104,7 +105,9 @@ async def test_books_of_the_first_version_are_carried_over_with_all_their_partit
         found = await ledger.settlement_of(call_id)
         assert found is not None
         assert found.postings == ((1, 30),)
-        assert await ledger.set_account_plan(1, "pro"), "its first period begins"
+        assert await ledger.change_account(1, 1, AccountChange(plan_slug="pro")), (
+            "its first period begins"
+        )
         assert len(await ledger.grants(1)) == 2
         call = settlement(((1, 5),), session="s-1")
         await ledger.record_settlements([call])

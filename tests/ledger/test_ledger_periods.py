@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.ledger.periods import AccountChange
 from policies.catalog import Plan, Platform
 from policies.periods import months_after_ms
 from tests.support.postgres_gate import postgres_gate
@@ -195,10 +196,10 @@ async def test_another_plan_begins_a_period_and_ends_only_the_overage_of_the_one
     account_id = await make(ledger, PRO)
     await ledger.apply_catalog(Platform("demo"), (ROLLING,), ())
     before = {row.source: row for row in await ledger.grants(account_id)}
-    assert await ledger.set_account_plan(account_id, "pro")
+    assert await ledger.change_account(1, account_id, AccountChange(plan_slug="pro"))
     assert len(await ledger.grants(account_id)) == 2, "it is on that plan"
 
-    assert await ledger.set_account_plan(account_id, "rolling")
+    assert await ledger.change_account(1, account_id, AccountChange(plan_slug="rolling"))
 
     start_ms, end_ms = await period(postgres_url, account_id)
     after = {row.grant_id: row for row in await ledger.grants(account_id)}
@@ -206,8 +207,8 @@ async def test_another_plan_begins_a_period_and_ends_only_the_overage_of_the_one
     assert after[before["overage"].grant_id].expires_ms <= start_ms + 1
     _, new = await by_source(ledger, account_id, "plan")
     assert (new.effective_ms, new.expires_ms) == (start_ms, end_ms)
-    assert not await ledger.set_account_plan(404, "pro")
-    assert not await ledger.set_account_plan(account_id, "none")
+    assert not await ledger.change_account(1, 404, AccountChange(plan_slug="pro"))
+    assert not await ledger.change_account(1, account_id, AccountChange(plan_slug="none"))
 
 
 async def test_the_rest_of_a_plan_lot_goes_on_for_so_many_periods_and_no_longer(

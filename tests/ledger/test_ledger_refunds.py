@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.ledger import Ledger, Refund, RefundRefused
+from gateway.ledger.periods import AccountChange
 from policies.catalog import Plan, Platform, RefundExpired
 from policies.settlement import Posting, correction_id
 from tests.support.settlements import (
@@ -130,7 +131,7 @@ async def test_what_an_ended_lot_paid_becomes_a_new_lot(ledger: Ledger) -> None:
 async def test_a_new_lot_of_a_refund_lasts_until_the_period_ends(ledger: Ledger) -> None:
     call, (ended,) = await settled(ledger, 30)
     await ledger.apply_catalog(Platform("demo"), (Plan("pro", 0),), ())
-    await ledger.set_account_plan(call.account_id, "pro")
+    await ledger.change_account(call.platform_id, call.account_id, AccountChange(plan_slug="pro"))
     await ledger.revoke_grant(ended)
 
     await ledger.refund_call(call.platform_id, call.call_id, "", GRANT)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.ledger import Ledger, Scope, Tenancy
+from gateway.ledger.periods import AccountChange
 from gateway.ledger.searching import CallFilter, SettledPlace, first_call_id
 from policies.catalog import Plan, Platform
 from tests.support.settlements import new_call_id, settlement
@@ -232,7 +233,7 @@ async def test_accounts_come_by_pages_and_filters(ledger: Ledger, postgres_url: 
     names = [f"acme-{number}" for number in range(6)] + ["bolt", "zeta"]
     one, accounts = await platform_with_accounts(ledger, "one", *names)
     two, _ = await platform_with_accounts(ledger, "two", "acme-9")
-    await ledger.set_account_status(accounts[2], "suspended")
+    await ledger.change_account(one, accounts[2], AccountChange(status="suspended"))
 
     first = await ledger.accounts_page(one, limit=5)
     rest = await ledger.accounts_page(one, after=first.after, limit=5)

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from gateway.ledger import Ledger, LedgerRejected, Scope, Tenancy
+from gateway.ledger.periods import AccountChange
 from policies.catalog import Plan, Platform
 
 ALICE, BOB = "alice", "bob"
@@ -33,7 +34,9 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(postgres_url: str) -
         bob = await tenancy.ledger(Scope(two, None, "token:2")).find_account(two, BOB)
         assert bob is not None
         assert await ledger.account_state(bob.account_id) is None
-        assert not await ledger.set_account_status(bob.account_id, "suspended")
+        assert not await ledger.change_account(
+            two, bob.account_id, AccountChange(status="suspended")
+        )
         assert await ledger.grants(bob.account_id) == []
 
 
@@ -98,7 +101,7 @@ async def test_each_change_is_in_the_audit_log_with_who_made_it(postgres_url: st
         ledger = tenancy.ledger(Scope(one, None, "token:1", "192.0.2.7", "req-1"))
         alice = await ledger.find_account(one, ALICE)
         assert alice is not None
-        await ledger.set_account_status(alice.account_id, "suspended")
+        await ledger.change_account(one, alice.account_id, AccountChange(status="suspended"))
         await ledger.create_key(
             alice.account_id,
             name="ci",

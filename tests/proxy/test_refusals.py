@@ -183,7 +183,9 @@ async def test_plan_limits_are_429_with_retry_after(
     async with running_gateway(clean_redis_url, postgres_url, [open_route(agent.url)]) as gateway:
         slow = Plan("slow", credits_microcredits=10 * CREDIT, requests_per_minute=2)
         await gateway.ledger.apply_catalog(Platform("demo"), [slow], [open_route(agent.url)])
-        await gateway.ledger.set_account_plan(gateway.account.account_id, "slow")
+        await gateway.ledger.change_account(
+            gateway.account.platform_id, gateway.account.account_id, AccountChange(plan_slug="slow")
+        )
         await publish_account(gateway.ledger, gateway.counters, gateway.account.account_id, "demo")
         first = await gateway.call("/any/x")
         assert first.headers["RateLimit-Policy"] == '"plan";q=2;w=60'

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.ledger.periods import AccountChange
 from policies.catalog import Caps, Plan, Platform
 from policies.decision import Admitted, HoldGone, Settled, ShardLost
 from tests.support.calls import Caller, caller
@@ -61,7 +62,7 @@ async def planned(ledger: Ledger, counters: Counters, *amounts: int, name: str) 
     """An account whose plan has caps and a quota, loaded with them."""
     who = await caller(ledger, counters, *amounts, name=name)
     await ledger.apply_catalog(Platform("demo"), [PLAN], ())
-    assert await ledger.set_account_plan(who.account_id, PLAN.slug)
+    assert await ledger.change_account(1, who.account_id, AccountChange(plan_slug=PLAN.slug))
     state = await ledger.account_state(who.account_id)
     assert state is not None
     assert await counters.load(who.keys, state, force=True)
