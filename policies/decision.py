@@ -8,12 +8,7 @@ them on; `settlement.parse_postings` decodes them. `epoch` and `seq` are what th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from policies.settlement import Posting
+from typing import Literal, NamedTuple
 
 
 class Admitted(NamedTuple):
@@ -290,8 +285,3 @@ Carving = (
     Carved | CarveRefused | ChainTooLong | KeyRefused | AccountSuspended | NotLoaded | ShardLost
 )
 GivingBack = GivenBack | KeyAlive | NotLoaded | ShardLost
-
-
-def format_postings(postings: Iterable[Posting]) -> str:
-    """Postings as the scripts write them: "12:1000 15:3"."""
-    return " ".join([f"{grant_id}:{microcredits}" for grant_id, microcredits in postings])

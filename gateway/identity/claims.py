@@ -44,11 +44,6 @@ class Envelope(NamedTuple):
     audiences: tuple[str, ...]
 
 
-def looks_signed(text: str) -> bool:
-    """Whether a credential can be a JWT rather than a key; they begin with `{"` in base64."""
-    return text.startswith("eyJ")
-
-
 def read_envelope(text: str, bytes_max: int) -> Envelope | Refused:
     """The header and the parties of a token, not verified yet."""
     if len(text) > bytes_max or _FORM.fullmatch(text) is None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.identity.claims import CLOCK_LEEWAY_S, Refused, looks_signed
+from gateway.identity.claims import CLOCK_LEEWAY_S, Refused
 from gateway.identity.master_key import new_master_key
 from gateway.identity.seal import CannotOpenError, NotConfiguredError, Sealer
 from gateway.identity.signing import Signer, jwks_document
@@ -365,6 +365,4 @@ async def test_no_credential_is_in_what_is_logged_of_it(ours: Ours) -> None:
     for one in said:
         assert signature not in repr(one)
         assert private not in repr(one)
-    assert looks_signed(signed.text)
-    assert not looks_signed("tk_live_" + "a" * 28)
     assert len({new_jti() for _ in range(100)}) == 100
