@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 # which Redis takes only where it has none: that of a cap that is new begins with what was spent
 # before, and a route with tiers that comes back in service with what was used of them. A key's cap
 # in total comes with the shares ("p:6") that it counts.
-FACTS = re.compile(
-    r"status|rpm|rpmonth|conc|rules|[kp]:\d+|[AKR]\d*\.[a-z]{2}|u:\d+:[a-z0-9_]+"
-)
+FACTS = re.compile(r"status|rpm|rpmonth|conc|rules|[kp]:\d+|[AKR]\d*\.[a-z]{2}|u:\d+:[a-z0-9_]+")
 
 # Locked, read and told together: enough that round trips don't add up, few enough that nobody who
 # changes one of them waits for long.
