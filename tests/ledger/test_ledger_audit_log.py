@@ -102,7 +102,8 @@ async def test_each_filter_finds_its_entries_and_no_other(noted: Noted) -> None:
 async def test_entries_of_one_transaction_are_told_apart_by_their_ids(noted: Noted) -> None:
     async with noted.owner.transaction() as session:
         for account_id in noted.accounts:
-            await session.value("account_change", account_id, None, "suspended", False, None)
+            values = (account_id, None, "suspended", False, None)
+            await session.value("account_change", *values)
     found = (await noted.owner.log_page(noted.one, LogFilter(actor="token:1"), limit=3)).rows
     assert len({entry.at_us for entry in found}) == 1
     assert (
