@@ -15,6 +15,7 @@ from gateway.config import GatewayConfig
 from gateway.control.metrics import Metrics
 from gateway.counters import Counters, CountersUnavailable
 from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.operations.lost_shards import seeing_to_shards
 from gateway.recovery.watermarks import Watermarks
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Node:
         ):
             watermarks = Watermarks(counters, ledger)
             await watermarks.start()
-            async with node._shards(ledger, counters, config.lease_s) as shards:
+            async with seeing_to_shards(ledger, counters, lease_s=config.lease_s) as shards:
                 jobs = node._jobs(ledger, counters, shards, Metrics())
                 await self._work([watermarks, *jobs], ledger, counters)
 
