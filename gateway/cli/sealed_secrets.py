@@ -10,11 +10,15 @@ from gateway.cli.callers import ask
 from gateway.cli.options import Common, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, say, short_moment
 from gateway.cli.prompts import read_hidden
+from gateway.cli.run import run
+from gateway.cli.session import open_desk, read_credentials
+from gateway.operations.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.cli.api import ApiClient
+    from gateway.operations.secrets import Resealed
 
-app = new_app("Secrets that routes send to agents: set, list, delete.")
+app = new_app("Secrets that routes send to agents: set, list, delete, reseal.")
 
 SecretArgument = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name.")]
 COLUMNS = (
@@ -72,6 +76,32 @@ def delete(common: Common, name: SecretArgument) -> None:
         print_json({"deleted": name})
     else:
         say(f"Secret {name} is deleted.")
+
+
+@command(app, "tollkeeper secrets reseal --config /etc/tollkeeper.toml")
+def reseal(common: Common) -> None:
+    """Seal everything with the newest master key, on this deployment, so that old ones can go.
+
+    Put the new key first in what gateway.master_key refers to, the old one behind it, restart all
+    nodes, run this, and take the old one away.
+    """
+
+    async def work() -> "Resealed":
+        from gateway.identity.seal import CannotOpenError, NotConfiguredError, Sealer
+        from gateway.operations.secrets import reseal
+
+        async with open_desk(common.config, common.data_dir, redis=False) as desk:
+            known = read_credentials(desk.config, common.data_dir, admin_token="")
+            try:
+                return await reseal(desk.ledger, Sealer.of(known.master_key))
+            except (CannotOpenError, NotConfiguredError, ValueError) as error:
+                raise UsageError(str(error)) from None
+
+    done = run(work())
+    if common.as_json:
+        print_json(done._asdict())
+    else:
+        say(f"Sealed anew: {done.secrets} secrets, {done.signing_keys} signing keys.")
 
 
 def _path(name: str) -> str:
