@@ -174,7 +174,7 @@ class Simulation:
     def note_lost_marks(self, wire: Wire) -> None:
         """The marks of calls just sent on that are on this wire may never be executed."""
         for command in wire.sent:
-            if command[0] == b"ZADD":
+            if command[0] == b"ZADD" and command[2] == b"XX":  # others are no marks
                 self.world.model.calls[command[-1].decode()].mark_lost = True
 
     def data_lost(self) -> None:
