@@ -330,7 +330,7 @@ async def test_who_was_stopped_until_his_hold_was_undone_sends_nothing(
             patched.setattr(KeyedCall, "watch", stopped)
             assert (await gateway.call("/any/x", headers=KEY)).status == 503
         assert len(agent.requests) == 1
-        reply = await gateway.call("/any/x", headers=KEY)
+        reply = await after_conflict(gateway)
         assert (reply.status, reply.body) == (200, b"ok"), "the key was given back"
         await charged(gateway, 1)
 
