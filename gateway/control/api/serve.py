@@ -12,7 +12,6 @@ import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
@@ -62,8 +61,7 @@ def add_endpoints(app: web.Application, services: Services, endpoints: Iterable[
         handler = _handler(endpoint, services, call_ids)
         app.router.add_route(endpoint.method, _place(endpoint.path, plain), handler)
 
-    async def nothing_here(request: web.Request, *, status: int, allow: str) -> web.Response:
-        del request
+    def nothing_here(*, status: int, allow: str) -> web.Response:
         code, detail = "not_found", _NO_PATH
         if status == 405:
             code, detail = "method_not_allowed", f"This path is for {allow}."
@@ -76,9 +74,9 @@ def add_endpoints(app: web.Application, services: Services, endpoints: Iterable[
             return await handler(request)
         except web.HTTPMethodNotAllowed as failure:
             allow = ", ".join(sorted(failure.allowed_methods))
-            return await nothing_here(request, status=405, allow=allow)
+            return nothing_here(status=405, allow=allow)
         except web.HTTPNotFound:
-            return await nothing_here(request, status=404, allow="")
+            return nothing_here(status=404, allow="")
 
     app.middlewares.append(problems)
 
@@ -121,7 +119,7 @@ async def _answer(
     caller = await identify(request, services, client) if endpoint.roles else NOBODY
     if endpoint.roles and caller.role not in endpoint.roles:
         raise forbidden()
-    path = _read_path(endpoint, request)
+    path = _read_path(request)
     query = _read_query(endpoint, request)
     raw = await _read_raw(request)
     body = _read_body(endpoint, request, raw)
@@ -225,7 +223,7 @@ async def _sent(response: web.StreamResponse, piece: bytes) -> None:
             await response.write(piece)
 
 
-def _read_path(endpoint: Endpoint, request: web.Request) -> dict[str, str]:
+def _read_path(request: web.Request) -> dict[str, str]:
     """The path's parameters. One that can't be an id is as unknown as any other."""
     path = dict(request.match_info)
     for name, value in path.items():
@@ -235,7 +233,6 @@ def _read_path(endpoint: Endpoint, request: web.Request) -> dict[str, str]:
                 raise not_found(name.removesuffix("_id"))
         elif "\x00" in value:
             raise not_found()
-    del endpoint
     return path
 
 
@@ -271,8 +268,3 @@ def _read_body(endpoint: Endpoint, request: web.Request, raw: bytes) -> Any:
         return endpoint.body.model_validate_json(raw)
     except ValidationError as failure:
         raise of_validation(failure) from None
-
-
-def json_response(document: dict[str, Any]) -> web.Response:
-    """An answer that is no model's."""
-    return web.Response(body=orjson.dumps(document), content_type=JSON)
