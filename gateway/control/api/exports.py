@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXPORT_PAGE_ROWS: Final = 500
 # Of one export. Postgres and this process then take a part of a core, not all of it.
-EXPORT_ROWS_PER_S: Final = 10_000
+EXPORT_ROWS_PER_S: Final = 2_000
 EXPORTS_MAX: Final = 2  # at the same time, of one node
 # Within this a client takes a piece of EXPORT_PAGE_ROWS rows, or its export ends.
 EXPORT_STALL_S: Final = 30.0
