@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PATH = "/v1/traffic"
 LOOK_S_DEFAULT = 2
-LOOK_S_MAX = 10
+LOOK_S_MAX = 5  # the API's own
 
 
 def register(app: typer.Typer) -> None:

@@ -8,8 +8,12 @@ import signal
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from gateway.cli.top import _row
+import pytest
+from pydantic import ValidationError
+
+from gateway.cli.top import LOOK_S_MAX, _row
 from gateway.control.api.roles import Role
+from gateway.control.traffic.models import TrafficQuery
 from tests.support.api_calls import serving_calls
 
 if TYPE_CHECKING:
@@ -126,3 +130,9 @@ async def test_without_a_login_it_looks_at_the_deployment_of_the_config(
                 process.signal(signal.SIGINT)
                 ended = await process.ended()
             assert (ended.code, ended.err) == (130, "")
+
+
+def test_a_look_is_as_long_as_the_api_lets_it_be() -> None:
+    assert TrafficQuery(seconds=LOOK_S_MAX).seconds == LOOK_S_MAX
+    with pytest.raises(ValidationError):
+        TrafficQuery(seconds=LOOK_S_MAX + 1)

@@ -20,8 +20,7 @@ async def look(ask: Ask, query: TrafficQuery) -> Traffic:
     before = await ask.counters.traffic()
     await asyncio.sleep(query.seconds)
     rows = since(before, await ask.counters.traffic())
-    stored = await ask.ledger.routes(ask.platform_id)
-    names = {one.route.id: one.route.name for one in stored}
+    names = await ask.ledger.route_names(ask.platform_id)
     return Traffic(
         at=now_ms(),
         seconds=query.seconds,
