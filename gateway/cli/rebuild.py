@@ -79,21 +79,10 @@ async def _chosen(desk: Desk, shard: int | None, account: str) -> "Sequence[int]
 async def _rebuild(
     desk: Desk, shards: "Sequence[int]", report: "Callable[[int, int], None]"
 ) -> "Sequence[Rebuilt]":
-    from gateway.operations.publish import publisher
-    from gateway.recovery.carry import Carrier
-    from gateway.recovery.late import LateApplier
-    from gateway.recovery.rebuild import Rebuilder
+    from gateway.operations.lost_shards import rebuilder_of
 
-    ledger, counters = desk.ledger, desk.counters
-    carrier = Carrier(counters, ledger)
-    rebuilder = Rebuilder(
-        counters,
-        ledger,
-        carrier,
-        LateApplier(counters, ledger, carrier),
-        lease_ms=desk.config.gateway.lease_s * 1000,
-        publish=publisher(ledger, counters),
-    )
+    lease_s = desk.config.gateway.lease_s
+    rebuilder = rebuilder_of(desk.ledger, desk.counters, lease_s=lease_s)
     rebuilt = []
     for done, shard in enumerate(shards):
         report(done, len(shards))

@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
 
 
-@asynccontextmanager
-async def seeing_to_shards(
-    ledger: Ledger, counters: Counters, *, lease_s: int
-) -> AsyncIterator[Shards]:
-    """Those of one process; `lease_s` is for how long workers hold credits without a word."""
+def rebuilder_of(ledger: Ledger, counters: Counters, *, lease_s: int) -> Rebuilder:
+    """Rebuilds shards for a process that runs no calls itself."""
     carrier = Carrier(counters, ledger)
-    rebuilder = Rebuilder(
+    return Rebuilder(
         counters,
         ledger,
         carrier,
@@ -32,7 +29,14 @@ async def seeing_to_shards(
         lease_ms=lease_s * 1000,
         publish=publisher(ledger, counters),
     )
-    shards = Shards(rebuilder, counters)
+
+
+@asynccontextmanager
+async def seeing_to_shards(
+    ledger: Ledger, counters: Counters, *, lease_s: int
+) -> AsyncIterator[Shards]:
+    """Those of one process; `lease_s` is for how long workers hold credits without a word."""
+    shards = Shards(rebuilder_of(ledger, counters, lease_s=lease_s), counters)
     try:
         yield shards
     finally:
