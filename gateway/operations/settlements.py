@@ -3,15 +3,14 @@
 Following (`tollkeeper tail`) reads calls in the order in which Redis settled them. They come to
 Postgres some time later, each worker's in batches, so a call may turn up between others that were
 read already. A reader that has come to the end therefore goes back by FOLLOW_OVERLAP_MS and reads
-that time again, leaving out call ids that it has seen (`Follower` does). What is in Postgres within
-that time after it was settled is read exactly once, however long the call ran. What comes later is
-not, as when Postgres was away or a worker died: searching finds it. The time is counted from this
-node's clock, and calls are settled by that of Redis: what they differ by is taken off.
+that time again, leaving out call ids that it has seen (`tollkeeper tail` does). What is in Postgres
+within that time after it was settled is read exactly once, however long the call ran. What comes
+later is not, as when Postgres was away or a worker died: searching finds it. The time is counted
+from this node's clock, and calls are settled by that of Redis: what they differ by is taken off.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.clock import now_ms
@@ -20,8 +19,6 @@ from gateway.operations.calls import normal_call_id
 from gateway.operations.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     from gateway.ledger import Ledger
     from gateway.ledger.rows import SettlementRow
     from gateway.ledger.searching import CallFilter
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 FOLLOW_OVERLAP_MS = 5_000
 # An account's calls are found among all of the platform's since the place: not since long ago.
 FOLLOW_PAST_MS_MAX = 3_600_000
-FOLLOW_PAUSE_S = 1.0
 FOLLOW_PAGE_ROWS = 200
 
 
@@ -93,43 +89,3 @@ async def follow_settlements(
     if page.after is not None:
         return FollowedPage(page.rows, page.after, at_end=False)
     return FollowedPage(page.rows, overlap, at_end=True)
-
-
-class Follower:
-    """Each call once, as it is settled. Remembers the ids of the overlap."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        platform_id: int,
-        wanted: CallFilter = ALL_CALLS,
-        *,
-        clock_ms: Callable[[], int] = now_ms,
-    ) -> None:
-        self._ledger, self._platform_id, self._wanted = ledger, platform_id, wanted
-        self._clock_ms = clock_ms
-        self._after: SettledPlace | None = None
-        self._seen: dict[str, int] = {}
-
-    async def read(self) -> FollowedPage:
-        """The next page, without calls that were read before."""
-        moment_ms = self._clock_ms()
-        page = await follow_settlements(
-            self._ledger, self._platform_id, self._after, self._wanted, moment_ms=moment_ms
-        )
-        fresh = [row for row in page.rows if row.call_id not in self._seen]
-        self._seen.update((row.call_id, row.settled_ms) for row in fresh)
-        # However often it still goes back, never to before this.
-        since_ms = moment_ms - FOLLOW_OVERLAP_MS
-        self._seen = {call: at for call, at in self._seen.items() if at >= since_ms}
-        self._after = page.after
-        return page._replace(rows=fresh)
-
-    async def calls(self, pause_s: float = FOLLOW_PAUSE_S) -> AsyncIterator[SettlementRow]:
-        """Calls for ever, looking again after a pause when there are none."""
-        while True:
-            page = await self.read()
-            for row in page.rows:
-                yield row
-            if page.at_end:
-                await asyncio.sleep(pause_s)

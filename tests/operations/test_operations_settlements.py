@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from gateway.ledger import Ledger
@@ -11,11 +13,14 @@ from gateway.operations.settlements import (
     FOLLOW_OVERLAP_MS,
     FOLLOW_PAGE_ROWS,
     FOLLOW_PAST_MS_MAX,
-    Follower,
+    FollowedPage,
     follow_settlements,
     search_settlements,
 )
 from tests.support.settlements import account_with_grants, new_call_id, settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOW_MS = 1_795_000_000_000
 
@@ -37,6 +42,35 @@ async def settle(ledger: Ledger, *moments_ms: int) -> list[str]:
     ]
     await ledger.record_settlements(calls)
     return [call.call_id for call in calls]
+
+
+class Follower:
+    """A reader as follow_settlements wants it: keeps the place, and the ids of the overlap."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        platform_id: int,
+        *,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._ledger, self._platform_id = ledger, platform_id
+        self._clock_ms = clock_ms
+        self._after: SettledPlace | None = None
+        self._seen: dict[str, int] = {}
+
+    async def read(self) -> FollowedPage:
+        moment_ms = self._clock_ms()
+        page = await follow_settlements(
+            self._ledger, self._platform_id, self._after, moment_ms=moment_ms
+        )
+        fresh = [row for row in page.rows if row.call_id not in self._seen]
+        self._seen.update((row.call_id, row.settled_ms) for row in fresh)
+        # However often it still goes back, never to before this.
+        since_ms = moment_ms - FOLLOW_OVERLAP_MS
+        self._seen = {call: at for call, at in self._seen.items() if at >= since_ms}
+        self._after = page.after
+        return page._replace(rows=fresh)
 
 
 async def read(follower: Follower) -> list[str]:
