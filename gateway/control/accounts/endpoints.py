@@ -15,7 +15,7 @@ from gateway.control.accounts.models import (
     LimitsQuery,
     NewAccount,
 )
-from gateway.control.api.cursors import read_id_cursor, write_cursor
+from gateway.control.api.cursors import next_cursor, read_id_cursor
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.problems import conflict, invalid_field, not_found
 from gateway.control.api.roles import EDITORS, MEMBERS, VIEWERS
@@ -63,7 +63,7 @@ async def read_list(ask: Ask, query: AccountsQuery) -> Accounts:
     )
     return Accounts(
         data=[account_document(row) for row in page.rows],
-        next_cursor=None if page.after is None else write_cursor(page.after),
+        next_cursor=next_cursor(page.after),
     )
 
 

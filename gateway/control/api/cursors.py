@@ -21,6 +21,11 @@ def write_cursor(*place: Place) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(place)).rstrip(b"=").decode()
 
 
+def next_cursor(after: Place | None) -> str | None:
+    """The cursor of a page's end; None: it was the last."""
+    return None if after is None else write_cursor(after)
+
+
 def read_cursor(cursor: str | None, *kinds: type[Place]) -> Sequence[Place] | None:
     """The place of a cursor, of these kinds; None without a cursor.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.clock import now_ms
-from gateway.control.api.cursors import read_id_cursor, write_cursor
+from gateway.control.api.cursors import next_cursor, read_id_cursor
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.fields import or_never
 from gateway.control.api.problems import (
@@ -118,7 +118,7 @@ async def read_list(ask: Ask, query: DelegationsQuery) -> Delegations:
         )
     return Delegations(
         data=await _documents(ask, account, rows),
-        next_cursor=None if last is None else write_cursor(last),
+        next_cursor=next_cursor(last),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.clock import now_ms
-from gateway.control.api.cursors import read_id_cursor, write_cursor
+from gateway.control.api.cursors import next_cursor, read_id_cursor
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.fields import or_never
 from gateway.control.api.problems import FieldError, conflict, invalid, invalid_field, not_found
@@ -89,7 +89,7 @@ async def read_list(ask: Ask, query: GrantsQuery) -> Grants:
     )
     return Grants(
         data=[grant_document(row) for row in page.rows],
-        next_cursor=None if page.after is None else write_cursor(page.after),
+        next_cursor=next_cursor(page.after),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.control.api.cursors import read_cursor, write_cursor
+from gateway.control.api.cursors import next_cursor, read_cursor, write_cursor
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.fields import PageQuery
 from gateway.control.api.problems import conflict, not_found
@@ -54,40 +54,32 @@ def document(row: SettlementRow) -> Settlement:
 
 async def search(ask: Ask, query: SettlementsQuery) -> Settlements:
     """A platform's calls, newest first."""
-    wanted = CallFilter(
-        account_id=query.account_id,
-        key_id=query.key_id,
-        ending=query.ending,
-        status=query.status,
-        session=query.session,
-        from_ms=query.from_,
-        until_ms=query.until,
-    )
-    return await _search(ask, wanted, query, query.route, query.request_id)
+    wanted = CallFilter(account_id=query.account_id, status=query.status)
+    return await _search(ask, wanted, query, query.request_id)
 
 
 async def search_own(ask: Ask, query: MySettlementsQuery) -> Settlements:
     """The account's own calls, newest first."""
     account = await ask.account()
-    wanted = CallFilter(
-        account_id=account.account_id,
+    return await _search(ask, CallFilter(account_id=account.account_id), query)
+
+
+async def _search(
+    ask: Ask, wanted: CallFilter, query: MySettlementsQuery, request_id: str | None = None
+) -> Settlements:
+    route_id = None
+    if query.route is not None:
+        route_id = await ask.ledger.route_id(ask.platform_id, query.route)
+        if route_id is None:
+            return Settlements(data=[])
+    wanted = wanted._replace(
         key_id=query.key_id,
+        route_id=route_id,
         ending=query.ending,
         session=query.session,
         from_ms=query.from_,
         until_ms=query.until,
     )
-    return await _search(ask, wanted, query, query.route, None)
-
-
-async def _search(
-    ask: Ask, wanted: CallFilter, query: PageQuery, route: str | None, request_id: str | None
-) -> Settlements:
-    if route is not None:
-        route_id = await ask.ledger.route_id(ask.platform_id, route)
-        if route_id is None:
-            return Settlements(data=[])
-        wanted = wanted._replace(route_id=route_id)
     place = read_cursor(query.cursor, str)
     page = await search_settlements(
         ask.ledger,
@@ -99,7 +91,7 @@ async def _search(
     )
     return Settlements(
         data=[document(row) for row in page.rows],
-        next_cursor=None if page.after is None else write_cursor(page.after),
+        next_cursor=next_cursor(page.after),
     )
 
 

@@ -45,31 +45,25 @@ class Settlements(Page[Settlement]):
     """A part of the settled calls. It may be short, or empty, and still go on."""
 
 
-class SettlementsQuery(PageQuery):
-    """Which calls."""
+class MySettlementsQuery(PageQuery):
+    """Which of an account's own calls."""
 
-    account_id: Id | None = None
     key_id: Id | None = None
     route: Annotated[str, StringConstraints(max_length=63)] | None = Field(
         default=None, description="A route's name."
     )
     ending: Ending | None = None
+    session: Session | None = None
+    from_: MomentText | None = Field(default=None, alias="from", description="Admitted since.")
+    until: MomentText | None = Field(default=None, description="Admitted before.")
+
+
+class SettlementsQuery(MySettlementsQuery):
+    """Which calls of a platform."""
+
+    account_id: Id | None = None
     status: Annotated[int, Field(ge=0, le=599)] | None = None
-    session: Session | None = None
     request_id: CallId | None = None
-    from_: MomentText | None = Field(default=None, alias="from", description="Admitted since.")
-    until: MomentText | None = Field(default=None, description="Admitted before.")
-
-
-class MySettlementsQuery(PageQuery):
-    """Which of an account's own calls."""
-
-    key_id: Id | None = None
-    route: Annotated[str, StringConstraints(max_length=63)] | None = None
-    ending: Ending | None = None
-    session: Session | None = None
-    from_: MomentText | None = Field(default=None, alias="from", description="Admitted since.")
-    until: MomentText | None = Field(default=None, description="Admitted before.")
 
 
 class Following(Page[Settlement]):
