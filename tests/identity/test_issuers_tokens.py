@@ -189,7 +189,7 @@ async def test_a_key_verifies_only_what_its_type_and_use_are_for(world: World) -
         {"kid": None},
         {"kid": 5},
     ],
-    ids=str,
+    ids=["jku", "x5u", "jwk", "kid-none", "kid-number"],
 )
 async def test_a_token_chooses_neither_its_key_nor_where_that_is(
     world: World, headers: dict[str, Any]

@@ -76,6 +76,7 @@ def test_a_new_master_key_is_one_word_that_nobody_had() -> None:
         ("canary" + OLD, "key 1 is not"),
         (OLD[:20] + "\u00e9" + OLD[21:], "key 1 is not"),
     ],
+    ids=["empty", "commas", "too-many", "canary", "padding", "too-long", "not-ascii"],
 )
 def test_a_text_of_no_keys_is_refused_without_repeating_it(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as refusal:

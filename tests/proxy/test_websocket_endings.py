@@ -110,6 +110,7 @@ async def test_a_client_that_vanishes_is_a_disconnect_that_is_charged(
         (masked(Opcode.CLOSE, b"\x03\xed"), 1002, 0),
         (masked(Opcode.CLOSE, b"\x03\xe8\xff"), 1007, 0),
     ],
+    ids=["unmasked", "reserved", "of-nothing", "long", "long-in-two", "code-1005", "not-utf-8"],
 )
 async def test_a_client_that_breaks_the_protocol_pays_for_what_passed(
     clean_redis_url: str, postgres_url: str, data: bytes, code: int, begun: int
@@ -174,6 +175,7 @@ async def test_an_agent_that_vanishes_is_an_upstream_error(
         (Frame(TEXT, bytes(101)).serialize(mask=False), 1009),
         (b"\x88\x03\x03\xe8\xff", 1007),
     ],
+    ids=["masked", "long", "not-utf-8"],
 )
 async def test_an_agent_that_breaks_the_protocol_is_told_so_and_its_client_that_it_failed(
     clean_redis_url: str, postgres_url: str, data: bytes, code: int
