@@ -28,7 +28,11 @@ CREATE TABLE platforms (
     slug text NOT NULL UNIQUE,
     name text NOT NULL,
     upgrade_url text,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- What a new account gets: a plan to be on, and credits to try things with, for some days.
+    signup_plan text,
+    trial_microcredits microcredits NOT NULL DEFAULT 0,
+    trial_days integer NOT NULL DEFAULT 3 CHECK (trial_days > 0)
 );
 
 CREATE TABLE plans (
@@ -37,7 +41,7 @@ CREATE TABLE plans (
     slug text NOT NULL,
     spec jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    managed_by text NOT NULL DEFAULT 'config' CHECK (managed_by IN ('config', 'api')),
+    managed_by text NOT NULL DEFAULT 'config' CHECK (managed_by IN ('config', 'api', 'stripe')),
     UNIQUE (platform_id, slug)
 );
 
@@ -56,6 +60,9 @@ CREATE TABLE accounts (
     low_credits boolean NOT NULL DEFAULT false,
     -- Off every price, in ten-thousandths. NULL: what its plan says.
     discount_basis_points integer CHECK (discount_basis_points BETWEEN 0 AND 10000),
+    -- Who renews it: the clock, by its plan's period; or a subscription, whose paid invoices do.
+    renewed_by text NOT NULL DEFAULT 'clock' CHECK (renewed_by IN ('clock', 'subscription')),
+    payment_suspended boolean NOT NULL DEFAULT false,
     CONSTRAINT accounts_period CHECK (
         num_nulls(period_anchor_at, period_start_at, period_end_at) IN (0, 3)
         AND period_end_at > period_start_at
@@ -316,7 +323,11 @@ CREATE TABLE account_events (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     platform_id bigint NOT NULL REFERENCES platforms,
     account_id bigint NOT NULL REFERENCES accounts,
-    kind text NOT NULL CHECK (kind IN ('threshold', 'low_credits')),
+    kind text NOT NULL CHECK (kind IN (
+        'threshold', 'low_credits', 'trial_will_end', 'payment_failed', 'payment_overdue',
+        'plan_downgraded', 'account_suspended', 'payment_recovered', 'subscription_superseded',
+        'subscription_ended', 'dispute_opened', 'dispute_closed', 'credits_taken_back'
+    )),
     business_key text NOT NULL UNIQUE,
     detail jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),

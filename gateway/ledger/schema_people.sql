@@ -391,7 +391,8 @@ BEGIN
     RETURN NULL;
 END $$;
 REVOKE EXECUTE ON FUNCTION note_untold() FROM PUBLIC;
-CREATE TRIGGER accounts_untold AFTER UPDATE OF status, plan_id, discount_basis_points ON accounts
+CREATE TRIGGER accounts_untold
+    AFTER UPDATE OF status, plan_id, discount_basis_points, payment_suspended ON accounts
     FOR EACH ROW EXECUTE FUNCTION note_untold('account');
 CREATE TRIGGER api_keys_untold AFTER UPDATE OF status, expires_at, spec, guard_version ON api_keys
     FOR EACH ROW EXECUTE FUNCTION note_untold('key');
