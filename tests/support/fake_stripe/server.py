@@ -1,0 +1,255 @@
+"""The fake's HTTP side: keys, parameters, idempotency, trouble, and answers in Stripe's shape."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from . import events, forms
+from .calls import Call, Route
+from .clock import DAY_S
+from .errors import StripeError
+from .resources import ROUTES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .store import Object, Store
+
+BODY_BYTES_MAX = 2**20
+IDEMPOTENCY_KEY_MAX = 255
+IDEMPOTENCY_S = DAY_S
+TEST_KEYS = "sk_test_"
+LIVE_KEYS = "sk_live_"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A line of the log. `form`: the parameters as sent; `status` 0: the answer was never sent."""
+
+    method: str
+    path: str
+    form: dict[str, Any]
+    idempotency_key: str | None
+    status: int
+    livemode: bool = False
+    replayed: bool = False
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What the next calls run into. `after`: the work is done, only the answer is lost."""
+
+    calls: int
+    status: int | None
+    after: bool
+
+
+@dataclass(slots=True)
+class Remembered:
+    """What an idempotency key was used for. No `status` yet: its first call is still running."""
+
+    fingerprint: str
+    at_s: int
+    status: int | None = None
+    body: Object | None = None
+
+
+@dataclass(slots=True)
+class Api:
+    """All that calls share. `changed` is awaited after each call: something may be to be saved."""
+
+    stores: dict[bool, Store]
+    keys: set[str]
+    log: list[Request] = field(default_factory=list)
+    trouble: list[Trouble] = field(default_factory=list)
+    remembered: dict[str, Remembered] = field(default_factory=dict)
+    # Set: calls are answered at once. Cleared: their answers wait, the work is done.
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.answers.set()
+
+    def application(self) -> web.Application:
+        """The whole API; pages are added to it by whoever has some."""
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, self._handler(route))
+        for prefix in ("/v1", "/v2"):
+            app.router.add_route("*", prefix + "/{rest:.*}", self._unknown)
+        return app
+
+    def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            text = request.query_string if request.method == "GET" else await request.text()
+            return await Exchange(self, request, route, text).answer()
+
+        return handle
+
+    async def _unknown(self, request: web.Request) -> web.Response:
+        exchange = Exchange(self, request, None, await request.text())
+        return await exchange.answer()
+
+    def next_trouble(self) -> Trouble | None:
+        """What this call runs into, if anything."""
+        if not self.trouble:
+            return None
+        trouble = self.trouble[0]
+        trouble.calls -= 1
+        if trouble.calls <= 0:
+            self.trouble.pop(0)
+        return trouble
+
+
+class Exchange:
+    """One request on its way to an answer."""
+
+    def __init__(self, api: Api, request: web.Request, route: Route | None, text: str) -> None:
+        self.api = api
+        self.request = request
+        self.route = route
+        self.text = text
+        self.form: dict[str, Any] = {}
+        self.livemode = request.headers.get("Authorization", "").startswith(f"Bearer {LIVE_KEYS}")
+        self.store = api.stores[self.livemode]
+        self.request_id = self.store.make_id("req")
+        self.key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
+        self.replayed = False
+
+    async def answer(self) -> web.Response:
+        """Does what is asked, unless trouble comes before; keeps a line of the log."""
+        trouble = self.api.next_trouble()
+        if trouble is not None and not trouble.after:
+            return self._troubled(trouble)
+        try:
+            status, body = self._do()
+        except StripeError as error:
+            status, body = error.status, error.body(self.request_id)
+        for changed in self.api.changed:
+            await changed()
+        if not self.api.answers.is_set():
+            await self.api.answers.wait()
+        self._finish(status, body)
+        if trouble is not None:
+            return self._troubled(trouble)
+        self._log(status)
+        return self._respond(status, body)
+
+    def _do(self) -> tuple[int, Object]:
+        self._authenticate()
+        self.form = forms.parse(self.text)
+        if self.route is None:
+            raise StripeError(
+                404,
+                f"Unrecognized request URL ({self.request.method}: {self.request.path}).",
+            )
+        params = forms.read(self.form, self.route.params)
+        remembered = self._remembered()
+        if remembered is not None:
+            self.replayed = True
+            return remembered
+        expand = params.pop("expand", None) or []
+        self.store.request = {"id": self.request_id, "idempotency_key": self.key}
+        try:
+            call = Call(self.store, dict(self.request.match_info), params, self._base_url())
+            answer = self.store.show(self.route.handler(call))
+            return 200, self.store.expand(answer, expand)
+        finally:
+            self.store.request = {"id": None, "idempotency_key": None}
+
+    def _base_url(self) -> str:
+        return f"{self.request.scheme}://{self.request.host}"
+
+    def _authenticate(self) -> None:
+        sent = self.request.headers.get("Authorization", "")
+        scheme, _, key = sent.partition(" ")
+        if scheme != "Bearer" or key not in self.api.keys:
+            shown = f"{key[:8]}****{key[-4:]}" if len(key) > 12 else "****"
+            raise StripeError(401, f"Invalid API Key provided: {shown}")
+        if self.request.headers.get("Stripe-Account"):
+            raise StripeError(
+                403,
+                "The fake has one account: it does not serve connected ones (Stripe-Account).",
+                code="account_invalid",
+            )
+
+    def _remembered(self) -> tuple[int, Object] | None:
+        if self.key is None:
+            return None
+        if not 0 < len(self.key) <= IDEMPOTENCY_KEY_MAX:
+            raise StripeError(400, "Idempotency keys have 1 to 255 characters.")
+        name = f"{self.livemode}:{self.key}"
+        whole = json.dumps([self.request.path, self.form], sort_keys=True)
+        fingerprint = hashlib.sha256(whole.encode()).hexdigest()
+        old = self.api.remembered.get(name)
+        if old is None or old.at_s + IDEMPOTENCY_S <= self.store.now_s:
+            self.api.remembered[name] = Remembered(fingerprint, self.store.now_s)
+            return None
+        if old.fingerprint != fingerprint:
+            raise StripeError(
+                400,
+                f"Keys for idempotent requests can only be used with the same parameters they were"
+                f" first used with. Try using a key other than '{self.key}' if you meant to execute"
+                f" a different request.",
+                kind="idempotency_error",
+            )
+        if old.status is None or old.body is None:
+            raise StripeError(
+                409,
+                "There is currently another in-progress request using this Idempotency-Key.",
+                kind="idempotency_error",
+                code="idempotency_key_in_use",
+            )
+        return old.status, old.body
+
+    def _finish(self, status: int, body: Object) -> None:
+        """Keeps the answer under its key. A refusal before any work leaves the key free."""
+        if self.key is None or self.replayed or status == 409:
+            return
+        name = f"{self.livemode}:{self.key}"
+        remembered = self.api.remembered.get(name)
+        if remembered is None or remembered.status is not None:
+            return
+        if status in {400, 401, 403, 404}:
+            del self.api.remembered[name]
+            return
+        remembered.status, remembered.body = status, body
+
+    def _troubled(self, trouble: Trouble) -> web.Response:
+        if trouble.status is None:
+            self._log(0)
+            if self.request.transport is not None:
+                self.request.transport.abort()
+            return web.Response(status=500)
+        self._log(trouble.status)
+        kind = "rate_limit_error" if trouble.status == 429 else "api_error"
+        error = StripeError(trouble.status, "An error of the fake's, as a test asked.", kind=kind)
+        return self._respond(trouble.status, error.body(self.request_id))
+
+    def _log(self, status: int) -> None:
+        request = self.request
+        self.api.log.append(
+            Request(
+                request.method,
+                request.path,
+                self.form,
+                self.key,
+                status,
+                self.livemode,
+                self.replayed,
+            )
+        )
+
+    def _respond(self, status: int, body: Object) -> web.Response:
+        headers = {"Request-Id": self.request_id, "Stripe-Version": events.API_VERSION}
+        if self.key is not None:
+            headers["Idempotency-Key"] = self.key
+        if self.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return web.json_response(body, status=status, headers=headers)
