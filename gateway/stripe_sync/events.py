@@ -1,0 +1,33 @@
+"""What is done when Stripe says that something happened. A new type of event is one line here.
+
+What an event says is a hint: which object to look at. It is looked at as it is now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from gateway.stripe_sync.sync import Sync
+
+    Handler = Callable[["Sync", "Hint"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What an event says, of either shape.
+
+    `object` is the payload's, as it was then; {} where the event is thin: only its id is sure.
+    """
+
+    type: str
+    object_id: str
+    created_ms: int
+    object: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Whoever handles a type of event adds it here: "invoice.paid": invoices.sync_invoice.
+HANDLERS: Mapping[str, Handler] = {}

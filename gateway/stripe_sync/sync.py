@@ -1,0 +1,129 @@
+"""One platform's Stripe and our books, side by side: what every step of this package works with.
+
+A step fetches an object as it is now and writes what follows from it, under the lock of the
+customer whose it is, in one transaction. What happened between two events, and in which order they
+came, then makes no difference.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+
+from gateway.operations.errors import NotToldError
+from gateway.operations.publish import publish_account
+from gateway.stripe_sync.client import StripeApi, stripe_session
+from gateway.stripe_sync.errors import NotSetUpError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+    from gateway.counters import Counters
+    from gateway.ledger import Ledger
+    from gateway.ledger.database import Session
+    from gateway.stripe_sync.settings import StripeSettings
+    from policies.billing_options import BillingOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """One platform's, in the mode of its key.
+
+    `ledger` is bound to no tenant: every question names the platform, and what is found by an id of
+    Stripe's is looked for in this platform and mode.
+    """
+
+    settings: StripeSettings
+    api: StripeApi
+    ledger: Ledger
+    counters: Counters
+
+    @property
+    def platform_id(self) -> int:
+        """Whose Stripe it is."""
+        return self.settings.platform_id
+
+    @property
+    def livemode(self) -> bool:
+        """Whether money is real."""
+        return self.settings.livemode
+
+    @property
+    def options(self) -> BillingOptions:
+        """How the platform wants its billing done."""
+        return self.settings.options
+
+    @asynccontextmanager
+    async def customer_locked(self, customer_id: str) -> AsyncIterator[Session]:
+        """A transaction in which nobody else works on this customer's objects.
+
+        Fetch them inside. It waits for others at most as long as a query may take.
+
+        Raises: LedgerUnavailable.
+        """
+        async with self.ledger.transaction_apart() as session:
+            await session.value("billing_lock", self.platform_id, self.livemode, customer_id)
+            yield session
+
+    async def tell(self, account_id: int) -> None:
+        """Make the account's next call follow what was committed.
+
+        Transactions that give or take something note it (`untold_note`), so that the telling job
+        does it should Redis not answer now.
+        """
+        try:
+            await publish_account(self.ledger, self.counters, account_id, f"account {account_id}")
+        except NotToldError:
+            return
+
+
+class SettingsSource(Protocol):
+    """Where platforms' settings are, with their secrets."""
+
+    async def settings(self, platform_id: int) -> StripeSettings | None:
+        """The platform's; None: it has no Stripe.
+
+        Raises: LedgerUnavailable; NeedsMendingError when a key it refers to is not there.
+        """
+
+
+class Billing:
+    """Every platform's Stripe. An async context manager; clients are kept while settings last."""
+
+    def __init__(self, ledger: Ledger, counters: Counters, source: SettingsSource) -> None:
+        self.ledger = ledger
+        self.counters = counters
+        self.source = source
+        self._session: aiohttp.ClientSession | None = None
+        self._apis: dict[StripeSettings, StripeApi] = {}
+
+    async def __aenter__(self) -> Self:
+        self._session = stripe_session()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def sync(self, platform_id: int, slug: str = "") -> Sync:
+        """The platform's Stripe.
+
+        Raises: NotSetUpError, with the slug in its text; as `SettingsSource.settings`.
+        """
+        settings = await self.source.settings(platform_id)
+        if settings is None:
+            raise NotSetUpError(slug)
+        return Sync(settings, self._api(settings), self.ledger, self.counters)
+
+    def _api(self, settings: StripeSettings) -> StripeApi:
+        api = self._apis.get(settings)
+        if api is None:
+            if self._session is None:
+                raise RuntimeError("Billing is used outside of its context")
+            for old in [one for one in self._apis if one.platform_id == settings.platform_id]:
+                del self._apis[old]
+            api = self._apis[settings] = StripeApi(settings, self._session)
+        return api
