@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import account, catalog, customers, event_resources
+from . import (
+    account,
+    catalog,
+    charges,
+    customers,
+    event_resources,
+    invoice_payments,
+    payment_methods,
+    payments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +25,16 @@ if TYPE_CHECKING:
     from .calls import Route
     from .store import Store
 
-MODULES = (account, catalog, customers, event_resources)
+MODULES = (
+    account,
+    catalog,
+    charges,
+    customers,
+    event_resources,
+    invoice_payments,
+    payment_methods,
+    payments,
+)
 
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
 DUE: dict[str, Callable[[Store, str], None]] = {
