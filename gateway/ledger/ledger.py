@@ -4,9 +4,9 @@ What can be asked stands in directory.py (a call's way), seeds.py (what Redis is
 catalog.py (config), offerings.py (what people sell), accounts.py and keys.py (people),
 delegations.py (agents), lots.py and periods.py (what is given), changes.py (what else moves
 credits), events.py (what accounts are told of), inquiries.py (single calls and grants), desk.py
-(commands), answers.py (idempotency keys), books.py (calls and audit), searching.py, usage.py and
-audit_log.py (long lists and sums), reconciling.py (against Redis), late.py and shards.py
-(recovery); recorder.py writes settlements.
+(commands), answers.py (idempotency keys), books.py (calls and audit), searching.py, usage.py,
+revenue.py and audit_log.py (long lists and sums), reconciling.py (against Redis), late.py and
+shards.py (recovery); recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from gateway.ledger.parked import ParkedHolds
 from gateway.ledger.periods import Periods
 from gateway.ledger.reconciling import Reconciling
 from gateway.ledger.recorder import Recorded, Recorder
+from gateway.ledger.revenue import Revenue
 from gateway.ledger.sealed import Sealed
 from gateway.ledger.searching import Searching
 from gateway.ledger.seeds import Seeds
@@ -68,6 +69,7 @@ class Ledger(
     Shards,
     Books,
     AuditLog,
+    Revenue,
     Searching,
     Usage,
     Reconciling,
