@@ -7,6 +7,7 @@ fails              0002  a payer is declined at once; put on file, it is decline
 fails at renewal   0341  pays once, with the payer present, and is declined from then on
 async              6789  a bank debit: under way for days, then it succeeds
 async fails        1116  a bank debit: under way for days, then it is returned
+refund fails       5126  every payment succeeds, but a refund comes back a day later
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .calls import Call
     from .store import Object, Store
 
-Behaviour = Literal["works", "fails", "fails at renewal", "async", "async fails"]
+Behaviour = Literal["works", "fails", "fails at renewal", "async", "async fails", "refund fails"]
 BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
 LAST4: dict[Behaviour, str] = {
     "works": "4242",
@@ -30,6 +31,7 @@ LAST4: dict[Behaviour, str] = {
     "fails at renewal": "0341",
     "async": "6789",
     "async fails": "1116",
+    "refund fails": "5126",
 }
 BEHAVIOUR = {last4: behaviour for behaviour, last4 in LAST4.items()}
 # Ids that Stripe knows in test mode without their having been made: each use makes a new one.
@@ -37,6 +39,7 @@ TEST_IDS: dict[str, Behaviour] = {
     "pm_card_visa": "works",
     "pm_card_visa_chargeDeclined": "fails",
     "pm_card_chargeCustomerFail": "fails at renewal",
+    "pm_card_refundFail": "refund fails",
     "pm_usBankAccount_success": "async",
     "pm_usBankAccount_insufficientFunds": "async fails",
 }

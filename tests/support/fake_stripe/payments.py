@@ -30,8 +30,9 @@ DEBIT_SETTLES_S = 4 * DAY_S
 DEBIT_SETTLES = "payment_intent.settles"
 URL = "/v1/payment_intents"
 
-# Who is told how an intent ended for which nobody waits, by the kind of what it pays.
-AFTER: dict[str, Callable[[Store, Object, Payment], None]] = {}
+# Who is told how an intent ended for which nobody waits: all of them, in turn, with the invoice
+# or the session that it pays; each looks whether that is of its kind.
+AFTER: list[Callable[[Store, Object, Payment], None]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,9 @@ def attempt(store: Store, intent: Object, method: Object | None, *, present: boo
         store.due(store.now_s + DEBIT_SETTLES_S, DEBIT_SETTLES, intent["id"])
         return Payment("processing", intent, charge)
     behaviour = payment_methods.behaviour_of(method)
-    if behaviour == "works" or (behaviour == "fails at renewal" and present):
-        return _succeed(store, intent, charge)
-    return _fail(store, intent, charge, method)
+    if behaviour == "fails" or (behaviour == "fails at renewal" and not present):
+        return _fail(store, intent, charge, method)
+    return _succeed(store, intent, charge)
 
 
 def _succeed(store: Store, intent: Object, charge: Object) -> Payment:
@@ -191,7 +192,7 @@ def card_error(payment: Payment) -> StripeError:
 
 def prepare_for_invoice(store: Store, invoice: Object, description: str | None = None) -> Object:
     """The intent that is to pay what is due of an invoice, made when it is finalised."""
-    customer = store.get("customer", invoice["customer"])
+    customer = store.find(invoice["customer"])
     intent = prepare(
         store,
         customer,
@@ -219,7 +220,7 @@ def pay_invoice(
     if intent["status"] == "processing":
         return Payment("processing", intent, store.get("charge", intent["latest_charge"]))
     if method is None:
-        customer = store.get("customer", invoice["customer"])
+        customer = store.find(invoice["customer"])
         details = (invoice["parent"] or {}).get("subscription_details") or {}
         subscription = store.find(details.get("subscription") or "")
         method = payment_methods.default_of(store, invoice, subscription, customer)
@@ -258,7 +259,8 @@ def settle_debit(store: Store, intent_id: str) -> None:
 def _tell(store: Store, payment: Payment) -> None:
     paid_for = store.find(payment.intent["_pays"] or "")
     if paid_for is not None:
-        AFTER[paid_for["object"]](store, paid_for, payment)
+        for told in AFTER:
+            told(store, paid_for, payment)
 
 
 def list_intents(call: Call) -> Object:

@@ -13,10 +13,12 @@ from . import (
     catalog,
     charges,
     customers,
+    disputes,
     event_resources,
     invoice_payments,
     payment_methods,
     payments,
+    refunds,
 )
 
 if TYPE_CHECKING:
@@ -30,10 +32,12 @@ MODULES = (
     catalog,
     charges,
     customers,
+    disputes,
     event_resources,
     invoice_payments,
     payment_methods,
     payments,
+    refunds,
 )
 
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
