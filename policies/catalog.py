@@ -1,4 +1,4 @@
-"""What can be sold: routes, prices, meters, plans, as frozen values.
+"""What can be sold: routes, prices, meters, plans, packs, as frozen values.
 
 Written by the config and the database, read by the call's way. Nothing here decides; `pricing` and
 `settlement` do.
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from policies.money import Money, OveragePrice
 
 
 class Ending(StrEnum):
@@ -265,6 +267,15 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanPrice:
+    """What a plan costs for so many months."""
+
+    months: int
+    currency: str
+    unit_amount: int  # in minor units
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What an account of this plan gets: credits per period, and limits (0: none)."""
 
@@ -284,6 +295,11 @@ class Plan:
     low_credits_microcredits: int = 0  # the mark below which the account is told; 0: none
     refund_expired: RefundExpired = RefundExpired.GRANT
     discount_basis_points: int = 0  # taken off every price; 10 000 is all of it
+    prices: tuple[PlanPrice, ...] = ()  # none: it can't be bought, or Stripe's own prices hold
+    trial_days: int = 0  # that its subscription begins with, unpaid; 0: none
+    trial_microcredits: int | None = None  # given for these days; None: as for a period
+    overage_price: OveragePrice | None = None  # None: what goes beyond the grants is not billed
+    features: tuple[str, ...] = ()  # what else it has, for people
 
     @property
     def limits(self) -> Limits:
@@ -298,9 +314,23 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Pack:
+    """Credits that are sold once, in any number."""
+
+    slug: str
+    name: str
+    credits_microcredits: int
+    validity_days: int | None = None  # from when they were paid; None: for ever
+    prices: tuple[Money, ...] = ()  # none: Stripe's own prices hold
+
+
+@dataclass(frozen=True, slots=True)
 class Platform:
     """A tenant of the gateway."""
 
     slug: str
     name: str = ""
     upgrade_url: str | None = None
+    signup_plan: str | None = None  # of accounts made without one, and of those whose paid one ends
+    trial_microcredits: int = 0  # given with the signup plan, for `trial_days`
+    trial_days: int = 3

@@ -1,4 +1,4 @@
-"""One plan or route on its own, as the API has it: read as the config's are, and by the same code.
+"""One plan, pack or route on its own, as the API has it: read by the code that reads the config's.
 
 A null in a document says as little as a key that is not there.
 """
@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.config.routes import read_route
 from gateway.config.section import Section
-from gateway.config.selling import read_plan
+from gateway.config.selling import read_pack, read_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.config.problems import Problem
-    from policies.catalog import Plan, Route
+    from policies.catalog import Pack, Plan, Route
 
 
 class PlanRead(NamedTuple):
     """A plan, which is of no use where there are problems."""
 
     plan: Plan
+    problems: list[Problem]
+
+
+class PackRead(NamedTuple):
+    """A pack, which is of no use where there are problems."""
+
+    pack: Pack
     problems: list[Problem]
 
 
@@ -36,6 +43,12 @@ def read_plan_document(document: Mapping[str, Any]) -> PlanRead:
     """The plan that a document describes; problems name fields as in `caps.day`."""
     problems: list[Problem] = []
     return PlanRead(read_plan(_section(document, problems)), problems)
+
+
+def read_pack_document(document: Mapping[str, Any]) -> PackRead:
+    """The pack that a document describes; problems name fields, as in `credits`."""
+    problems: list[Problem] = []
+    return PackRead(read_pack(_section(document, problems)), problems)
 
 
 def read_route_document(document: Mapping[str, Any]) -> RouteRead:

@@ -9,7 +9,7 @@ from gateway.config.deployment import read_gateway
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.routes import read_routes
 from gateway.config.section import Section
-from gateway.config.selling import read_plans, read_platform
+from gateway.config.selling import read_packs, read_plans, read_platform
 from gateway.config.values import Config
 
 
@@ -26,6 +26,7 @@ def load_config(path: str | Path) -> Config:
         gateway=read_gateway(root.table("gateway"), folder),
         platform=read_platform(root.table("platform")),
         plans=read_plans(root.tables("plans", named_by="slug")),
+        packs=read_packs(root.tables("packs", named_by="slug")),
         routes=read_routes(root.tables("routes", named_by="name"), folder),
     )
     root.close()

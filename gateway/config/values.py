@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from policies.catalog import Plan, Platform, Route
+    from policies.catalog import Pack, Plan, Platform, Route
 
 EMBEDDED = "embedded"
 
@@ -55,3 +55,4 @@ class Config:
     platform: Platform
     plans: tuple[Plan, ...]
     routes: tuple[Route, ...]
+    packs: tuple[Pack, ...] = ()

@@ -1,4 +1,4 @@
-"""Plans and routes written as the config writes them: what is written reads back as the same.
+"""Plans, packs and routes as the config writes them: what is written reads back as the same.
 
 Keys that have nothing to say are None. That is also what a key is that says its default and is of
 use only beside another, such as `rollover_periods`: who takes the other away has not to know of it.
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.config.write_prices import price_document
 from policies.catalog import Plan, TaskRule, WebSocketRule
+from policies.money import Money, format_money, format_overage_price
 from policies.units import format_credits, format_percent
 
 if TYPE_CHECKING:
-    from policies.catalog import Caps, Limits, Route
+    from policies.catalog import Caps, Limits, Pack, Route
 
 Document = dict[str, Any]
 # The defaults of a slotted class are on an instance of it only.
@@ -25,7 +26,8 @@ _TASK, _WEBSOCKET = TaskRule(), WebSocketRule()
 def plan_document(plan: Plan) -> Document:
     """A plan as a [[plans]] table."""
     rollover, bills = plan.rollover_microcredits_max, plan.overage_cap_microcredits > 0
-    periods = plan.rollover_periods
+    periods, trial = plan.rollover_periods, plan.trial_microcredits
+    overage = plan.overage_price
     return {
         "slug": plan.slug,
         "credits": format_credits(plan.credits_microcredits),
@@ -42,6 +44,23 @@ def plan_document(plan: Plan) -> Document:
         "low_credits": format_credits(plan.low_credits_microcredits),
         "refund_expired": plan.refund_expired.value,
         "discount": format_percent(plan.discount_basis_points),
+        "price_per_month": _prices(plan, 1),
+        "price_per_year": _prices(plan, 12),
+        "trial_days": plan.trial_days or None,
+        "trial_credits": None if trial is None else format_credits(trial),
+        "overage_price": None if overage is None else format_overage_price(overage),
+        "features": list(plan.features) or None,
+    }
+
+
+def pack_document(pack: Pack) -> Document:
+    """A pack as a [[packs]] table."""
+    return {
+        "slug": pack.slug,
+        "name": pack.name,
+        "credits": format_credits(pack.credits_microcredits),
+        "validity_days": pack.validity_days,
+        "price": [format_money(price) for price in pack.prices] or None,
     }
 
 
@@ -73,6 +92,15 @@ def route_document(route: Route) -> Document:
         "a2a": _task(route.task),
         "websocket": _websocket(route.websocket),
     }
+
+
+def _prices(plan: Plan, months: int) -> list[str] | None:
+    amounts = [
+        format_money(Money(price.currency, price.unit_amount))
+        for price in plan.prices
+        if price.months == months
+    ]
+    return amounts or None
 
 
 def _limits(limits: Limits) -> Document:

@@ -1,5 +1,6 @@
-"""Routes, prices, plans and keys as JSON, the form in Postgres. Amounts are decimal strings there.
+"""Routes, prices, plans, packs and keys as JSON, the form in Postgres.
 
+Amounts are decimal strings there, apart from money, which is small.
 A field that a stored spec does not have, because it is older, means the default.
 """
 
@@ -16,7 +17,9 @@ from policies.catalog import (
     Limits,
     MeterSpec,
     OnMissing,
+    Pack,
     Plan,
+    PlanPrice,
     Price,
     Protocol,
     QuotaWindow,
@@ -31,6 +34,7 @@ from policies.catalog import (
     Timeouts,
     WebSocketRule,
 )
+from policies.money import Money, OveragePrice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -139,6 +143,7 @@ def price_from_spec(spec: Mapping[str, Any], version: int) -> Price:
 def plan_to_spec(plan: Plan) -> Spec:
     """Everything of a plan but its slug. The limits' names are read by `account_limits.sql`."""
     rollover = plan.rollover_microcredits_max
+    trial, overage = plan.trial_microcredits, plan.overage_price
     return {
         "credits_microcredits": str(plan.credits_microcredits),
         "period": plan.period,
@@ -151,6 +156,11 @@ def plan_to_spec(plan: Plan) -> Spec:
         "low_credits_microcredits": str(plan.low_credits_microcredits),
         "refund_expired": plan.refund_expired.value,
         "discount_basis_points": plan.discount_basis_points,
+        "prices": [[one.months, one.currency, one.unit_amount] for one in plan.prices],
+        "trial_days": plan.trial_days,
+        "trial_microcredits": None if trial is None else str(trial),
+        "overage_price_nanos": None if overage is None else str(overage.nanos_per_credit),
+        "features": list(plan.features),
     }
 
 
@@ -158,6 +168,7 @@ def plan_from_spec(slug: str, spec: Mapping[str, Any]) -> Plan:
     """The plan of a stored spec."""
     limits = _limits_from_spec(spec)
     rollover = spec.get("rollover_microcredits_max", "0")
+    trial, overage = spec.get("trial_microcredits"), spec.get("overage_price_nanos")
     return Plan(
         slug=slug,
         credits_microcredits=int(spec["credits_microcredits"]),
@@ -175,6 +186,32 @@ def plan_from_spec(slug: str, spec: Mapping[str, Any]) -> Plan:
         low_credits_microcredits=int(spec.get("low_credits_microcredits", "0")),
         refund_expired=RefundExpired(spec.get("refund_expired", RefundExpired.GRANT)),
         discount_basis_points=spec.get("discount_basis_points", 0),
+        prices=tuple(PlanPrice(*price) for price in spec.get("prices", ())),
+        trial_days=spec.get("trial_days", 0),
+        trial_microcredits=None if trial is None else int(trial),
+        overage_price=None if overage is None else OveragePrice(int(overage)),
+        features=tuple(spec.get("features", ())),
+    )
+
+
+def pack_to_spec(pack: Pack) -> Spec:
+    """Everything of a pack but its slug."""
+    return {
+        "name": pack.name,
+        "credits_microcredits": str(pack.credits_microcredits),
+        "validity_days": pack.validity_days,
+        "prices": [[price.currency, price.amount_minor] for price in pack.prices],
+    }
+
+
+def pack_from_spec(slug: str, spec: Mapping[str, Any]) -> Pack:
+    """The pack of a stored spec."""
+    return Pack(
+        slug=slug,
+        name=spec["name"],
+        credits_microcredits=int(spec["credits_microcredits"]),
+        validity_days=spec["validity_days"],
+        prices=tuple(Money(*price) for price in spec["prices"]),
     )
 
 

@@ -175,7 +175,7 @@ def test_all_mistakes_are_reported_at_once(load: Callable[[str], Config]) -> Non
         "routes[#1].upstream": '"ftp://x" must be http:// or https:// and a host',
         "routes[#1].name": "is missing",
         "routes[#1].price": "is missing: no price, no service; or say free = true",
-        "extra": "unknown key; there is gateway, platform, plans, routes",
+        "extra": "unknown key; there is gateway, platform, plans, packs, routes",
     }
 
 
@@ -295,7 +295,7 @@ def test_an_address_is_a_host_and_a_port(text: str, expected: tuple[str, int]) -
         ('[platform]\nupgrade_url = "javascript:x"', "platform.upgrade_url", "must be a URL"),
         ('[[plans]]\ncredits = "1"', "plans[#1].slug", "is missing"),
         ('[[plans]]\nslug = "a"\ncredits = "-1"', "plans[a].credits", "not a plain decimal"),
-        ('[[plans]]\nslug = "a"\nperiod = "year"', "plans[a].period", "not a period"),
+        ('[[plans]]\nslug = "a"\nperiod = "week"', "plans[a].period", "not a period"),
         ('[[plans]]\nslug = "a"\noverage = "free"', "plans[a].overage", 'there is "block" and'),
         ('[[plans]]\nslug = "a"\nconcurrency = -1', "plans[a].concurrency", "must be from 0"),
         ('[[plans]]\nslug = "a"\n[[plans]]\nslug = "a"', "plans[a].slug", "already the slug"),

@@ -12,6 +12,8 @@ from gateway.ledger import CATALOG_CHANNEL, Ledger
 from gateway.ledger.specs import (
     key_from_spec,
     key_to_spec,
+    pack_from_spec,
+    pack_to_spec,
     plan_from_spec,
     plan_to_spec,
     price_from_spec,
@@ -28,7 +30,9 @@ from policies.catalog import (
     Limits,
     MeterSpec,
     OnMissing,
+    Pack,
     Plan,
+    PlanPrice,
     Platform,
     Price,
     Protocol,
@@ -44,6 +48,7 @@ from policies.catalog import (
     Timeouts,
     WebSocketRule,
 )
+from policies.money import Money, OveragePrice
 from tests.support.postgres_gate import postgres_gate
 
 DEMO = Platform("demo", "Demo", "https://demo.example/upgrade")
@@ -101,7 +106,13 @@ PRO = Plan(
     low_credits_microcredits=8,
     refund_expired=RefundExpired.NOTHING,
     discount_basis_points=9,
+    prices=(PlanPrice(12, "usd", 99_999_999), PlanPrice(1, "jpy", 0)),
+    trial_days=10,
+    trial_microcredits=2**53 - 1,
+    overage_price=OveragePrice(2**60),
+    features=("größer", "5 seats"),
 )
+BIG = Pack("big", "Größer", 2**53 - 1, 3_650, (Money("usd", 99_999_999), Money("jpy", 0)))
 
 
 def of_version(price: Price, version: int) -> Price:
@@ -117,7 +128,7 @@ def test_every_field_survives_postgres() -> None:
     samples = (
         *((CHAT, plain), (PRICE, Price()), (PRO, Plan("", 0))),
         *((TIERED, MeterSpec("", (), 0, 0)), (PRICE.rpc, RpcPrices()), (CHAT.task, TaskRule())),
-        (CHAT.websocket, WebSocketRule()),
+        *((CHAT.websocket, WebSocketRule()), (BIG, Pack("", "", 0))),
     )
     for value, bare in samples:
         same = {
@@ -135,6 +146,7 @@ def test_every_field_survives_postgres() -> None:
     assert "guarded" not in route_to_spec(stored)
     assert price_from_spec(price_to_spec(PRICE), 0) == PRICE
     assert plan_from_spec("pro", plan_to_spec(PRO)) == PRO
+    assert pack_from_spec("big", pack_to_spec(BIG)) == BIG
 
 
 def test_what_an_earlier_version_stored_has_the_defaults() -> None:

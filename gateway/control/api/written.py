@@ -33,6 +33,11 @@ UnitPriceText = Annotated[
 PercentText = Annotated[
     str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,2})?$"), Field(examples=["12.5"])
 ]
+MoneyText = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{1,12}(\.\d{1,3})? [a-z]{3}$"),
+    Field(examples=["19.00 usd"]),
+]
 
 
 class WrittenModel(Model):

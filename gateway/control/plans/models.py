@@ -6,12 +6,29 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from gateway.config.selling import ROLLOVER_PERIODS_MAX
+from gateway.config.money import FEATURE_CHARACTERS_MAX, FEATURES_MAX
+from gateway.config.selling import ROLLOVER_PERIODS_MAX, TRIAL_DAYS_MAX
 from gateway.control.api.fields import Id, Page, Slug
-from gateway.control.api.written import AmountText, CallLimits, PercentText, PlanCaps, WrittenModel
+from gateway.control.api.written import (
+    AmountText,
+    CallLimits,
+    MoneyText,
+    PercentText,
+    PlanCaps,
+    WrittenModel,
+)
 
 RolloverText = Annotated[
     str, StringConstraints(pattern=r"^(none|all|\d{1,10}(\.\d{1,6})?)$"), Field(examples=["250"])
+]
+OveragePriceText = Annotated[
+    str, StringConstraints(pattern=r"^\d{1,9}(\.\d{1,9})?$"), Field(examples=["0.002"])
+]
+Feature = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=FEATURE_CHARACTERS_MAX, pattern=r"^[^;\s]([^;]*[^;\s])?$"
+    ),
 ]
 
 
@@ -19,7 +36,7 @@ class PlanTable(CallLimits):
     """What a plan says. Null says nothing: the default holds, and limits there are none."""
 
     credits: AmountText | None = Field(default=None, description="Given for each period.")
-    period: Literal["month"] | None = None
+    period: Literal["month", "year"] | None = None
     quota_window: Literal["calendar", "billing"] | None = Field(
         default=None,
         description="The month that `requests_per_month` counts: UTC's, the default, or that of "
@@ -46,6 +63,25 @@ class PlanTable(CallLimits):
         default=None, description="What a refund of credits that have expired since becomes."
     )
     discount: PercentText | None = Field(default=None, description="Percent off every price.")
+    price_per_month: MoneyText | list[MoneyText] | None = Field(
+        default=None, description="What a subscription costs by the month, in each currency."
+    )
+    price_per_year: MoneyText | list[MoneyText] | None = Field(
+        default=None, description="What it costs by the year."
+    )
+    trial_days: Annotated[int, Field(ge=0, le=TRIAL_DAYS_MAX)] | None = Field(
+        default=None, description="How many days a subscription begins with unpaid."
+    )
+    trial_credits: AmountText | None = Field(
+        default=None, description="Given for these days; null: as for a period."
+    )
+    overage_price: OveragePriceText | None = Field(
+        default=None,
+        description="What a credit of overage costs, in the currency of the subscription.",
+    )
+    features: Annotated[list[Feature], Field(max_length=FEATURES_MAX)] | None = Field(
+        default=None, description="What else it has, in words of people."
+    )
 
 
 class Plan(PlanTable):
@@ -53,8 +89,8 @@ class Plan(PlanTable):
 
     id: Id
     slug: Slug
-    managed_by: Literal["config", "api"] = Field(
-        description="Who describes it: the config file, or people by this API."
+    managed_by: Literal["config", "api", "stripe"] = Field(
+        description="Who describes it: the config file, people by this API, or a product of Stripe."
     )
 
 

@@ -23,6 +23,10 @@ TEAM = {
     "overage_cap": "50",
     "rollover": "250",
     "discount": "12.5",
+    "price_per_month": ["19.00 usd", "1900 jpy"],
+    "trial_days": 14,
+    "overage_price": "0.002",
+    "features": ["Priority"],
 }
 
 
@@ -44,6 +48,8 @@ async def test_201_a_plan_has_the_keys_of_the_config(api: Api) -> None:
         "rollover_periods": None,
         "low_credits": "0",
         "refund_expired": "grant",
+        "price_per_year": None,
+        "trial_credits": None,
     }
     assert (await api.as_("viewer").get(f"{PLANS}/team")).body == made.body
 
