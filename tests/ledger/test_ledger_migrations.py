@@ -50,7 +50,7 @@ async def test_the_migrations_make_the_schema_that_is_written_down(
 ) -> None:
     await query(blank_postgres_url, "SELECT 1")
     connection = await asyncpg.connect(blank_postgres_url)
-    for part in ("schema.sql", "schema_people.sql", "schema_money.sql"):
+    for part in ("schema.sql", "schema_people.sql", "schema_money.sql", "schema_queue.sql"):
         await connection.execute((PACKAGE / part).read_text())
     await connection.close()
 
