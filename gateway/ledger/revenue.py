@@ -67,6 +67,27 @@ class PaidLot(NamedTuple):
     microcredits: int
 
 
+class GivenCredits(NamedTuple):
+    """What an account was given in a time, of one source."""
+
+    source: str
+    microcredits: int
+
+
+class OverageUse(NamedTuple):
+    """What a billing period used beyond its grants; what that was charged with so far.
+
+    `currency` None: nothing yet.
+    """
+
+    grant_id: int
+    from_ms: int
+    until_ms: int
+    used_microcredits: int
+    currency: str | None
+    amount_minor: int
+
+
 class TransactionFilter(NamedTuple):
     """Which payments; None does not ask. The times are about when they fell due."""
 
@@ -200,6 +221,24 @@ class Revenue(Searching):
             STATEMENT_PAYMENTS_MAX,
         )
         return rows(TransactionRow, found)
+
+    async def given_credits(
+        self, platform_id: int, account_id: int, *, from_ms: int, until_ms: int
+    ) -> list[GivenCredits]:
+        """What an account was given of each source, to be used from within a time on."""
+        found = await self._session.all(
+            "statement_grants", platform_id, account_id, from_ms, until_ms
+        )
+        return rows(GivenCredits, found)
+
+    async def overage_uses(
+        self, platform_id: int, account_id: int, *, livemode: bool, from_ms: int, until_ms: int
+    ) -> list[OverageUse]:
+        """The overage of an account's billing periods that a time touches."""
+        found = await self._session.all(
+            "statement_overage", platform_id, account_id, from_ms, until_ms, livemode
+        )
+        return rows(OverageUse, found)
 
     async def billing_livemode(self, platform_id: int) -> bool:
         """Whether the platform's money is real; so it is where it has no Stripe."""

@@ -97,8 +97,8 @@ async def usage_series(
         account_id = owner
     query = UsageQuery(
         unit,
-        _unit_start_ms(unit, from_ms),
-        _unit_end_ms(unit, until_ms),
+        unit_start_ms(unit, from_ms),
+        unit_end_ms(unit, until_ms),
         by_account="account" in by,
         by_route="route" in by,
         by_key="key" in by,
@@ -193,14 +193,15 @@ def _source(query: UsageQuery) -> UsageSource:
     return source
 
 
-def _unit_start_ms(unit: str, moment_ms: int) -> int:
+def unit_start_ms(unit: str, moment_ms: int) -> int:
+    """Where the hour, day or month (UTC) begins that a moment is in."""
     if unit == "month":
         return months_after_ms(month_end_ms(moment_ms), -1)
     return moment_ms - moment_ms % (HOUR_MS if unit == "hour" else DAY_MS)
 
 
-def _unit_end_ms(unit: str, moment_ms: int) -> int:
-    """The first such end that is not before a moment."""
+def unit_end_ms(unit: str, moment_ms: int) -> int:
+    """The first end of an hour, day or month that is not before a moment."""
     if unit == "month":
         return month_end_ms(moment_ms - 1)
     size_ms = HOUR_MS if unit == "hour" else DAY_MS
