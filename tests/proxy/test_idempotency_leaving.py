@@ -137,7 +137,7 @@ async def test_who_leaves_a_stream_that_has_begun_ends_it(
     clean_redis_url: str, postgres_url: str, rule: Rule
 ) -> None:
     rules = {**DEFAULT_RULES, Ending.CLIENT_DISCONNECT: rule}
-    cut = asyncio.Event()
+    cut, again = asyncio.Event(), Agent(OK)
 
     async def endless(talk: Conversation) -> None:
         await talk.request()
@@ -146,7 +146,7 @@ async def test_who_leaves_a_stream_that_has_begun_ends_it(
         cut.set()
 
     async with (
-        nasty_upstream(endless, Agent(OK)) as agent,
+        nasty_upstream(endless, again) as agent,
         running_gateway(
             clean_redis_url, postgres_url, [open_route(agent.url, rules=rules)]
         ) as gateway,
@@ -162,9 +162,9 @@ async def test_who_leaves_a_stream_that_has_begun_ends_it(
             reply = await retry(gateway)
             assert (reply.status, json.loads(reply.body)["ending"]) == (410, "client_disconnect")
         else:
-            running = asyncio.create_task(retry(gateway))
-            await eventually(lambda: len(agent.requests) == 2)
-            running.cancel()
+            again.go_on.set()
+            assert (await retry(gateway)).body == b"ok"
+            assert len(agent.requests) == 2
 
 
 async def test_a_stream_that_is_only_listened_to_keeps_no_key_and_ends_with_its_client(
