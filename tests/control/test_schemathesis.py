@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from gateway.upstream import dial
 from tests.control.test_access import places_of
+from tests.support.resolver import resolving
 
 if TYPE_CHECKING:
     from tests.support.api import Api
@@ -20,8 +23,24 @@ TIME_MAX_S = 240
 CHECKS_LEFT_OUT = "positive_data_acceptance"
 
 
+PUBLIC_ADDRESS = "93.184.215.14"
+
+
+@pytest.fixture
+def nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agents and issuers that are made up here are neither looked for nor waited for."""
+
+    async def refuse(_addresses: list[dial.Address]) -> NoReturn:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    resolving(monkeypatch, [PUBLIC_ADDRESS])
+    monkeypatch.setattr(dial, "_race", refuse)
+
+
 @pytest.mark.parametrize("role", ["owner", "admin"])
-async def test_the_api_is_as_it_is_described(api: Api, role: str, tmp_path: Path) -> None:
+async def test_the_api_is_as_it_is_described(
+    api: Api, nobody_outside: None, role: str, tmp_path: Path
+) -> None:
     await places_of(api, api.demo)
     for limiter in (api.services.failures, api.services.logins):
         limiter._per_minute = 10**6  # what is refused here is not to be told from what is too often
