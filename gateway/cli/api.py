@@ -11,6 +11,7 @@ the token in TOLLKEEPER_TOKEN is of; else who logged in; else, on a config, an o
 
 from __future__ import annotations
 
+import codecs
 import getpass
 import logging
 import os
@@ -121,16 +122,11 @@ class ApiClient:
                 is_json = answer.content_type.endswith("json")
                 document = await answer.json(content_type=None) if is_json else None
                 reply = Reply(answer.status, document, answer.headers.get("ETag"))
-                target = answer.headers.get("Location", "")
+                told = answer.headers
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             unsure = "" if method == "GET" or _never_sent(error) else _UNSURE
             raise AwayError(self._unreachable(error) + unsure) from None
-        if 300 <= reply.status < 400:
-            raise OperationError(f'{self.where} is at another address: run "login {target}"')
-        if reply.status == 401:
-            raise UnknownCallerError(f"{self.where} does not know you: {self.unknown}")
-        if reply.status >= 400:
-            raise failure_of(reply, self.where, remote=self.remote)
+        self._check(reply, told)
         if reply.document is None and reply.status != 204:
             raise OperationError(f"{self.where} is no control plane: is the address right?")
         return reply
@@ -185,6 +181,44 @@ class ApiClient:
     async def all(self, path: str, *, limit: int | None = None, **query: object) -> list[Any]:
         """The same at once."""
         return [row async for row in self.rows(path, limit=limit, **query)]
+
+    async def csv(self, path: str, **query: object) -> AsyncIterator[str]:
+        """A whole list as CSV, in pieces.
+
+        Raises: as `ask`; OperationError when it breaks off, for a part is not the whole.
+        """
+        import aiohttp
+
+        own = {} if self.shown is None else await self.shown()
+        params = {name: str(value) for name, value in query.items() if value is not None}
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            async with self.session.get(
+                self.url + path,
+                params=params,
+                headers={**own, "Accept": "text/csv"},
+                timeout=aiohttp.ClientTimeout(sock_read=REQUEST_TIMEOUT_S),
+                allow_redirects=False,
+            ) as answer:
+                if answer.status != 200 or answer.content_type != "text/csv":
+                    is_json = answer.content_type.endswith("json")
+                    document = await answer.json(content_type=None) if is_json else None
+                    self._check(Reply(answer.status, document, None), answer.headers)
+                    raise OperationError(f"{self.where} is no control plane: is the address right?")
+                async for piece in answer.content.iter_any():
+                    yield decoder.decode(piece)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise AwayError(self._unreachable(error)) from None
+
+    def _check(self, reply: Reply, headers: Mapping[str, str]) -> None:
+        """Raises: RefusedError, OperationError for what is no good answer."""
+        if 300 <= reply.status < 400:
+            target = headers.get("Location", "")
+            raise OperationError(f'{self.where} is at another address: run "login {target}"')
+        if reply.status == 401:
+            raise UnknownCallerError(f"{self.where} does not know you: {self.unknown}")
+        if reply.status >= 400:
+            raise failure_of(reply, self.where, remote=self.remote)
 
     async def account(self, name: str) -> Any:
         """The account of this name, on the platform.

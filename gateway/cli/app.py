@@ -18,6 +18,7 @@ from gateway.cli import (
     platforms,
     rebuild,
     reconcile,
+    revenue,
     routes,
     sealed_secrets,
     servers,
@@ -26,6 +27,7 @@ from gateway.cli import (
     tail,
     tokens,
     top,
+    transactions,
     usage,
 )
 from gateway.cli.options import new_app
@@ -45,6 +47,8 @@ app.add_typer(sealed_secrets.app, name="secrets")
 app.add_typer(issuers.app, name="issuers")
 app.add_typer(platforms.app, name="platforms")
 app.add_typer(signing_keys.app, name="signing-keys")
+app.add_typer(transactions.app, name="transactions")
+app.add_typer(revenue.app, name="revenue")
 logins.register(app)
 standing.register(app)
 events.register(app)

@@ -16,11 +16,14 @@ from gateway.control import (
     plans,
     platforms,
     receipts,
+    revenue,
     routes,
     secrets,
     settlements,
+    statements,
     tokens,
     traffic,
+    transactions,
     usage,
 )
 
@@ -45,6 +48,9 @@ ENDPOINTS: Sequence[Endpoint] = (
     *settlements.ENDPOINTS,
     *receipts.ENDPOINTS,
     *usage.ENDPOINTS,
+    *transactions.ENDPOINTS,
+    *revenue.ENDPOINTS,
+    *statements.ENDPOINTS,
     *traffic.ENDPOINTS,
     *audit_log.ENDPOINTS,
 )

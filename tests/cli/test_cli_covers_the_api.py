@@ -63,6 +63,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "GET /v1/usage": ("usage",),
     "GET /v1/traffic": ("top",),
     "GET /v1/audit-log": ("audit-log",),
+    "GET /v1/transactions": ("transactions list",),
+    "GET /v1/transactions/{transaction_id}": ("transactions show",),
+    "GET /v1/revenue": ("revenue show",),
+    "GET /v1/revenue/products": ("revenue products",),
+    "GET /v1/revenue/metrics": ("revenue metrics",),
+    "GET /v1/accounts/{account_id}/invoices/{month}": ("transactions statement",),
     # The same of one's own account, for its admins and members.
     "GET /v1/me": ("whoami", "login"),
     "GET /v1/me/balance": ("balance",),
@@ -83,6 +89,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "GET /v1/me/receipts/{call_id}": ("calls show",),
     "GET /v1/me/usage": ("usage",),
     "GET /v1/me/audit-log": ("audit-log",),
+    "GET /v1/me/transactions": ("transactions list",),
+    "GET /v1/me/transactions/{transaction_id}": ("transactions show",),
+    "GET /v1/me/invoices/{month}": ("transactions statement",),
 }
 LISTED = "the list shows all of it"
 REASONS = {

@@ -10,6 +10,7 @@ import pytest_asyncio
 from gateway.control.api.roles import Role
 from gateway.control.resources import ENDPOINTS
 from tests.control.test_reading import settle
+from tests.support.billing_rows import BillingRows
 from tests.support.dev import ROOT
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ async def places_of(api: Api, tenant: Tenant) -> Places:
     delegated = await api.as_key(tenant).post(
         "/v1/me/delegations", {"credits": "1", "expires_in_s": 600}
     )
+    payment = await BillingRows(api.postgres_url, tenant.platform_id).transaction(account)
     secret = await owner.put("/v1/secrets/mine", {"value": "canary"})
     for path, answer in {**answers, "delegation": delegated, "secret": secret}.items():
         assert answer.status in {200, 201}, (path, answer.body)
@@ -107,6 +109,8 @@ async def places_of(api: Api, tenant: Tenant) -> Places:
             "platform": tenant.slug,
             "secret": "mine",
             "issuer_id": str(answers["/v1/issuers"].body["id"]),
+            "transaction_id": str(payment),
+            "month": "2026-11",
             "token_id": str(answers["/v1/tokens"].body["id"]),
         }
     )

@@ -2,7 +2,7 @@
 -- behind the currency $8 on, to before $4. What was paid back counts where its payment does, a
 -- dispute that is not won like a refund; of its tax so much is not kept as was paid back of the whole.
 SELECT
-    to_ms(date_trunc($5, paid_at, 'UTC')) AS since_ms,
+    to_ms(since) AS since_ms,
     currency,
     count(*) FILTER (WHERE amount_minor > 0) AS payments,
     sum(amount_minor)::bigint AS gross_minor,
@@ -10,6 +10,7 @@ SELECT
     sum(kept_tax_minor)::bigint AS tax_minor,
     sum(amount_minor - returned_minor - kept_tax_minor)::bigint AS net_minor
 FROM billing_transactions
+CROSS JOIN LATERAL (SELECT date_trunc($5, paid_at, 'UTC') AS since) AS placed
 CROSS JOIN LATERAL (
     SELECT greatest(least(refunded_minor + disputed_minor, amount_minor), 0) AS returned_minor
 ) AS taken_back
@@ -24,7 +25,7 @@ WHERE platform_id = $1
     AND paid_at >= from_ms($3)
     AND paid_at < from_ms($4)
     AND ($7::text IS NULL OR currency = $7)
-GROUP BY 1, 2
-HAVING (date_trunc($5, paid_at, 'UTC'), currency) > (from_ms($3), $8)
-ORDER BY 1, 2
+    AND (since, currency) > (from_ms($3), $8)
+GROUP BY since, currency
+ORDER BY since, currency
 LIMIT $6

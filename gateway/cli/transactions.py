@@ -1,0 +1,185 @@
+"""`tollkeeper transactions`: what accounts owe, pay and paid, and their months."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.callers import account_base, ask, find_base, find_lists
+from gateway.cli.csv_output import CsvOption, print_csv
+from gateway.cli.options import Common, OneAccountArgument, command, new_app
+from gateway.cli.output import Column, print_fields, print_json, print_rows, print_table, say
+from gateway.cli.output import short_moment as short
+from gateway.cli.standing import OwnAccountArgument
+from gateway.cli.typed import moment
+from gateway.operations.errors import UsageError
+
+if TYPE_CHECKING:
+    from gateway.cli.api import ApiClient
+
+app = new_app("What accounts owe, pay and paid: list, show, statement.")
+
+COLUMNS = (
+    Column("PAYMENT", "id", figures=True),
+    Column("ACCOUNT", "account_id", figures=True),
+    Column("DUE", "created_at"),
+    Column("PAID", "paid_at"),
+    Column("WHAT", "kind"),
+    Column("STATUS", "status"),
+    Column("AMOUNT", "amount", figures=True),
+    Column("REFUNDED", "refunded", figures=True),
+    Column("CURRENCY", "currency"),
+    Column("STRIPE", "stripe"),
+)
+LINE_COLUMNS = (
+    Column("WHAT", "kind"),
+    Column("NAME", "slug"),
+    Column("QUANTITY", "quantity", figures=True),
+    Column("AMOUNT", "amount", figures=True),
+    Column("CURRENCY", "currency"),
+)
+ROUTE_COLUMNS = (
+    Column("ROUTE", "route"),
+    Column("CALLS", "calls", figures=True),
+    Column("COMPLETED", "calls_completed", figures=True),
+    Column("CHARGED", "charged_credits", figures=True),
+)
+TRANSACTIONS_MAX = 1_000
+
+
+@command(app, "tollkeeper transactions list alice --status failed --since 30d", name="list")
+def list_(
+    common: Common,
+    account: OneAccountArgument = "",
+    status: Annotated[
+        str,
+        typer.Option(
+            "--status", help="pending, processing, succeeded, failed, refunded or cancelled."
+        ),
+    ] = "",
+    kind: Annotated[
+        str,
+        typer.Option("--kind", help="subscription, renewal, change, pack, overage or other."),
+    ] = "",
+    since: Annotated[
+        str, typer.Option("--since", metavar="WHEN", help='Due since: "30d", "2026-12-01".')
+    ] = "",
+    until: Annotated[str, typer.Option("--until", metavar="WHEN", help="Due before.")] = "",
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=TRANSACTIONS_MAX, help="How many.")
+    ] = 50,
+    as_csv: CsvOption = False,
+) -> None:
+    """List payments, newest first; with --csv all of them."""
+
+    async def work(client: "ApiClient") -> list[Any]:
+        base, whose = await find_lists(client, account)
+        chosen: dict[str, Any] = {
+            "status": status or None,
+            "kind": kind or None,
+            "from": moment(since, past=True) if since else None,
+            "until": moment(until, past=True) if until else None,
+            **whose,
+        }
+        if as_csv:
+            await print_csv(client, f"{base}/transactions", **chosen)
+            return []
+        return await client.all(f"{base}/transactions", limit=limit, **chosen)
+
+    found = ask(common, work)
+    if not as_csv:
+        print_rows(
+            "transactions",
+            COLUMNS,
+            found,
+            as_json=common.as_json,
+            empty="There are no such payments.",
+            shown=_row,
+        )
+
+
+@command(app, "tollkeeper transactions show 12")
+def show(
+    common: Common,
+    payment: Annotated[
+        int, typer.Argument(metavar="PAYMENT", help='Its number, as in "transactions list".')
+    ],
+) -> None:
+    """Show a payment: what it was for, and which grants it gave."""
+
+    async def work(client: "ApiClient") -> Any:
+        found = await client.find(f"{await find_base(client)}/transactions/{payment}")
+        if found is None:
+            raise UsageError(
+                f'there is no payment {payment}: "tollkeeper transactions list" shows their numbers'
+            )
+        return found
+
+    found = ask(common, work)
+    if common.as_json:
+        print_json({"transaction": found})
+        return
+    print_fields(found, without=("lines", "grants"))
+    say("")
+    currency = found["currency"]
+    print_table(LINE_COLUMNS, [{**line, "currency": currency} for line in found["lines"]])
+    for grant in found["grants"]:
+        say(f"It gave {grant['credits']} credits (grant {grant['grant_id']}).")
+
+
+@command(app, "tollkeeper transactions statement alice --month 2026-11")
+def statement(
+    common: Common,
+    account: OwnAccountArgument = "",
+    month: Annotated[
+        str, typer.Option("--month", metavar="MONTH", help='As in "2026-11"; by default this one.')
+    ] = "",
+) -> None:
+    """Show an account's month: calls by route, what was given, and what was paid."""
+
+    async def work(client: "ApiClient") -> Any:
+        chosen = month or moment("0s")[: len("2026-11")]
+        base = await account_base(client, account)
+        found = await client.find(f"{base}/invoices/{chosen}")
+        if found is None:
+            raise UsageError(f'"{chosen}" is no month that has begun: write it as "2026-11"')
+        return found
+
+    found = ask(common, work)
+    if common.as_json:
+        print_json({"statement": found})
+    else:
+        _print_statement(found)
+
+
+def _print_statement(found: Mapping[str, Any]) -> None:
+    so_far = "" if found["final"] else ", so far"
+    say(f"{found['account']}, {found['month']}{so_far}; plan: {found['plan'] or 'none'}")
+    say(f"{found['calls']} calls, {found['charged_credits']} credits charged.")
+    if found["routes"]:
+        print_table(
+            ROUTE_COLUMNS,
+            [{**use, "route": use["route"] or use["route_id"]} for use in found["routes"]],
+        )
+    for given in found["given"]:
+        say(f"Given: {given['credits']} credits ({given['source']}).")
+    for use in found["overage"]:
+        charged = f", charged {use['amount']} {use['currency']}" if use["currency"] else ""
+        say(f"Overage since {short(use['from'])}: {use['used_credits']} credits{charged}.")
+    if found["lines"]:
+        say("")
+        print_table(LINE_COLUMNS, found["lines"])
+    for total in found["totals"]:
+        say(
+            f"Paid {total['paid']} {total['currency']}, of which tax {total['tax']}; "
+            f"paid back {total['refunded']}; open {total['open']}."
+        )
+
+
+def _row(payment: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **payment,
+        "created_at": short(payment["created_at"]),
+        "paid_at": short(payment["paid_at"]),
+        "stripe": payment["invoice_id"] or payment["checkout_session_id"],
+    }
