@@ -5,7 +5,7 @@ An inquiry is the bank's question before a dispute: it withdraws nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from .calls import get, listing, page, post, retrieving, where, within
 from .clock import DAY_S
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .store import Object, Store
 
 Ending = Literal["won", "lost", "warning_closed"]
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
 URL = "/v1/disputes"
 DUE_AFTER_S = 10 * DAY_S

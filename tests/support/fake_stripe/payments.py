@@ -30,9 +30,8 @@ DEBIT_SETTLES_S = 4 * DAY_S
 DEBIT_SETTLES = "payment_intent.settles"
 URL = "/v1/payment_intents"
 
-# Who is told how an intent ended for which nobody waits: all of them, in turn, with the invoice
-# or the session that it pays; each looks whether that is of its kind.
-AFTER: list[Callable[[Store, Object, Payment], None]] = []
+# Who is told how an intent ended for which nobody waits, by the kind of what it pays.
+AFTER: dict[str, Callable[[Store, Object, Payment], None]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +257,13 @@ def settle_debit(store: Store, intent_id: str) -> None:
 
 def _tell(store: Store, payment: Payment) -> None:
     paid_for = store.find(payment.intent["_pays"] or "")
-    if paid_for is not None:
-        for told in AFTER:
-            told(store, paid_for, payment)
+    if paid_for is None:
+        return
+    AFTER[paid_for["object"]](store, paid_for, payment)
+    # The session that sold a subscription waits for its first invoice.
+    for session in store.all("checkout.session"):
+        if session["invoice"] == paid_for["id"]:
+            AFTER["checkout.session"](store, session, payment)
 
 
 def list_intents(call: Call) -> Object:
