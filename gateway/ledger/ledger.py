@@ -3,10 +3,10 @@
 What can be asked stands in directory.py (a call's way), seeds.py (what Redis is loaded with),
 catalog.py (config), offerings.py (what people sell), accounts.py and keys.py (people),
 delegations.py (agents), lots.py and periods.py (what is given), changes.py (what else moves
-credits), events.py (what accounts are told of), inquiries.py (single calls and grants), desk.py
-(commands), answers.py (idempotency keys), books.py (calls and audit), searching.py, usage.py,
-revenue.py and audit_log.py (long lists and sums), reconciling.py (against Redis), late.py and
-shards.py (recovery); recorder.py writes settlements.
+credits), clawbacks.py and debts.py (what is taken back), events.py (what accounts are told of),
+inquiries.py (single calls and grants), desk.py (commands), answers.py (idempotency keys), books.py
+(calls and audit), searching.py, usage.py, revenue.py and audit_log.py (long lists and sums),
+reconciling.py (against Redis), late.py and shards.py (recovery); recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from gateway.ledger.audit_log import AuditLog
 from gateway.ledger.books import Books
 from gateway.ledger.catalog import Catalog
 from gateway.ledger.changes import Changes
+from gateway.ledger.clawbacks import Clawbacks
 from gateway.ledger.control import Control
 from gateway.ledger.database import COMMAND_TIMEOUT_S, CONNECTIONS_MAX, SESSION_SETTINGS
+from gateway.ledger.debts import Debts
 from gateway.ledger.delegations import Delegations
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
@@ -61,6 +63,8 @@ class Ledger(
     Lots,
     Periods,
     Changes,
+    Clawbacks,
+    Debts,
     Events,
     Inquiries,
     LateSettlements,

@@ -1,0 +1,7 @@
+-- As payment_get. Whoever works on what went back of a payment does so alone.
+SELECT
+    id AS transaction_id, account_id, invoice_id, checkout_session_id, payment_intent_id, charge_id,
+    amount_minor, refunded_minor, disputed_minor
+FROM billing_transactions
+WHERE platform_id = $1 AND livemode = $2 AND id = $3
+FOR NO KEY UPDATE
