@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .calls import delete, get, listing, page, post, retrieving, where, within
 from .errors import invalid
 from .forms import CREATED, boolean, integer, list_of, metadata, one_of, text
-from .store import EMBEDDED, merge_metadata
+from .store import merge_metadata
 
 if TYPE_CHECKING:
     from .calls import Call
@@ -20,8 +20,6 @@ PRICES = "/v1/prices"
 INTERVALS = ("day", "week", "month", "year")
 # Stripe's own bound: no period is longer than three years.
 INTERVAL_COUNT_MAX = {"day": 1095, "week": 156, "month": 36, "year": 3}
-
-EMBEDDED["subscription_item"] = ("price",)
 
 
 def create_product(call: Call) -> Object:

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
+from . import disputes, payer, payment_methods
 from .clock import DAY_S, HOUR_S, Agenda, Clock
 from .deliveries import RETRY, Deliveries, Delivery, Endpoint, Form, Mode
+from .dunning import Dunning
+from .errors import StripeError
+from .pages import Pages
 from .resources import DUE
 from .server import Api, Request, Trouble
 from .store import Ids, Object, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable
+
+    from .payment_methods import Behaviour
 
 API_KEY = "sk_test_FakeTollkeeper"
 LIVE_API_KEY = "sk_live_FakeTollkeeper"
@@ -48,6 +54,7 @@ class FakeStripe:
         self.agenda = Agenda()
         self.ids = Ids(seed or secrets.token_hex(8))
         self.deliveries = Deliveries(signed_at=signed_at)
+        self.dunning = Dunning()
         self.stores = {
             livemode: Store(
                 livemode=livemode,
@@ -55,6 +62,7 @@ class FakeStripe:
                 agenda=self.agenda,
                 ids=self.ids,
                 deliveries=self.deliveries,
+                dunning=self.dunning,
             )
             for livemode in (False, True)
         }
@@ -92,7 +100,9 @@ class FakeStripe:
     @asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:
         """Answers on the port until the block ends; for one that was made, or loaded, before."""
-        runner = web.AppRunner(self.api.application(), access_log=None)
+        app = self.api.application()
+        Pages(self).add_to(app)
+        runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, host, port, shutdown_timeout=1)
         ticker: asyncio.Task[None] | None = None
@@ -220,6 +230,45 @@ class FakeStripe:
             random.Random(order).shuffle(kept)
         sent = kept * 2 if twice else kept
         return [await self.deliveries.send(self.stores[e.event["livemode"]], e) for e in sent]
+
+    def complete_checkout(
+        self,
+        session_id: str,
+        card: Behaviour = "works",
+        *,
+        promotion_code: str | None = None,
+        livemode: bool = False,
+    ) -> Object:
+        """Pays a checkout session, as its payer. One whose card is declined stays open."""
+        store = self.stores[livemode]
+        try:
+            return payer.complete(store, session_id, card, promotion_code=promotion_code)
+        except StripeError as error:
+            if error.kind != "card_error":
+                raise
+            return store.get("checkout.session", session_id)
+
+    def set_card(self, customer_id: str, card: Behaviour, *, livemode: bool = False) -> Object:
+        """Puts a payment method on a customer's file, by which all is paid from now on."""
+        store = self.stores[livemode]
+        return payment_methods.put_on_file(store, store.get("customer", customer_id), card)
+
+    def dispute(
+        self,
+        charge_id: str,
+        amount: int | None = None,
+        *,
+        inquiry: bool = False,
+        livemode: bool = False,
+    ) -> Object:
+        """Disputes an amount of a charge, else all that is left, as its payer does at the bank."""
+        return disputes.open_dispute(self.stores[livemode], charge_id, amount, inquiry=inquiry)
+
+    def close_dispute(
+        self, dispute_id: str, ending: disputes.Ending, *, livemode: bool = False
+    ) -> Object:
+        """Decides a dispute, as the bank does."""
+        return disputes.end_dispute(self.stores[livemode], dispute_id, ending)
 
     def events(self, event_type: str | None = None, *, livemode: bool = False) -> list[Object]:
         """The events that were made so far, oldest first, of one type or of all."""

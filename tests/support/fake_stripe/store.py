@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
 from .errors import invalid, no_such
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .clock import Agenda, Clock
     from .deliveries import Deliveries
+    from .dunning import Dunning
 
 Object = dict[str, Any]
 
@@ -28,6 +29,8 @@ ID_CHARACTERS = 24
 
 # In an object of the first name, the field of the second is shown whole, not as an id.
 EMBEDDED: dict[str, tuple[str, ...]] = {}
+# What else becomes of an object of a kind when it is shown, for what is worked out each time.
+SHOWN: dict[str, Callable[[Store, Object], None]] = {}
 # What (kind, field) shows when it is asked for by `expand`, and not before.
 INCLUDED: dict[tuple[str, str], Callable[[Store, Object], Any]] = {}
 
@@ -54,16 +57,29 @@ class Store:
     """All objects of test or of live mode, by kind and id, in the order they were made."""
 
     def __init__(
-        self, *, livemode: bool, clock: Clock, agenda: Agenda, ids: Ids, deliveries: Deliveries
+        self,
+        *,
+        livemode: bool,
+        clock: Clock,
+        agenda: Agenda,
+        ids: Ids,
+        deliveries: Deliveries,
+        dunning: Dunning,
     ) -> None:
         self.livemode = livemode
         self.clock = clock
         self.agenda = agenda
         self.deliveries = deliveries
+        self.dunning = dunning
         self.tables: dict[str, dict[str, Object]] = {}
-        self._ids = ids
+        self.ids = ids
+        self._updating: set[str] = set()
         # The call that is being answered, named by the events that it makes.
         self.request: Object = {"id": None, "idempotency_key": None}
+        # Which kind of parent prorated lines have: API versions differ, receivers must not care.
+        self.proration_parent: Literal["subscription_item_details", "invoice_item_details"] = (
+            "subscription_item_details"
+        )
 
     @property
     def now_s(self) -> int:
@@ -71,7 +87,7 @@ class Store:
 
     def make_id(self, prefix: str) -> str:
         """A new id."""
-        return self._ids.make(prefix)
+        return self.ids.make(prefix)
 
     def add(self, kind: str, prefix: str, fields: Object) -> Object:
         """Keeps a new object: its id, kind, time and mode are put before `fields`."""
@@ -81,8 +97,11 @@ class Store:
             "created": self.now_s,
             "livemode": self.livemode,
         }
-        made |= fields
-        self.tables.setdefault(kind, {})[made["id"]] = made
+        return self.keep(made | fields)
+
+    def keep(self, made: Object) -> Object:
+        """Keeps a new object that is whole, its id too."""
+        self.tables.setdefault(made["object"], {})[made["id"]] = made
         return made
 
     def all(self, kind: str) -> list[Object]:
@@ -118,18 +137,37 @@ class Store:
 
     @contextmanager
     def updating(self, obj: Object, event_type: str | None = None) -> Iterator[Object]:
-        """Emits `<kind>.updated` with what was before, if the body changed anything shown."""
+        """Emits `<kind>.updated` with what was before, if the body changed anything shown.
+
+        Of updates of one object within each other, the outermost tells of them all.
+        """
+        if obj["id"] in self._updating:
+            yield obj
+            return
+        self._updating.add(obj["id"])
         before = self.show(obj)
-        yield obj
+        try:
+            yield obj
+        finally:
+            told = obj["id"] not in self._updating
+            self._updating.discard(obj["id"])
+        if told:
+            return
         after = self.show(obj)
         previous = events.differences(before, after)
         if previous:
             self.emit(event_type or f"{events.topic(obj)}.updated", obj, previous)
 
+    def told(self, obj: Object) -> None:
+        """Another event has told what became of the object: the update it is in shall not."""
+        self._updating.discard(obj["id"])
+
     def show(self, obj: Object) -> Object:
         """An object as Stripe shows it, nothing expanded."""
         shown: Object = _public(obj)
-        self._embed(shown)
+        # An event holds its object as it was then.
+        if shown.get("object") != "event":
+            self._embed(shown)
         return shown
 
     def _embed(self, value: Any) -> None:
@@ -138,7 +176,10 @@ class Store:
                 self._embed(each)
         if not isinstance(value, dict):
             return
-        for field in EMBEDDED.get(str(value.get("object")), ()):
+        kind = str(value.get("object"))
+        if kind in SHOWN and "id" in value:
+            SHOWN[kind](self, value)
+        for field in EMBEDDED.get(kind, ()):
             if isinstance(value.get(field), str):
                 found = self.find(value[field])
                 value[field] = None if found is None else self.show(found)
