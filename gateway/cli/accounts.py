@@ -40,7 +40,7 @@ COLUMNS = (
 def create(
     common: Common,
     name: AccountArgument,
-    plan: Annotated[str, typer.Option("--plan", help="The plan whose limits apply.")] = "",
+    plan: Annotated[str, typer.Option("--plan", help="By default that of new accounts.")] = "",
     credits_: Annotated[
         str,
         typer.Option("--credits", metavar="N", help="To begin with; without it, the plan's."),

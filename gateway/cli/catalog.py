@@ -20,6 +20,10 @@ CHANGES = (
     ("prices_created", "price", "new version, for route"),
     ("plans_created", "plan", "added"),
     ("plans_changed", "plan", "changed"),
+    ("packs_created", "pack", "added"),
+    ("packs_changed", "pack", "changed"),
+    ("packs_retired", "pack", "not sold any more"),
+    ("stripe_changed", "Stripe settings", "changed, mode"),
 )
 
 

@@ -10,6 +10,7 @@ from gateway.config.problems import ConfigError, Problem
 from gateway.config.routes import read_routes
 from gateway.config.section import Section
 from gateway.config.selling import read_packs, read_plans, read_platform
+from gateway.config.stripe import read_stripe
 from gateway.config.values import Config
 
 
@@ -27,6 +28,7 @@ def load_config(path: str | Path) -> Config:
         platform=read_platform(root.table("platform")),
         plans=read_plans(root.tables("plans", named_by="slug")),
         packs=read_packs(root.tables("packs", named_by="slug")),
+        stripe=read_stripe(root.table("stripe"), folder) if "stripe" in root else None,
         routes=read_routes(root.tables("routes", named_by="name"), folder),
     )
     root.close()

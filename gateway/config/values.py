@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gateway.config.stripe import StripeTable
     from policies.catalog import Pack, Plan, Platform, Route
 
 EMBEDDED = "embedded"
@@ -56,3 +57,4 @@ class Config:
     plans: tuple[Plan, ...]
     routes: tuple[Route, ...]
     packs: tuple[Pack, ...] = ()
+    stripe: StripeTable | None = None

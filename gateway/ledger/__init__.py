@@ -1,8 +1,6 @@
 """Postgres, the truth. See README.md."""
 
 from gateway.ledger.catalog import (
-    BY_API,
-    BY_CONFIG,
     CATALOG_CHANNEL,
     CATALOG_SEEN_CHANNEL,
     CatalogReport,
@@ -19,6 +17,9 @@ from gateway.ledger.migrate import migrate
 from gateway.ledger.periods import DueRenewal
 from gateway.ledger.recorder import Recorded
 from gateway.ledger.rows import (
+    BY_API,
+    BY_CONFIG,
+    BY_STRIPE,
     AccountRow,
     GrantRow,
     KeyListRow,
@@ -34,6 +35,7 @@ from gateway.ledger.writer import SettlementWriter
 __all__ = [
     "BY_API",
     "BY_CONFIG",
+    "BY_STRIPE",
     "CATALOG_CHANNEL",
     "CATALOG_SEEN_CHANNEL",
     "AccountRow",

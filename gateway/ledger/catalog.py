@@ -1,4 +1,4 @@
-"""The config's platform, plans and routes in the database: what `apply` writes and lists read."""
+"""What the config sells, in the database: what `apply` writes and lists read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.ledger.database import Database, Session
-from gateway.ledger.rows import PlatformRow
+from gateway.ledger.packs import stored_packs, write_pack
+from gateway.ledger.rows import BY_CONFIG, PlatformRow
 from gateway.ledger.specs import (
     plan_from_spec,
     plan_to_spec,
@@ -14,13 +15,15 @@ from gateway.ledger.specs import (
     route_from_spec,
     route_to_spec,
 )
+from gateway.ledger.stripe_settings import write_stripe_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncpg import Record
 
-    from policies.catalog import Plan, Platform, Price, Route
+    from gateway.config.stripe import StripeTable
+    from policies.catalog import Pack, Plan, Platform, Price, Route
 
 # The channel that `catalog_notify.sql` names; payload: the slug of the platform.
 CATALOG_CHANNEL = "tollkeeper_catalog"
@@ -42,10 +45,22 @@ class CatalogReport(NamedTuple):
     routes_changed: tuple[str, ...]
     routes_deactivated: tuple[str, ...]
     prices_created: tuple[str, ...]
+    packs_created: tuple[str, ...] = ()
+    packs_changed: tuple[str, ...] = ()
+    packs_retired: tuple[str, ...] = ()
+    stripe_changed: tuple[str, ...] = ()  # "test" or "live" of settings that are new, or "none"
 
 
-# Who describes a plan or a route: the config's file, or people by the API.
-BY_CONFIG, BY_API = "config", "api"
+class ConfigStripe(NamedTuple):
+    """The config's Stripe settings, with the mode of their key."""
+
+    table: StripeTable
+    livemode: bool
+
+    @property
+    def mode(self) -> str:
+        """In a word."""
+        return "live" if self.livemode else "test"
 
 
 class StoredRoute(NamedTuple):
@@ -74,14 +89,19 @@ class Catalog(Database):
         return await stored_routes(self._session, platform_id)
 
     async def apply_catalog(
-        self, platform: Platform, plans: Sequence[Plan], routes: Sequence[Route]
+        self,
+        platform: Platform,
+        plans: Sequence[Plan],
+        routes: Sequence[Route],
+        packs: Sequence[Pack] = (),
+        stripe: ConfigStripe | None = None,
     ) -> CatalogReport:
         """Make the database say what the config says, in one transaction, and tell the workers.
 
-        Its routes that the config does not name any more go out of service; plans stay, accounts
-        have them. Those that people made by the API stay as they are, unless the config has one of
-        the same name: that is the config's from then on. A price gets a new version only if it
-        changed.
+        Its routes that the config does not name any more go out of service, its packs are not sold
+        any more; plans stay, accounts have them. What people made by the API, or Stripe describes,
+        stays as it is, unless the config has one of the same name: that is the config's from then
+        on. A price gets a new version only if it changed.
         """
         async with self.transaction() as session:
             await session.value("catalog_lock")
@@ -91,15 +111,21 @@ class Catalog(Database):
                     platform.slug,
                     platform.name or platform.slug,
                     platform.upgrade_url,
+                    platform.signup_plan,
+                    platform.trial_microcredits,
+                    platform.trial_days,
                 )
             )
             plans_created, plans_changed = await _apply_plans(session, platform_id, plans)
             created, changed, deactivated, priced = await _apply_routes(
                 session, platform_id, routes
             )
+            packs_changes = await _apply_packs(session, platform_id, packs)
+            stripe_changed = await _apply_stripe(session, platform_id, stripe)
             await announce(session, platform.slug)
         return CatalogReport(
-            platform_id, plans_created, plans_changed, created, changed, deactivated, priced
+            *(platform_id, plans_created, plans_changed, created, changed, deactivated, priced),
+            *(*packs_changes, stripe_changed),
         )
 
 
@@ -128,6 +154,42 @@ async def _apply_plans(
         await session.value("plan_upsert", platform_id, plan.slug, json.dumps(spec), BY_CONFIG)
         (changed if plan.slug in stored else created).append(plan.slug)
     return tuple(created), tuple(changed)
+
+
+async def _apply_packs(
+    session: Session, platform_id: int, packs: Sequence[Pack]
+) -> tuple[Names, Names, Names]:
+    stored = await stored_packs(session, platform_id)
+    created: list[str] = []
+    changed: list[str] = []
+    for pack in packs:
+        before = stored.get(pack.slug)
+        if before is not None and (before.pack, before.active, before.managed_by) == (
+            *(pack, True),
+            BY_CONFIG,
+        ):
+            continue
+        await write_pack(session, platform_id, pack, BY_CONFIG)
+        (created if before is None else changed).append(pack.slug)
+    named = {pack.slug for pack in packs}
+    retired = [
+        slug
+        for slug, row in stored.items()
+        if row.active and row.managed_by == BY_CONFIG and slug not in named
+    ]
+    for slug in retired:
+        await session.value("pack_retire", platform_id, slug, BY_CONFIG)
+    return tuple(created), tuple(changed), tuple(retired)
+
+
+async def _apply_stripe(session: Session, platform_id: int, stripe: ConfigStripe | None) -> Names:
+    if stripe is None:
+        gone = await session.value("stripe_settings_delete", platform_id, BY_CONFIG)
+        return () if gone is None else ("none",)
+    written = await write_stripe_settings(
+        session, platform_id, stripe.table, livemode=stripe.livemode, managed_by=BY_CONFIG
+    )
+    return (stripe.mode,) if written else ()
 
 
 async def _apply_routes(

@@ -6,9 +6,9 @@ import json
 import secrets
 from typing import TYPE_CHECKING
 
-from gateway.ledger.catalog import BY_CONFIG, stored_route
+from gateway.ledger.catalog import stored_route
 from gateway.ledger.database import Database, rows
-from gateway.ledger.rows import CatalogueSnapshot, KeyRow, PlatformRoutes, PlatformRow
+from gateway.ledger.rows import BY_CONFIG, CatalogueSnapshot, KeyRow, PlatformRoutes, PlatformRow
 from gateway.ledger.specs import guards_in_force
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ delegations.py (agents), lots.py and periods.py (what is given), changes.py (wha
 credits), clawbacks.py and debts.py (what is taken back), events.py (what accounts are told of),
 inquiries.py (single calls and grants), desk.py (commands), answers.py (idempotency keys), books.py
 (calls and audit), searching.py, usage.py, revenue.py and audit_log.py (long lists and sums),
+inbox.py, stripe_settings.py and stripe_products.py (Stripe), packs.py (what is sold once),
 reconciling.py (against Redis), late.py and shards.py (recovery); recorder.py writes settlements.
 """
 
@@ -28,12 +29,14 @@ from gateway.ledger.delegations import Delegations
 from gateway.ledger.desk import Desk
 from gateway.ledger.directory import Directory
 from gateway.ledger.events import Events
+from gateway.ledger.inbox import Inbox
 from gateway.ledger.inquiries import Inquiries
 from gateway.ledger.issuers import Issuers
 from gateway.ledger.keys import Keys
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.lots import Lots
 from gateway.ledger.offerings import Offerings
+from gateway.ledger.packs import Packs
 from gateway.ledger.parked import ParkedHolds
 from gateway.ledger.periods import Periods
 from gateway.ledger.reconciling import Reconciling
@@ -43,6 +46,8 @@ from gateway.ledger.sealed import Sealed
 from gateway.ledger.searching import Searching
 from gateway.ledger.seeds import Seeds
 from gateway.ledger.shards import Shards
+from gateway.ledger.stripe_products import StripeProducts
+from gateway.ledger.stripe_settings import StripeSettingsBooks
 from gateway.ledger.untold import Untold
 from gateway.ledger.usage import Usage
 
@@ -82,7 +87,11 @@ class Ledger(
     Access,
     Sealed,
     Issuers,
+    Inbox,
     Desk,
+    Packs,
+    StripeSettingsBooks,
+    StripeProducts,
 ):
     """One Postgres. An async context manager; `migrate` must have run on the database.
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.config.match import calls_of
 from gateway.config.references import secret_name
 from gateway.ledger.catalog import (
-    BY_API,
-    BY_CONFIG,
     StoredRoute,
     announce,
     save_price,
@@ -23,6 +21,7 @@ from gateway.ledger.catalog import (
     stored_routes,
 )
 from gateway.ledger.database import Database, rows
+from gateway.ledger.rows import BY_API, BY_CONFIG
 from gateway.ledger.specs import plan_from_spec, plan_to_spec, route_to_spec
 
 if TYPE_CHECKING:
@@ -49,6 +48,9 @@ class PlatformDetails(NamedTuple):
     slug: str
     name: str
     upgrade_url: str | None
+    signup_plan: str | None
+    trial_microcredits: int
+    trial_days: int
     created_ms: int
 
 
@@ -193,21 +195,27 @@ class Offerings(Database):
 
     async def create_platform(self, platform: Platform) -> int | None:
         """A new platform; the catalogue's version with it, None when there is one of this slug."""
-        fields = (platform.slug, platform.name, platform.upgrade_url)
+        fields = (platform.slug, platform.name, platform.upgrade_url, *_signup(platform))
         async with self.transaction() as session:
             await session.value("catalog_lock")
             if await session.value("platform_insert", *fields) is None:
                 return None
             return await announce(session, platform.slug)
 
-    async def change_platform(
-        self, platform_id: int, *, name: str, upgrade_url: str | None
-    ) -> int | None:
-        """Another name and URL of a platform; the catalogue's version, None without it."""
+    async def change_platform(self, platform_id: int, platform: Platform) -> int | None:
+        """Another content of a platform; the catalogue's version, None without it.
+
+        Its slug stays.
+        """
+        fields = (platform.name, platform.upgrade_url, *_signup(platform))
         async with self.transaction() as session:
             await session.value("catalog_lock")
-            slug = await session.value("platform_change", platform_id, name, upgrade_url)
+            slug = await session.value("platform_change", platform_id, *fields)
             return None if slug is None else await announce(session, slug)
+
+
+def _signup(platform: Platform) -> tuple[str | None, int, int]:
+    return platform.signup_plan, platform.trial_microcredits, platform.trial_days
 
 
 def _plan(record: Record) -> StoredPlan:

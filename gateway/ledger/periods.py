@@ -15,7 +15,7 @@ from gateway.ledger.database import Database, Session, rows
 from gateway.ledger.lots import NewLot, insert_lot
 from gateway.ledger.rows import AccountRow
 from gateway.ledger.specs import plan_from_spec
-from policies.periods import MONTHS, period_end_ms
+from policies.periods import DAY_MS, MONTHS, period_end_ms
 from policies.rollover import rolled_over
 from policies.settlement import LedgerChange, Posting
 
@@ -41,6 +41,20 @@ class DueRenewal(NamedTuple):
     period_end_ms: int
 
 
+class Trial(NamedTuple):
+    """Credits to try things with, for some days."""
+
+    microcredits: int
+    days: int
+
+
+class SignupTerms(NamedTuple):
+    """What a platform gives to new accounts. Without a plan they are on none."""
+
+    plan_slug: str | None
+    trial: Trial | None
+
+
 class AccountChange(NamedTuple):
     """What becomes of an account; None leaves as it is.
 
@@ -64,11 +78,13 @@ class Periods(Database):
         *,
         first_microcredits: int | None = None,
         first_source: str = "manual",
+        trial: Trial | None = None,
     ) -> int | None:
         """A new account's id; None when the name is taken or there is no such plan.
 
         In one transaction it begins the first period of its plan and gets what that gives. With
         `first_microcredits` it gets these instead of the plan's credits, for ever; 0 for nothing.
+        A trial is given beside them, once in the account's life.
         """
         async with self.transaction() as session:
             account_id = await session.value("account_insert", platform_id, name, plan_slug)
@@ -82,7 +98,18 @@ class Periods(Database):
             if first_microcredits:
                 lot = NewLot(first_source, first_microcredits, PLAN_PRIORITY)
                 await insert_lot(session, account_id, lot)
+            if trial is not None and account is not None:
+                await _give_trial(session, account, trial)
         return int(account_id)
+
+    async def signup_terms(self, platform_id: int) -> SignupTerms | None:
+        """What accounts get that are made without a plan; None without such a platform."""
+        record = await self._session.one("platform_signup", platform_id)
+        if record is None:
+            return None
+        credits_ = record["trial_microcredits"]
+        trial = Trial(credits_, record["trial_days"]) if credits_ else None
+        return SignupTerms(record["plan_slug"], trial)
 
     async def change_account(
         self, platform_id: int, account_id: int, change: AccountChange
@@ -212,6 +239,18 @@ class Periods(Database):
                 rollovers=rest["rollovers"] + 1,
             )
             return await insert_lot(session, change.account_id, lot)
+
+
+async def _give_trial(session: Session, account: Record, trial: Trial) -> None:
+    lot = NewLot(
+        source="trial",
+        amount_microcredits=trial.microcredits,
+        priority=PLAN_PRIORITY,
+        effective_ms=account["now_ms"],
+        expires_ms=account["now_ms"] + trial.days * DAY_MS,
+        business_key=f"trial:{account['account_id']}",
+    )
+    await insert_lot(session, account["account_id"], lot)
 
 
 async def _put_on_plan(session: Session, account_id: int, plan_slug: str) -> bool:

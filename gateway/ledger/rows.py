@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from policies.catalog import Route
 
 
+# Who describes what is sold: the config's file, people by the API, or a product of Stripe.
+BY_CONFIG, BY_API, BY_STRIPE = "config", "api", "stripe"
 # What is left of guards that have no route in common: no route has this name.
 NO_ROUTE = ("",)
 
@@ -85,6 +87,8 @@ class AccountRow(NamedTuple):
     created_ms: int
     discount_basis_points: int | None  # off every price, its own; None: its plan's
     plan_discount_basis_points: int
+    renewed_by: str = "clock"  # clock | subscription
+    payment_suspended: bool = False  # for want of payment, whatever its status
 
 
 class KeyListRow(NamedTuple):

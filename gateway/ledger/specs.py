@@ -9,6 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.ledger.rows import NO_ROUTE, Guards
+from policies.billing_options import (
+    BillingOptions,
+    DunningRules,
+    OlderSubscription,
+    OverageBy,
+    UpgradeCredits,
+)
 from policies.catalog import (
     Caps,
     ChargePer,
@@ -213,6 +220,43 @@ def pack_from_spec(slug: str, spec: Mapping[str, Any]) -> Pack:
         validity_days=spec["validity_days"],
         prices=tuple(Money(*price) for price in spec["prices"]),
     )
+
+
+def billing_options_to_spec(options: BillingOptions) -> Spec:
+    """A platform's choices of how its billing is done."""
+    rules = options.dunning
+    return {
+        "automatic_tax": options.automatic_tax,
+        "promotion_codes": options.promotion_codes,
+        "success_url": options.success_url,
+        "cancel_url": options.cancel_url,
+        "portal_return_url": options.portal_return_url,
+        "upgrade_credits": options.upgrade_credits.value,
+        "older_subscription": options.older_subscription.value,
+        "bridge_ms": options.bridge_ms,
+        "overage_by": options.overage_by.value,
+        "meter_event_name": options.meter_event_name,
+        "api_base": options.api_base,
+        "dunning": {
+            "notify_after_failures": rules.notify_after_failures,
+            "downgrade_after_failures": rules.downgrade_after_failures,
+            "grace_days": rules.grace_days,
+            "suspend_after_days": rules.suspend_after_days,
+        },
+    }
+
+
+def billing_options_from_spec(spec: Mapping[str, Any]) -> BillingOptions:
+    """The choices of a stored spec; `{}` has the defaults."""
+    known = dict(spec)
+    for name, kind in (
+        ("upgrade_credits", UpgradeCredits),
+        ("older_subscription", OlderSubscription),
+        ("overage_by", OverageBy),
+    ):
+        if name in known:
+            known[name] = kind(known[name])
+    return BillingOptions(**known | {"dunning": DunningRules(**known.get("dunning", {}))})
 
 
 def key_to_spec(limits: Limits, caps: Caps, guards: Guards = NO_GUARDS) -> Spec:

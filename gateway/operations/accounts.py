@@ -6,14 +6,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.errors import LedgerRejected
-from gateway.operations.errors import UsageError
+from gateway.operations.errors import ConflictError, UsageError
 from gateway.operations.publish import publish_account
 from policies.units import AMOUNT_MICROCREDITS_MAX, BASIS_POINTS
 
 if TYPE_CHECKING:
     from gateway.counters import Counters
     from gateway.ledger import Ledger
-    from gateway.ledger.periods import AccountChange
+    from gateway.ledger.periods import AccountChange, Trial
     from gateway.ledger.rows import AccountRow
     from policies.catalog import Plan
 
@@ -42,11 +42,12 @@ async def create_account(
     plan: str | None = None,
     microcredits: int | None = None,
     source: str = "manual",
+    trial: Trial | None = None,
 ) -> NewAccount:
     """A new account with its first grant and, on a plan, its first period; or none of these.
 
     Without `microcredits` it gets what its plan gives for a period; else these, from `source` and
-    for ever; 0 gives nothing.
+    for ever; 0 gives nothing. A trial comes beside them.
 
     Raises: UsageError for a bad or taken name, or an unknown plan.
     """
@@ -58,11 +59,45 @@ async def create_account(
     if not 0 <= amount <= AMOUNT_MICROCREDITS_MAX:
         raise UsageError("a grant is more than 0 and less than 2^53 microcredits")
     made = await ledger.create_account(
-        platform_id, name, plan, first_microcredits=microcredits, first_source=source
+        platform_id,
+        name,
+        plan,
+        first_microcredits=microcredits,
+        first_source=source,
+        trial=trial,
     )
     if made is None:
         raise NameTakenError(name)
+    amount += trial.microcredits if trial else 0
     return NewAccount(await find_account(ledger, platform_id, name), amount)
+
+
+async def sign_up(
+    ledger: Ledger, platform_id: int, name: str, *, microcredits: int | None = None
+) -> NewAccount:
+    """A new account on the plan that the platform puts new accounts on, with its trial.
+
+    Without such a plan, an account without one. With `microcredits` it gets these and nothing else.
+
+    Raises: UsageError for a bad or taken name; ConflictError when there is no such plan any more.
+    """
+    terms = await ledger.signup_terms(platform_id)
+    if terms is None or terms.plan_slug is None:
+        return await create_account(ledger, platform_id, name, microcredits=microcredits)
+    if terms.plan_slug not in {plan.slug for plan in await ledger.plans(platform_id)}:
+        raise ConflictError(
+            "no_signup_plan",
+            f'new accounts are to be on the plan "{terms.plan_slug}", which is not there: make it, '
+            "or name another as the platform's signup_plan",
+        )
+    return await create_account(
+        ledger,
+        platform_id,
+        name,
+        plan=terms.plan_slug,
+        microcredits=microcredits,
+        trial=terms.trial if microcredits is None else None,
+    )
 
 
 async def find_account(ledger: Ledger, platform_id: int, name: str) -> AccountRow:

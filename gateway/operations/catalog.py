@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.ledger.catalog import BY_CONFIG, CatalogReport
+from gateway.config import ConfigError
+from gateway.config.stripe import resolve_stripe
+from gateway.ledger.catalog import CatalogReport, ConfigStripe
+from gateway.ledger.rows import BY_CONFIG
 from gateway.ledger.specs import plan_to_spec, price_to_spec, route_to_spec
-from gateway.operations.errors import NotToldError, OperationError
+from gateway.operations.errors import NotToldError, OperationError, UsageError
 from gateway.operations.publish import publish_accounts, unwatched
 from policies.pricing import graduated
 
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.counters import Counters
     from gateway.ledger import Ledger, StoredRoute
-    from policies.catalog import Plan, Price, Route
+    from gateway.ledger.packs import StoredPack
+    from gateway.ledger.stripe_settings import StoredStripe
+    from policies.catalog import Pack, Plan, Price, Route
 
 
 async def apply_config(
@@ -33,9 +38,13 @@ async def apply_config(
     Redis of every account, not only of those whose plan changed now. So does a new graduated price:
     it counts in billing periods, which Redis knows only where they matter.
 
-    Raises: OperationError when Redis could not be told all of it.
+    Raises: OperationError when Redis could not be told all of it; UsageError, and nothing is
+    changed, when a key of Stripe's that the config refers to is not there.
     """
-    report = await ledger.apply_catalog(config.platform, config.plans, config.routes)
+    stripe = _stripe(config)
+    report = await ledger.apply_catalog(
+        config.platform, config.plans, config.routes, config.packs, stripe
+    )
     everybody = sync or _begins_to_count(config.routes, report)
     accounts = [
         account.account_id
@@ -53,14 +62,23 @@ async def apply_config(
 
 
 async def preview_config(ledger: Ledger, config: Config) -> CatalogReport:
-    """What `apply_config` would change now. Nothing is written; `platform_id` 0: a new platform."""
+    """What `apply_config` would change now. Nothing is written; `platform_id` 0: a new platform.
+
+    Raises: UsageError, as that.
+    """
+    stripe = _stripe(config)
     platform = await ledger.find_platform(config.platform.slug)
     stored_plans: dict[str, Plan] = {}
     stored_routes: dict[str, StoredRoute] = {}
+    stored_packs: dict[str, StoredPack] = {}
+    before: StoredStripe | None = None
     if platform is not None:
         stored_plans = {plan.slug: plan for plan in await ledger.plans(platform.platform_id)}
         routes = await ledger.routes(platform.platform_id)
         stored_routes = {stored.route.name: stored for stored in routes}
+        packs = await ledger.packs_page(platform.platform_id)
+        stored_packs = {stored.pack.slug: stored for stored in packs}
+        before = await ledger.stripe_settings(platform.platform_id)
     named = {route.name for route in config.routes}
     return CatalogReport(
         platform_id=platform.platform_id if platform else 0,
@@ -78,7 +96,39 @@ async def preview_config(ledger: Ledger, config: Config) -> CatalogReport:
             if stored.active and stored.managed_by == BY_CONFIG and name not in named
         ),
         prices_created=tuple(r.name for r in config.routes if _prices_anew(r, stored_routes)),
+        packs_created=tuple(p.slug for p in config.packs if p.slug not in stored_packs),
+        packs_changed=tuple(p.slug for p in config.packs if _changes_pack(p, stored_packs)),
+        packs_retired=tuple(
+            slug
+            for slug, stored in stored_packs.items()
+            if stored.managed_by == BY_CONFIG and slug not in {pack.slug for pack in config.packs}
+        ),
+        stripe_changed=_stripe_changes(stripe, before),
     )
+
+
+def _stripe(config: Config) -> ConfigStripe | None:
+    """The config's Stripe settings, with the mode of their key. Raises: UsageError."""
+    if config.stripe is None:
+        return None
+    try:
+        keys = resolve_stripe(config.stripe)
+    except ConfigError as error:
+        raise UsageError("; ".join(map(str, error.problems))) from None
+    return ConfigStripe(config.stripe, keys.livemode)
+
+
+def _stripe_changes(after: ConfigStripe | None, before: StoredStripe | None) -> tuple[str, ...]:
+    managed = before is not None and before.managed_by == BY_CONFIG
+    if after is None:
+        return ("none",) if managed else ()
+    same = before is not None and managed and (before.table, before.livemode) == after
+    return () if same else (after.mode,)
+
+
+def _changes_pack(pack: Pack, stored: Mapping[str, StoredPack]) -> bool:
+    before = stored.get(pack.slug)
+    return before is not None and (before.pack, before.managed_by) != (pack, BY_CONFIG)
 
 
 def _begins_to_count(routes: Sequence[Route], report: CatalogReport) -> bool:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from gateway.config import Problem
 from gateway.config.selling import parse_slug, parse_url
 from gateway.operations.errors import ConflictError, DocumentError, UnknownError
-from policies.catalog import Platform
 
 if TYPE_CHECKING:
     from gateway.ledger import Ledger
     from gateway.ledger.offerings import PlatformDetails
+    from policies.catalog import Platform
 
 PLATFORM_NAME_CHARACTERS_MAX = 200
 
@@ -27,32 +27,28 @@ async def find_platform(ledger: Ledger, slug: str) -> PlatformDetails:
     return platform
 
 
-async def create_platform(
-    ledger: Ledger, slug: str, *, name: str | None = None, upgrade_url: str | None = None
-) -> int:
+async def create_platform(ledger: Ledger, platform: Platform) -> int:
     """A new platform; answers the catalogue's version with it.
 
     Raises: DocumentError; ConflictError for a slug that is taken.
     """
-    platform = Platform(slug, slug if name is None else name, upgrade_url)
     _check(platform)
     version = await ledger.create_platform(platform)
     if version is None:
-        raise ConflictError("name_taken", f'there is a platform "{slug}": choose another slug')
+        text = f'there is a platform "{platform.slug}": choose another slug'
+        raise ConflictError("name_taken", text)
     return version
 
 
-async def change_platform(
-    ledger: Ledger, platform: PlatformDetails, *, name: str, upgrade_url: str | None
-) -> int:
-    """Another name and URL of a platform; answers the catalogue's version with them.
+async def change_platform(ledger: Ledger, before: PlatformDetails, platform: Platform) -> int:
+    """Another content of a platform; answers the catalogue's version with it.
 
     Raises: DocumentError, UnknownError.
     """
-    _check(Platform(platform.slug, name, upgrade_url))
-    version = await ledger.change_platform(platform.platform_id, name=name, upgrade_url=upgrade_url)
+    _check(platform)
+    version = await ledger.change_platform(before.platform_id, platform)
     if version is None:
-        raise UnknownError("platform", platform.slug)
+        raise UnknownError("platform", before.slug)
     return version
 
 
@@ -65,11 +61,14 @@ def _check(platform: Platform) -> None:
     for field, text, parse in (
         ("slug", platform.slug, parse_slug),
         ("upgrade_url", platform.upgrade_url, parse_url),
+        ("signup_plan", platform.signup_plan, parse_slug),
     ):
         try:
             if text is not None:
                 parse(text)
         except ValueError as error:
             problems.append(Problem(field, str(error)))
+    if platform.trial_microcredits and platform.signup_plan is None:
+        problems.append(Problem("trial_credits", "is of no use without signup_plan"))
     if problems:
         raise DocumentError(problems)

@@ -175,7 +175,7 @@ def test_all_mistakes_are_reported_at_once(load: Callable[[str], Config]) -> Non
         "routes[#1].upstream": '"ftp://x" must be http:// or https:// and a host',
         "routes[#1].name": "is missing",
         "routes[#1].price": "is missing: no price, no service; or say free = true",
-        "extra": "unknown key; there is gateway, platform, plans, packs, routes",
+        "extra": "unknown key; there is gateway, platform, plans, packs, stripe, routes",
     }
 
 

@@ -17,6 +17,7 @@ from gateway.ledger.offerings import (
     RouteTaken,
     SecretsMissing,
 )
+from gateway.ledger.periods import SignupTerms, Trial
 from gateway.ledger.sealed import SecretInUse
 from policies.catalog import Plan, Platform, Price, Route
 
@@ -220,11 +221,12 @@ async def test_operators_make_platforms_that_owners_may_rename(postgres_url: str
         owner = tenancy.ledger(Scope(one.platform_id, None, "token:1"))
         assert await owner.platform_details("two") is None
         later = await owner.change_platform(
-            one.platform_id, name="Eins", upgrade_url="https://one.example"
+            one.platform_id, Platform("one", "Eins", "https://one.example", "free", 5, 9)
         )
         assert later is not None
         assert later > version
         assert [row.name for row in await ledger.platforms_page(limit=9)] == ["Eins", "Two"]
         assert [row.slug for row in await owner.platforms_page(limit=9)] == ["one"]
+        assert await owner.signup_terms(one.platform_id) == SignupTerms("free", Trial(5, 9))
         snapshot = await ledger.snapshot_catalogue()
         assert snapshot.platforms[0].platform.upgrade_url == "https://one.example"

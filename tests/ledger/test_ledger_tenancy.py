@@ -68,7 +68,7 @@ async def test_an_account_changes_nothing_of_its_platform(postgres_url: str) -> 
         assert not await account.delete_plan(one, "free")
         assert await account.delete_secret(one, "agent") is None
         assert not await account.change_plan(one, Plan("free", 10**9))
-        assert await account.change_platform(one, name="mine", upgrade_url=None) is None
+        assert await account.change_platform(one, Platform("one", "mine")) is None
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await account.create_plan(one, Plan("own", 10**9))
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

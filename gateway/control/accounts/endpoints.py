@@ -35,12 +35,16 @@ ONE = f"{PATH}/{{account_id}}"
 
 async def create(ask: Ask, body: NewAccount) -> Account:
     """Make one, with its first credits."""
+    where, credits_ = (ask.ledger, ask.platform_id), body.credits
     if body.plan is not None:
         await _check_plan(ask, body.plan)
     try:
-        made = await accounts.create_account(
-            ask.ledger, ask.platform_id, body.name, plan=body.plan, microcredits=body.credits
-        )
+        if body.plan is None:
+            made = await accounts.sign_up(*where, body.name, microcredits=credits_)
+        else:
+            made = await accounts.create_account(
+                *where, body.name, plan=body.plan, microcredits=credits_
+            )
     except accounts.NameTakenError as error:
         raise _taken(error) from None
     return account_document(made.account)

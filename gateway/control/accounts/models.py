@@ -64,9 +64,13 @@ class NewAccount(Model):
     """An account to be made."""
 
     name: AccountName
-    plan: Slug | None = None
+    plan: Slug | None = Field(
+        default=None, description="Null: the plan that the platform puts new accounts on."
+    )
     credits: Credits | None = Field(
-        default=None, description="To begin with; null: what its plan gives for a period."
+        default=None,
+        description="To begin with; null: what its plan gives for a period, and the trial that "
+        "comes with the platform's plan for new accounts.",
     )
 
 
