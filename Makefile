@@ -15,8 +15,8 @@ ARGS ?=
 run: $(VENV)/embedded.stamp ## Start everything on this machine and print a key with a call to paste
 	@exec $(BIN)/tollkeeper dev $(ARGS)
 
-test: $(VENV)/dev.stamp ## Run every test (ARGS="tests/policies -x" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/dev.stamp ## Run every test, side by side (ARGS="tests/policies -x": some, one by one)
+	@$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto)
 
 check: docs ## Check style, format, types, who imports whom, and that the manual builds
 	@$(BIN)/ruff check

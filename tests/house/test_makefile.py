@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.support.side_by_side import SLOWEST_FIRST
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -55,6 +57,20 @@ def test_a_second_run_installs_nothing(tmp_path: Path) -> None:
     assert "pip" not in second
     assert "tollkeeper dev" in second
     assert "pip" in third
+
+
+def test_every_test_runs_side_by_side_and_some_one_by_one() -> None:
+    every = _make("--dry-run", "test", "ARGS=").splitlines()[-1]
+    some = _make("--dry-run", "test", "ARGS=tests/policies -x").splitlines()[-1]
+    assert every.endswith("-m pytest --numprocesses auto")
+    assert some.endswith("-m pytest tests/policies -x")
+
+
+def test_what_is_dealt_out_in_its_own_way_is_there() -> None:
+    """A file that was renamed would go back among the rest, and meet another on port 9100."""
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")]
+    for start in SLOWEST_FIRST:
+        assert any(name.startswith(start) for name in files), start
 
 
 def test_the_locks_fix_every_package_by_hash_and_name_no_registry() -> None:
