@@ -102,9 +102,9 @@ class FakeStripe:
         """Answers on the port until the block ends; for one that was made, or loaded, before."""
         app = self.api.application()
         Pages(self).add_to(app)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1)
+        site = web.TCPSite(runner, host, port)
         ticker: asyncio.Task[None] | None = None
         try:
             await site.start()

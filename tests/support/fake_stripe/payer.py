@@ -74,6 +74,7 @@ def complete(
     if promotion_code is not None:
         use_promotion_code(store, session, promotion_code)
     customer = store.find(session["customer"] or "")
+    email = session["customer_email"] or email
     method = _method(store, session, behaviour, email)
     if method is not None and payment_methods.behaviour_of(method) == "fails":
         raise _declined(store, session, customer, method)
@@ -145,7 +146,7 @@ def _customer(store: Store, session: Object, customer: Object | None, email: str
     if customer is None:
         if session["customer_creation"] != "always":
             return None
-        params = {"email": session["customer_email"] or email, "name": NAME, "address": ADDRESS}
+        params = {"email": email, "name": NAME, "address": ADDRESS}
         return customers.create(Call(store, {}, params, ""))
     allowed = session["_customer_update"]
     with store.updating(customer):
@@ -274,7 +275,7 @@ def _close(store: Store, session: Object, customer: Object | None, email: str) -
         "customer_details": {
             "address": dict(known["address"] or ADDRESS),
             "business_name": None,
-            "email": known["email"] or session["customer_email"] or email,
+            "email": known["email"] or email,
             "individual_name": None,
             "name": known["name"] or NAME,
             "phone": known["phone"],
