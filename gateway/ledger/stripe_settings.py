@@ -59,6 +59,11 @@ class StripeSettingsBooks(Database):
         """The key is of this mode now."""
         await self._session.value("stripe_settings_mode", platform_id, livemode)
 
+    async def platform_slug(self, platform_id: int) -> str | None:
+        """What a platform is called; None without such a one."""
+        slug = await self._session.value("platform_slug", platform_id)
+        return None if slug is None else str(slug)
+
     async def sealed_secrets_of(self, platform_id: int, names: Sequence[str]) -> dict[str, bytes]:
         """Sealed secrets of a platform by name, as far as there are such. Not for the API."""
         records = await self._session.all("secret_sealed_some", platform_id, list(names))

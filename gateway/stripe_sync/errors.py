@@ -35,3 +35,10 @@ class NotSetUpError(Exception):
 
 class NeedsMendingError(Exception):
     """An event can't be worked on until a person has mended something. The text says what."""
+
+
+class KeysMissingError(NeedsMendingError):
+    """What the platform's Stripe settings refer to is not there, or is no key."""
+
+    def __init__(self, slug: str, problems: str) -> None:
+        super().__init__(f'the Stripe settings of "{slug}" can\'t be used: {problems}')

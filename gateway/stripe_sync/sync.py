@@ -86,7 +86,7 @@ class SettingsSource(Protocol):
     async def settings(self, platform_id: int) -> StripeSettings | None:
         """The platform's; None: it has no Stripe.
 
-        Raises: LedgerUnavailable; NeedsMendingError when a key it refers to is not there.
+        Raises: LedgerUnavailable; KeysMissingError when a key it refers to is not there.
         """
 
 
@@ -108,14 +108,14 @@ class Billing:
         if self._session is not None:
             await self._session.close()
 
-    async def sync(self, platform_id: int, slug: str = "") -> Sync:
+    async def sync(self, platform_id: int) -> Sync:
         """The platform's Stripe.
 
         Raises: NotSetUpError, with the slug in its text; as `SettingsSource.settings`.
         """
         settings = await self.source.settings(platform_id)
         if settings is None:
-            raise NotSetUpError(slug)
+            raise NotSetUpError(await self.ledger.platform_slug(platform_id) or "")
         return Sync(settings, self._api(settings), self.ledger, self.counters)
 
     def _api(self, settings: StripeSettings) -> StripeApi:

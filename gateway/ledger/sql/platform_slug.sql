@@ -1,0 +1,2 @@
+-- What people and config call a platform.
+SELECT slug FROM platforms WHERE id = $1
