@@ -78,8 +78,8 @@ def post(path: str, handler: Handler, params: Shape | None = None) -> Route:
 
 
 def delete(path: str, handler: Handler, params: Shape | None = None) -> Route:
-    """A route that ends something."""
-    return Route("DELETE", path, handler, {**EXPAND, **(params or {})})
+    """A route that ends something: most answer only that it is gone, and take no `expand`."""
+    return Route("DELETE", path, handler, params or {})
 
 
 def retrieving(kind: str) -> Handler:

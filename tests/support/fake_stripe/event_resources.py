@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import events
-from .calls import delete, get, listing, page, post, within
+from .calls import Route, delete, get, listing, page, post, within
 from .clock import DAY_S
 from .deliveries import Endpoint
 from .errors import invalid, no_such
@@ -136,7 +136,7 @@ ROUTES = (
         {"created": CREATED, "type": text, "types": list_of(text), "delivery_success": boolean},
     ),
     get(EVENTS_URL + "/{id}", retrieve_event),
-    get("/v2/core/events/{id}", retrieve_thin),
+    Route("GET", "/v2/core/events/{id}", retrieve_thin),
     listing(ENDPOINTS_URL, list_endpoints),
     post(ENDPOINTS_URL, create_endpoint, {**_ENDPOINT, "api_version": text}),
     get(ENDPOINTS_URL + "/{id}", lambda call: call.store.get("webhook_endpoint", call.id)),

@@ -16,7 +16,7 @@ from . import (
 from .calls import delete, get, listing, page, post, retrieving, where, within
 from .clock import DAY_S
 from .errors import invalid, no_such
-from .forms import CREATED, Either, boolean, integer, list_of, metadata, one_of, text
+from .forms import CREATED, EXPAND, Either, boolean, integer, list_of, metadata, one_of, text
 from .store import merge_metadata
 from .subscription_updates import Change, Update
 from .subscriptions import URL, Terms, Wanted
@@ -453,7 +453,7 @@ ROUTES = (
     delete(
         URL + "/{id}",
         cancel,
-        {"cancellation_details": _DETAILS, "invoice_now": boolean, "prorate": boolean},
+        {**EXPAND, "cancellation_details": _DETAILS, "invoice_now": boolean, "prorate": boolean},
     ),
     post(URL + "/{id}/resume", resume),
     listing("/v1/subscription_items", list_items, {"subscription": text}),
