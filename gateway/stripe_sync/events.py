@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gateway.stripe_sync import charges, disputes
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -30,4 +32,18 @@ class Hint:
 
 
 # Whoever handles a type of event adds it here: "invoice.paid": invoices.sync_invoice.
-HANDLERS: Mapping[str, Handler] = {}
+HANDLERS: Mapping[str, Handler] = {
+    "charge.succeeded": charges.sync_charge,
+    "charge.failed": charges.sync_charge,
+    "charge.refunded": charges.sync_charge,
+    "charge.updated": charges.sync_charge,
+    "charge.refund.updated": charges.sync_refund,
+    "refund.created": charges.sync_refund,
+    "refund.updated": charges.sync_refund,
+    "refund.failed": charges.sync_refund,
+    "charge.dispute.created": disputes.sync_dispute,
+    "charge.dispute.updated": disputes.sync_dispute,
+    "charge.dispute.closed": disputes.sync_dispute,
+    "charge.dispute.funds_withdrawn": disputes.sync_dispute,
+    "charge.dispute.funds_reinstated": disputes.sync_dispute,
+}

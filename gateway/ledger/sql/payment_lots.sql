@@ -12,14 +12,14 @@ WITH RECURSIVE rolled AS MATERIALIZED (
     WHERE rests.account_id = (SELECT account_id FROM billing_transactions WHERE id = $1)
         AND rests.source = 'rollover'
 ), family AS (
-    SELECT grant_id, microcredits AS given FROM paid_lots WHERE transaction_id = $1
+    SELECT grant_id, microcredits::bigint AS given FROM paid_lots WHERE transaction_id = $1
     UNION ALL
-    SELECT rolled.grant_id, 0
+    SELECT rolled.grant_id, 0::bigint
     FROM family JOIN rolled ON rolled.of_grant_id = family.grant_id
 )
 SELECT
     grants.id AS grant_id,
-    family.given::bigint AS given_microcredits,
+    family.given AS given_microcredits,
     grants.expired_microcredits + grants.revoked_microcredits AS withdrawn_microcredits,
     coalesce((
         SELECT sum(CASE kind WHEN 'paid' THEN microcredits ELSE -microcredits END)
