@@ -98,13 +98,13 @@ class RunningNode:
 
     async def figures(self) -> Figures:
         """What Redis and Postgres say of the deployment."""
-        return Figures(
-            *await asyncio.gather(
-                _known(self.ledger.waiting_settlements()),
-                _known(self._outbox_entries()),
-                _known(self.ledger.rebuilds()),
-            )
+        late, outbox, rebuilds, inbox = await asyncio.gather(
+            _known(self.ledger.waiting_settlements()),
+            _known(self._outbox_entries()),
+            _known(self.ledger.rebuilds()),
+            _known(self.ledger.inbox_figures()),
         )
+        return Figures(late, outbox, rebuilds, *(inbox or (None, None)))
 
     async def _outbox_entries(self) -> int:
         shards = range(self.counters.shards)

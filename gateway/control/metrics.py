@@ -49,6 +49,18 @@ class Metrics:
             "Holds that this node ended because their lease was over.",
             registry=self.registry,
         )
+        self._received = Counter(
+            "tollkeeper_stripe_events_received",
+            "Events of Stripe's that this node kept, by shape; `again`: they had come before.",
+            ["shape", "again"],
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "tollkeeper_stripe_events_refused",
+            "Events of Stripe's that this node refused, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.asked = _AskedCollector()
         self.registry.register(self.asked)
         self._checks: set[str] = set()
@@ -66,6 +78,14 @@ class Metrics:
     def expired_holds(self, holds: int) -> None:
         """So many holds were ended for their lease."""
         self._expired.inc(holds)
+
+    def stripe_event_received(self, shape: str, *, is_new: bool) -> None:
+        """An event is kept, or was."""
+        self._received.labels(shape, "false" if is_new else "true").inc()
+
+    def stripe_event_refused(self, reason: str) -> None:
+        """An event was refused."""
+        self._refused.labels(reason).inc()
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
@@ -94,6 +114,16 @@ class _AskedCollector(Collector):
             "tollkeeper_rebuilds",
             "Rebuilds of lost shards that were begun, by any process of the deployment.",
             value=self.now.rebuilds,
+        )
+        yield GaugeMetricFamily(
+            "tollkeeper_stripe_events_waiting",
+            "Events of Stripe's that are kept, and to be worked on.",
+            value=self.now.stripe_events_waiting,
+        )
+        yield GaugeMetricFamily(
+            "tollkeeper_stripe_events_parked",
+            "Events of Stripe's that could not be worked on, and wait for a person.",
+            value=self.now.stripe_events_parked,
         )
 
 

@@ -24,12 +24,14 @@ class Figures:
     """What Redis and Postgres say of the whole deployment; None where they could not be asked.
 
     `late_settlements` wait for Redis, `outbox_entries` for Postgres; `rebuilds` are all that there
-    ever were.
+    ever were. Events of Stripe's wait to be worked on, or are parked and wait for a person.
     """
 
     late_settlements: int | None
     outbox_entries: int | None
     rebuilds: int | None
+    stripe_events_waiting: int | None = None
+    stripe_events_parked: int | None = None
 
 
 class Node(Protocol):

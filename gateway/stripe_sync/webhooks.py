@@ -176,22 +176,26 @@ def read_event(body: bytes, handled: Collection[str] = HANDLERS) -> Arrived:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise _unreadable() from None
-    payload = body.decode()
-    if _ESCAPED_NUL in body:  # which Postgres can't keep, in a text that nobody goes by
-        document = _without_nul(document)
-        payload = orjson.dumps(document).decode()
     if not isinstance(document, dict):
         raise _no_event()
-    is_thin = document.get("object") == THIN
-    if not is_thin and document.get("object") != "event":
-        raise _no_event()
-    return _thin(document, payload, handled) if is_thin else snapshot(document, payload, handled)
+    # What Postgres can't keep, in texts that nobody goes by.
+    payload = body.decode() if _ESCAPED_NUL not in body else written(document)
+    if document.get("object") == THIN:
+        return _thin(document, payload, handled)
+    if document.get("object") == "event":
+        return snapshot(document, payload, handled)
+    raise _no_event()
+
+
+def written(document: Mapping[str, Any]) -> str:
+    """A document as Postgres can keep it."""
+    return orjson.dumps(_without_nul(document)).decode()
 
 
 def snapshot(
     document: Mapping[str, Any], payload: str, handled: Collection[str], source: str = "webhook"
 ) -> Arrived:
-    """An event with its object. Raises: NotBelievedError."""
+    """An event with its object; `payload` is its JSON. Raises: NotBelievedError."""
     data = document.get("data")
     about = data.get("object") if isinstance(data, dict) else None
     created = document.get("created")
