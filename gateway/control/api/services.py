@@ -16,6 +16,8 @@ from gateway.ledger import Tenancy
 from gateway.operations.keys import KeyMaker
 from gateway.operations.spread import Spread
 from gateway.peers import Peers
+from gateway.stripe_sync.settings import StoredSettings
+from gateway.stripe_sync.sync import Billing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -54,6 +56,7 @@ class Services:
     networks: Networks
     shards: Shards
     price_sample: PriceSample  # the proxy's own, which the control plane does not know
+    billing: Billing
     operator: str = "operator"  # what the audit log calls who has the admin token
     peers: Peers = field(default_factory=Peers)  # tells clients from the proxies before the API
     exports: Exports = field(default_factory=Exports)
@@ -88,7 +91,12 @@ async def open_services(
         await signer.start()
     verifier = Verifier(deployment)
     verifier.replace_keys(await ledger.signing_keys())
-    async with Tenancy(postgres_url) as tenancy, Spread(ledger) as spread:
+    source = StoredSettings(ledger, sealer)
+    async with (
+        Tenancy(postgres_url) as tenancy,
+        Spread(ledger) as spread,
+        Billing(ledger, counters, source) as billing,
+    ):
         yield Services(
             platform=platform,
             admin_token=credentials.admin_token,
@@ -103,6 +111,7 @@ async def open_services(
             networks=networks,
             shards=shards,
             price_sample=price_sample,
+            billing=billing,
             operator=operator,
             peers=Peers(trusted_proxies),
         )
