@@ -1,0 +1,82 @@
+"""The fake Stripe beside `tollkeeper dev --fake-stripe`: tests/support/fake_stripe, as a child.
+
+What was bought and paid is in the data folder, as everything else of `dev`. The keys are no
+secrets: they open nothing but this fake, and it listens on loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import signal
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.embedded.keep import Server, kept
+from gateway.embedded.ports import free_port, listen_problem
+from gateway.embedded.spawn import EmbeddedError, log_tail, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+FAKE_STRIPE_HOST = "127.0.0.1"
+FAKE_STRIPE_PORT = 9110
+FAKE_STRIPE_DEADLINE_S = 15.0
+FAKE_STRIPE_KEY = "sk_test_FakeTollkeeper"
+FAKE_WEBHOOK_SECRET = "whsec_FakeTollkeeper"  # noqa: S105 - of the fake's own, see above
+POLL_INTERVAL_S = 0.01
+
+
+class FakeStripe(NamedTuple):
+    """The running fake: its API and its pages are at one address."""
+
+    url: str
+
+
+@contextlib.asynccontextmanager
+async def fake_stripe(folder: Path, *, webhook_url: str, log: Path) -> AsyncIterator[FakeStripe]:
+    """Starts the fake, keeps it running, and stops it at the end.
+
+    At FAKE_STRIPE_PORT if that is free, so that its pages stay where they are. `folder` keeps its
+    state.
+
+    Raises: EmbeddedError when it does not start.
+    """
+    usual = listen_problem(FAKE_STRIPE_HOST, FAKE_STRIPE_PORT) is None
+    port = FAKE_STRIPE_PORT if usual else free_port()
+    start = functools.partial(
+        spawn,
+        "the fake Stripe",
+        [
+            sys.executable,
+            "-m",
+            "gateway.embedded.fake_stripe",
+            f"--host={FAKE_STRIPE_HOST}",
+            f"--port={port}",
+            f"--webhook-url={webhook_url}",
+            f"--webhook-secret={FAKE_WEBHOOK_SECRET}",
+            f"--state={folder / 'fake-stripe.json'}",
+        ],
+        log=log,
+        user=None,
+        stop_signal=signal.SIGTERM,
+        own_environment=False,
+    )
+    server = Server("the fake Stripe", f"http://{FAKE_STRIPE_HOST}:{port}", await start())
+    async with kept(server, start):
+        await _ready(port, log)
+        yield FakeStripe(server.url)
+
+
+async def _ready(port: int, log: Path) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + FAKE_STRIPE_DEADLINE_S
+    while loop.time() < deadline:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(FAKE_STRIPE_HOST, port)
+            writer.close()
+            return
+        await asyncio.sleep(POLL_INTERVAL_S)
+    raise EmbeddedError(f"the fake Stripe does not start: {log_tail(log)} ({log})")
