@@ -6,8 +6,9 @@ delegations.py (agents), lots.py and periods.py (what is given), changes.py (wha
 credits), clawbacks.py and debts.py (what is taken back), events.py (what accounts are told of),
 inquiries.py (single calls and grants), desk.py (commands), answers.py (idempotency keys), books.py
 (calls and audit), searching.py, usage.py, revenue.py and audit_log.py (long lists and sums),
-inbox.py, stripe_settings.py and stripe_products.py (Stripe), packs.py (what is sold once),
-reconciling.py (against Redis), late.py and shards.py (recovery); recorder.py writes settlements.
+inbox.py, stripe_settings.py and stripe_products.py (Stripe), subscriptions.py (who pays), packs.py
+(what is sold once), reconciling.py (against Redis), late.py and shards.py (recovery); recorder.py
+writes settlements.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from gateway.ledger.seeds import Seeds
 from gateway.ledger.shards import Shards
 from gateway.ledger.stripe_products import StripeProducts
 from gateway.ledger.stripe_settings import StripeSettingsBooks
+from gateway.ledger.subscriptions import Subscriptions
 from gateway.ledger.untold import Untold
 from gateway.ledger.usage import Usage
 
@@ -92,6 +94,7 @@ class Ledger(
     Packs,
     StripeSettingsBooks,
     StripeProducts,
+    Subscriptions,
 ):
     """One Postgres. An async context manager; `migrate` must have run on the database.
 

@@ -160,7 +160,7 @@ class Periods(Database):
         """
         async with self.transaction() as session:
             account = await session.one("account_period_lock", account_id)
-            if account is None or account["plan"] is None or account["end_ms"] != over_ms:
+            if account is None or not _is_due(account, over_ms):
                 return False
             plan = _plan(account)
             end_ms = period_end_ms(account["anchor_ms"], over_ms, MONTHS[plan.period])
@@ -175,7 +175,7 @@ class Periods(Database):
         """
         async with self.transaction() as session:
             account = await session.one("account_period_lock", account_id)
-            if account is None or account["plan"] is None or account["end_ms"] != over_ms:
+            if account is None or not _is_due(account, over_ms):
                 return False
             await _give_period(session, account, _plan(account), account["anchor_ms"], over_ms)
         return True
@@ -215,7 +215,7 @@ class Periods(Database):
             if account is None or rest is None or not account["plan"] or not account["end_ms"]:
                 return None
             plan = _plan(account)
-            end_ms = period_end_ms(account["anchor_ms"], rest["expires_ms"], MONTHS[plan.period])
+            end_ms = _period_end_after(account, plan, rest["expires_ms"])
             rolled_already = await session.value("rollover_sum", change.account_id, end_ms)
             amount = rolled_over(
                 plan,
@@ -253,6 +253,13 @@ async def _give_trial(session: Session, account: Record, trial: Trial) -> None:
     await insert_lot(session, account["account_id"], lot)
 
 
+def _period_end_after(account: Record, plan: Plan, moment_ms: int) -> int:
+    """When the account's period ends that holds a moment, which may be to come."""
+    if account["start_ms"] <= moment_ms < account["end_ms"]:
+        return int(account["end_ms"])
+    return period_end_ms(account["anchor_ms"], moment_ms, MONTHS[plan.period])
+
+
 async def _put_on_plan(session: Session, account_id: int, plan_slug: str) -> bool:
     """Put an account on a plan, begin a period and give what that gives.
 
@@ -272,6 +279,11 @@ async def _put_on_plan(session: Session, account_id: int, plan_slug: str) -> boo
     await session.value("grant_revoke_ahead", account_id)
     await _begin_period(session, account, _plan(account))
     return True
+
+
+async def begin_period(session: Session, account_id: int, plan_slug: str) -> None:
+    """Put an account that has no plan on one, from now on by the clock."""
+    await _put_on_plan(session, account_id, plan_slug)
 
 
 async def _begin_period(
@@ -316,6 +328,15 @@ async def _give_lots(
         business_key = f"{source}:{account_id}:{start_ms}"
         lot = NewLot(source, amount, priority, start_ms, end_ms, business_key=business_key)
         await insert_lot(session, account_id, lot)
+
+
+def _is_due(account: Record, over_ms: int) -> bool:
+    """Whether the clock renews the account, after the period that ends then."""
+    return (
+        account["plan"] is not None
+        and account["renewed_by"] == "clock"
+        and account["end_ms"] == over_ms
+    )
 
 
 def _plan(account: Record) -> Plan:

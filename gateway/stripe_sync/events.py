@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gateway.stripe_sync import charges, disputes
+from gateway.stripe_sync import charges, checkouts, customers, disputes, invoices, subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -46,4 +46,28 @@ HANDLERS: Mapping[str, Handler] = {
     "charge.dispute.closed": disputes.sync_dispute,
     "charge.dispute.funds_withdrawn": disputes.sync_dispute,
     "charge.dispute.funds_reinstated": disputes.sync_dispute,
+    "checkout.session.completed": checkouts.sync_checkout,
+    "checkout.session.expired": checkouts.sync_checkout,
+    "checkout.session.async_payment_succeeded": checkouts.sync_checkout,
+    "checkout.session.async_payment_failed": checkouts.sync_checkout,
+    "invoice.paid": invoices.sync_invoice,
+    "invoice.payment_failed": invoices.sync_invoice,
+    "invoice.finalized": invoices.sync_invoice,
+    "invoice.voided": invoices.sync_invoice,
+    "invoice.marked_uncollectible": invoices.sync_invoice,
+    "invoice.updated": invoices.sync_invoice,
+    "customer.subscription.created": subscriptions.sync_subscription,
+    "customer.subscription.updated": subscriptions.sync_subscription,
+    "customer.subscription.deleted": subscriptions.sync_subscription,
+    "customer.subscription.paused": subscriptions.sync_subscription,
+    "customer.subscription.resumed": subscriptions.sync_subscription,
+    "customer.subscription.trial_will_end": subscriptions.sync_subscription,
+    "customer.subscription.pending_update_applied": subscriptions.sync_subscription,
+    "customer.subscription.pending_update_expired": subscriptions.sync_subscription,
+    "subscription_schedule.created": subscriptions.sync_schedule,
+    "subscription_schedule.updated": subscriptions.sync_schedule,
+    "subscription_schedule.released": subscriptions.sync_schedule,
+    "subscription_schedule.canceled": subscriptions.sync_schedule,
+    "subscription_schedule.completed": subscriptions.sync_schedule,
+    "customer.deleted": customers.sync_customer,
 }

@@ -2,7 +2,7 @@
 SELECT
     accounts.id AS account_id,
     accounts.platform_id,
-    accounts.status,
+    CASE WHEN accounts.payment_suspended THEN 'suspended' ELSE accounts.status END AS status,
     plans.slug AS plan_slug,
     plans.spec AS plan,
     accounts.discount_basis_points AS discount,

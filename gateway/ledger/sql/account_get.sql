@@ -7,7 +7,9 @@ SELECT
     accounts.status,
     to_ms(accounts.created_at) AS created_ms,
     accounts.discount_basis_points,
-    coalesce((plans.spec ->> 'discount_basis_points')::integer, 0) AS plan_discount_basis_points
+    coalesce((plans.spec ->> 'discount_basis_points')::integer, 0) AS plan_discount_basis_points,
+    accounts.renewed_by,
+    accounts.payment_suspended
 FROM accounts
 LEFT JOIN plans ON plans.id = accounts.plan_id
 WHERE accounts.platform_id = $1 AND accounts.id = $2

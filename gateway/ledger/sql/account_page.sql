@@ -9,6 +9,8 @@ SELECT
     to_ms(looked.created_at) AS created_ms,
     looked.discount_basis_points,
     plan_discount_basis_points,
+    looked.renewed_by,
+    looked.payment_suspended,
     matches,
     place
 FROM (

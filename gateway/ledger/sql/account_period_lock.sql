@@ -5,7 +5,9 @@ SELECT
     plans.slug AS plan_slug,
     plans.spec AS plan,
     coalesce(to_ms(accounts.period_anchor_at), 0) AS anchor_ms,
+    coalesce(to_ms(accounts.period_start_at), 0) AS start_ms,
     coalesce(to_ms(accounts.period_end_at), 0) AS end_ms,
+    accounts.renewed_by,
     to_ms(now()) AS now_ms
 FROM accounts
 LEFT JOIN plans ON plans.id = accounts.plan_id

@@ -9,6 +9,7 @@ FROM accounts
 JOIN plans ON plans.id = accounts.plan_id
 WHERE accounts.period_end_at > now()
     AND accounts.period_end_at <= now() + $1 * interval '1 ms'
+    AND accounts.renewed_by = 'clock'
     AND EXISTS (
         SELECT FROM (
             VALUES

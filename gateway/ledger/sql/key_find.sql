@@ -19,7 +19,8 @@ SELECT
     api_keys.digest,
     accounts.id AS account_id,
     accounts.name AS account_name,
-    accounts.status AS account_status,
+    CASE WHEN accounts.payment_suspended THEN 'suspended' ELSE accounts.status END
+        AS account_status,
     platforms.id AS platform_id,
     platforms.slug AS platform_slug,
     coalesce(

@@ -1,0 +1,36 @@
+-- Every subscription that an account ever had in a mode, newest first.
+SELECT
+    stripe_id,
+    customer_id,
+    status,
+    plan_slug,
+    product_id,
+    price_id,
+    item_id,
+    quantity,
+    currency,
+    unit_amount,
+    months,
+    discount_percent_basis_points,
+    to_ms(period_start_at) AS period_start_ms,
+    to_ms(period_end_at) AS period_end_ms,
+    to_ms(trial_end_at) AS trial_end_ms,
+    to_ms(cancel_at) AS cancel_ms,
+    to_ms(canceled_at) AS canceled_ms,
+    to_ms(started_at) AS started_ms,
+    to_ms(ended_at) AS ended_ms,
+    collection_paused,
+    schedule_id,
+    next_plan_slug,
+    next_price_id,
+    next_quantity,
+    to_ms(next_at) AS next_ms,
+    unpaid_invoice_id,
+    to_ms(unpaid_since) AS unpaid_since_ms,
+    failures,
+    serves,
+    superseded_by,
+    dunning_stage
+FROM subscriptions
+WHERE account_id = $1 AND livemode = $2
+ORDER BY started_at DESC, stripe_id DESC
