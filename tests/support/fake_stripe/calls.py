@@ -98,7 +98,8 @@ def page(call: Call, objects: Iterable[Object], url: str) -> Object:
     Raises: StripeError for a cursor that is not in the list, or a limit out of range.
     """
     newest = list(objects)[::-1]
-    limit = call.params.get("limit") or LIMIT_DEFAULT
+    asked = call.params.get("limit")
+    limit = LIMIT_DEFAULT if asked is None else asked
     if not 1 <= limit <= LIMIT_MAX:
         raise invalid(f"Invalid limit: must be between 1 and {LIMIT_MAX}", "limit")
     after, before = call.params.get("starting_after"), call.params.get("ending_before")

@@ -182,6 +182,7 @@ class FakeStripe:
     async def advance_to(self, to_s: int) -> None:
         """The same, to a time. Each step's events are delivered before the next, when at once."""
         async with self._moving:
+            await self.deliveries.idle()
             while (due := self.agenda.next(to_s)) is not None:
                 self.clock.move_to(due.at_s)
                 store = self.stores[due.livemode]

@@ -69,7 +69,8 @@ class Api:
     log: list[Request] = field(default_factory=list)
     trouble: list[Trouble] = field(default_factory=list)
     remembered: dict[str, Remembered] = field(default_factory=dict)
-    # Set: calls are answered at once. Cleared: their answers wait, the work is done.
+    # Set: calls are answered at once. Cleared: their work is done, their answers wait; refusals
+    # do not.
     answers: asyncio.Event = field(default_factory=asyncio.Event)
     changed: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
@@ -133,7 +134,7 @@ class Exchange:
             status, body = error.status, error.body(self.request_id)
         for changed in self.api.changed:
             await changed()
-        if not self.api.answers.is_set():
+        if status < 400:
             await self.api.answers.wait()
         self._finish(status, body)
         if trouble is not None:

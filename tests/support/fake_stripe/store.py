@@ -174,7 +174,8 @@ class Store:
         if isinstance(value, list):
             for each in value:
                 self._embed(each)
-        if not isinstance(value, dict):
+        # Of what is deleted nothing is left to show but that it is.
+        if not isinstance(value, dict) or value.get("deleted"):
             return
         kind = str(value.get("object"))
         if kind in SHOWN and "id" in value:
@@ -190,7 +191,8 @@ class Store:
         """Puts whole objects in the place of their ids, along paths such as `data.customer`."""
         for path in paths:
             steps = path.split(".")
-            if len(steps) > EXPAND_DEPTH_MAX + (steps[0] == "data"):
+            # Going through a list is no level.
+            if len([step for step in steps if step != "data"]) > EXPAND_DEPTH_MAX:
                 raise invalid("You cannot expand more than 4 levels of a property", "expand")
             self._expand(shown, steps, path)
         return shown
