@@ -17,6 +17,8 @@ from gateway.control.health import add_health
 from gateway.control.metrics import add_metrics
 from gateway.control.resources import ENDPOINTS
 from gateway.control.status import add_status
+from gateway.control.stripe_webhooks import add_stripe_webhooks
+from gateway.stripe_sync.webhooks import Reception
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,6 +45,8 @@ def build_app(
     if services is not None:
         add_endpoints(app, services, ENDPOINTS)
         add_description(app, ENDPOINTS)
+        reception = Reception(services.ledger, services.billing.source, services.events)
+        add_stripe_webhooks(app, reception, metrics)
     add_health(app, node)
     add_status(app, node, admin_token)
     add_metrics(app, node, metrics, admin_token, is_open=_is_loopback(host))

@@ -13,6 +13,7 @@ from gateway.identity.seal import Sealer
 from gateway.identity.signing import Signer
 from gateway.identity.tokens import Verifier
 from gateway.ledger import Tenancy
+from gateway.ledger.queue import EventQueue
 from gateway.operations.keys import KeyMaker
 from gateway.operations.spread import Spread
 from gateway.peers import Peers
@@ -57,6 +58,7 @@ class Services:
     shards: Shards
     price_sample: PriceSample  # the proxy's own, which the control plane does not know
     billing: Billing
+    events: EventQueue
     operator: str = "operator"  # what the audit log calls who has the admin token
     peers: Peers = field(default_factory=Peers)  # tells clients from the proxies before the API
     exports: Exports = field(default_factory=Exports)
@@ -96,6 +98,7 @@ async def open_services(
         Tenancy(postgres_url) as tenancy,
         Spread(ledger) as spread,
         Billing(ledger, counters, source) as billing,
+        EventQueue(postgres_url) as events,
     ):
         yield Services(
             platform=platform,
@@ -112,6 +115,7 @@ async def open_services(
             shards=shards,
             price_sample=price_sample,
             billing=billing,
+            events=events,
             operator=operator,
             peers=Peers(trusted_proxies),
         )
