@@ -88,7 +88,7 @@ class Api:
 
     def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            text = request.query_string if request.method == "GET" else await request.text()
+            text = await request.text() if request.method == "POST" else request.query_string
             return await Exchange(self, request, route, text).answer()
 
         return handle
