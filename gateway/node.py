@@ -34,6 +34,12 @@ from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
 from gateway.jobs.reconcile import Reconciliation
 from gateway.jobs.renewal import Renewal
+from gateway.jobs.stripe_events import (
+    OldStripeEvents,
+    StripeEvents,
+    StripeQueueCare,
+    StripeReconciliation,
+)
 from gateway.jobs.sweeper import Sweeper
 from gateway.jobs.telling import Telling
 from gateway.ledger import Ledger, LedgerUnavailable, MigrationError, migrate
@@ -49,12 +55,15 @@ from gateway.recovery import fitness
 from gateway.recovery.carry import Carrier
 from gateway.recovery.late import LateApplier
 from gateway.recovery.watermarks import Watermarks
+from gateway.stripe_sync.events import HANDLERS
+from gateway.stripe_sync.processing import Processor
 from gateway.upstream.networks import Networks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 
     from gateway.config import Config
+    from gateway.control.api.services import Services
     from gateway.control.credentials import Credentials
     from gateway.recovery.shards import Shards
     from gateway.worker_pool import WorkerPool
@@ -166,7 +175,7 @@ async def running_node(
             await stack.enter_async_context(serving(app, host, port))
         except OSError as error:  # somebody took the port since it was found free
             raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
-        jobs = [watermarks, *_jobs(ledger, counters, shards, metrics)]
+        jobs = [watermarks, *_jobs(ledger, counters, shards, metrics), *_stripe_jobs(services)]
         await stack.enter_async_context(_running(jobs))
         yield node
 
@@ -198,6 +207,17 @@ def _jobs(ledger: Ledger, counters: Counters, shards: Shards, metrics: Metrics) 
         ParkedHoldCleaning(ledger),
         Delegations(counters, ledger, shards, publish),
         Partitions(ledger),
+    ]
+
+
+def _stripe_jobs(services: Services) -> list[Job]:
+    """The same, of what has to do with Stripe; without a platform that has one, they rest."""
+    billing, events = services.billing, services.events
+    return [
+        StripeEvents(events, Processor(billing).work),
+        StripeQueueCare(events),
+        OldStripeEvents(events, services.ledger),
+        StripeReconciliation(billing, events, HANDLERS),
     ]
 
 
