@@ -3,12 +3,12 @@
 What can be asked stands in directory.py (a call's way), seeds.py (what Redis is loaded with),
 catalog.py (config), offerings.py (what people sell), accounts.py and keys.py (people),
 delegations.py (agents), lots.py and periods.py (what is given), changes.py (what else moves
-credits), clawbacks.py and debts.py (what is taken back), events.py (what accounts are told of),
-inquiries.py (single calls and grants), desk.py (commands), answers.py (idempotency keys), books.py
-(calls and audit), searching.py, usage.py, revenue.py and audit_log.py (long lists and sums),
-inbox.py, stripe_settings.py and stripe_products.py (Stripe), subscriptions.py (who pays), packs.py
-(what is sold once), reconciling.py (against Redis), late.py and shards.py (recovery); recorder.py
-writes settlements.
+credits), clawbacks.py and debts.py (what is taken back), overage.py (what is billed beyond it),
+events.py (what accounts are told of), inquiries.py (single calls and grants), desk.py (commands),
+answers.py (idempotency keys), books.py (calls and audit), searching.py, usage.py, revenue.py and
+audit_log.py (long lists and sums), inbox.py, stripe_settings.py and stripe_products.py (Stripe),
+subscriptions.py (who pays), packs.py (what is sold once), reconciling.py (against Redis), late.py
+and shards.py (recovery); recorder.py writes settlements.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from gateway.ledger.keys import Keys
 from gateway.ledger.late import LateSettlements
 from gateway.ledger.lots import Lots
 from gateway.ledger.offerings import Offerings
+from gateway.ledger.overage import Overage
 from gateway.ledger.packs import Packs
 from gateway.ledger.parked import ParkedHolds
 from gateway.ledger.periods import Periods
@@ -72,6 +73,7 @@ class Ledger(
     Changes,
     Clawbacks,
     Debts,
+    Overage,
     Events,
     Inquiries,
     LateSettlements,

@@ -7,10 +7,12 @@ payment looks at its charges then (`refunds.take_back_of`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.ledger.clawbacks import Charge
 from gateway.stripe_sync.errors import StripeMissingError
+from gateway.stripe_sync.invoices import see_to_invoice
 from gateway.stripe_sync.refunds import charge_by, charge_of_refund, take_back_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ async def sync_refund(sync: Sync, hint: Hint) -> None:
     charge_id = hint.object.get("charge") or await charge_of_refund(sync, hint.object_id)
     if charge_id:
         await look_at_charge(sync, charge_id)
+
+
+async def sync_intent(sync: Sync, hint: Hint) -> None:
+    """A payment is on its way, or failed. Of invoices nothing else says the former."""
+    for invoice_id in await _invoices_of(sync, hint.object_id):
+        told = replace(hint, type="invoice.updated", object_id=invoice_id, object={})
+        await see_to_invoice(sync, invoice_id, told)
 
 
 async def look_at_charge(sync: Sync, charge_id: str) -> int | None:
@@ -61,13 +70,7 @@ async def payment_of(sync: Sync, charge: dict[str, Any]) -> int | None:
     )
     if found is not None or not intent:
         return found
-    names = [
-        f"invoice:{made['invoice']}"
-        async for made in sync.api.pages(
-            lambda v1, params: v1.invoice_payments.list_async(params),
-            payment={"type": "payment_intent", "payment_intent": intent},
-        )
-    ] or [
+    names = [f"invoice:{invoice_id}" for invoice_id in await _invoices_of(sync, intent)] or [
         f"checkout:{session['id']}"
         async for session in sync.api.pages(
             lambda v1, params: v1.checkout.sessions.list_async(params), payment_intent=intent
@@ -78,6 +81,17 @@ async def payment_of(sync: Sync, charge: dict[str, Any]) -> int | None:
         if found is not None:
             return found
     return None
+
+
+async def _invoices_of(sync: Sync, intent_id: str) -> list[str]:
+    """The invoices that an intent pays, or was to pay."""
+    return [
+        made["invoice"]
+        async for made in sync.api.pages(
+            lambda v1, params: v1.invoice_payments.list_async(params),
+            payment={"type": "payment_intent", "payment_intent": intent_id},
+        )
+    ]
 
 
 def _failure(charge: dict[str, Any]) -> str:

@@ -8,7 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gateway.stripe_sync import charges, checkouts, customers, disputes, invoices, subscriptions
+from gateway.stripe_sync import (
+    charges,
+    checkouts,
+    customers,
+    disputes,
+    invoices,
+    overage,
+    subscriptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,6 +49,8 @@ HANDLERS: Mapping[str, Handler] = {
     "refund.created": charges.sync_refund,
     "refund.updated": charges.sync_refund,
     "refund.failed": charges.sync_refund,
+    "payment_intent.processing": charges.sync_intent,
+    "payment_intent.payment_failed": charges.sync_intent,
     "charge.dispute.created": disputes.sync_dispute,
     "charge.dispute.updated": disputes.sync_dispute,
     "charge.dispute.closed": disputes.sync_dispute,
@@ -50,6 +60,7 @@ HANDLERS: Mapping[str, Handler] = {
     "checkout.session.expired": checkouts.sync_checkout,
     "checkout.session.async_payment_succeeded": checkouts.sync_checkout,
     "checkout.session.async_payment_failed": checkouts.sync_checkout,
+    "invoice.created": overage.sync_new_invoice,
     "invoice.paid": invoices.sync_invoice,
     "invoice.payment_failed": invoices.sync_invoice,
     "invoice.finalized": invoices.sync_invoice,

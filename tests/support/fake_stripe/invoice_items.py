@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import invoices, lines
+from . import catalog, invoices, lines
 from .calls import delete, get, listing, page, post, retrieving, where, within
-from .errors import StripeError, invalid
+from .errors import StripeError, invalid, missing
 from .forms import CREATED, boolean, integer, metadata, text
 from .store import merge_metadata
 
@@ -168,10 +168,13 @@ def create(call: Call) -> Object:
 
 def _amount(call: Call, invoice: Object | None) -> tuple[int, str, Object | None]:
     params = call.params
-    price_id = (params.get("pricing") or {}).get("price")
-    if (price_id is None) == (params.get("amount") is None):
-        raise invalid("You must pass one of amount and pricing[price].", "amount")
+    price_id, data = (params.get("pricing") or {}).get("price"), params.get("price_data")
+    if sum(given is not None for given in (price_id, data, params.get("amount"))) != 1:
+        raise invalid("You must pass one of amount, price_data and pricing[price].", "amount")
     quantity = params.get("quantity") or 1
+    if data is not None:
+        price = _price_of(call, data)
+        return price["unit_amount"] * quantity, price["currency"], price
     if price_id is None:
         if params.get("quantity") is not None:
             raise invalid("You may not pass quantity with amount.", "quantity")
@@ -181,6 +184,16 @@ def _amount(call: Call, invoice: Object | None) -> tuple[int, str, Object | None
     if price["recurring"] is not None:
         raise invalid("The price specified is recurring.", "pricing[price]")
     return price["unit_amount"] * quantity, price["currency"], price
+
+
+def _price_of(call: Call, data: Object) -> Object:
+    """A price for this item alone: it is never active."""
+    if data.get("product") is None:
+        raise missing("price_data[product]")
+    product = call.store.get("product", data["product"], "price_data[product]")
+    price = catalog.add_price(call.store, product, {**data, "active": False})
+    call.store.emit("price.created", price)
+    return price
 
 
 def _refuse_final(invoice: Object) -> None:
@@ -273,6 +286,7 @@ ROUTES = (
             "discountable": boolean,
             "invoice": text,
             "period": {"end": integer, "start": integer},
+            "price_data": {"currency": text, "product": text, "unit_amount": integer},
             "pricing": {"price": text},
             "quantity": integer,
             "subscription": text,
