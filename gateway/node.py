@@ -34,6 +34,7 @@ from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
 from gateway.jobs.reconcile import Reconciliation
 from gateway.jobs.renewal import Renewal
+from gateway.jobs.stripe_catalogue import StripeCatalogue
 from gateway.jobs.stripe_events import (
     OldStripeEvents,
     StripeEvents,
@@ -218,6 +219,7 @@ def _stripe_jobs(services: Services) -> list[Job]:
         StripeQueueCare(events),
         OldStripeEvents(events, services.ledger),
         StripeReconciliation(billing, events, HANDLERS),
+        StripeCatalogue(billing),
     ]
 
 

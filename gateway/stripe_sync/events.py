@@ -15,6 +15,7 @@ from gateway.stripe_sync import (
     disputes,
     invoices,
     overage,
+    products,
     subscriptions,
 )
 
@@ -81,4 +82,10 @@ HANDLERS: Mapping[str, Handler] = {
     "subscription_schedule.canceled": subscriptions.sync_schedule,
     "subscription_schedule.completed": subscriptions.sync_schedule,
     "customer.deleted": customers.sync_customer,
+    "product.created": products.sync_product,
+    "product.updated": products.sync_product,
+    "product.deleted": products.sync_product,
+    "price.created": products.sync_price,
+    "price.updated": products.sync_price,
+    "price.deleted": products.sync_price,
 }
