@@ -147,6 +147,7 @@ async def test_the_first_end_of_a_call_counts() -> None:
         second = asyncio.create_task(
             servers.settler.settle(hold("c1"), OWED._replace(owed=7), redis=True)
         )
+        await asyncio.sleep(0)  # it has begun when Postgres comes back, however slow this is
         servers.postgres = None
         await asyncio.gather(first, second)
         assert [row.owed_microcredits for row in servers.late] == [130_000]
