@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.api import Api
 
 EXAMPLES_MAX = 6  # per operation
-TIME_MAX_S = 600  # ten times what it takes alone
+TIME_MAX_S = 600  # beside other tests, with one core between them
 # What a description can't say: that a route's price makes sense, that a plan is there.
 CHECKS_LEFT_OUT = "positive_data_acceptance"
 
