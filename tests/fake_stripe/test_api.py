@@ -39,7 +39,8 @@ async def test_400_for_an_unknown_parameter_within_another(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["a[=1", "a]=1", "name=x&name=y", "name[a]=1&name=2", "[x]=1", "metadata[a][b]=1"]
+    "form",
+    ["name", "a[=1", "a]=1", "name=x&name=y", "name[a]=1&name=2", "[x]=1", "metadata[a][b]=1"],
 )
 async def test_400_for_a_form_that_no_client_sends(shop: Shop, form: str) -> None:
     status, body = await raw(
@@ -197,4 +198,25 @@ async def test_metadata_is_merged_and_unset(shop: Shop) -> None:
 
 async def test_the_account_says_whose_keys_they_are(shop: Shop) -> None:
     account = await shop.v1.accounts.retrieve_current_async()
-    assert account.id.startswith("acct_")
+    assert account.id == shop.fake.store.account_id
+
+
+async def test_400_for_another_version_of_the_api(shop: Shop) -> None:
+    with pytest.raises(stripe.InvalidRequestError, match="endive only"):
+        await shop.v1.customers.list_async(options={"stripe_version": "2020-08-27"})
+
+
+async def test_trouble_can_be_for_some_paths_alone(shop: Shop) -> None:
+    shop.fake.fail_next(1, 500, path="/v1/prices")
+    await shop.customer()
+    with pytest.raises(stripe.APIError):
+        await shop.v1.prices.list_async()
+    await shop.v1.prices.list_async()
+
+
+async def test_a_customer_shows_its_running_subscriptions_when_asked(shop: Shop) -> None:
+    session = await shop.subscribe(await shop.price(1000, "month"))
+    customer = await shop.v1.customers.retrieve_async(
+        session["customer"], {"expand": ["subscriptions"]}
+    )
+    assert [each.id for each in customer.subscriptions.data] == [session["subscription"]]

@@ -250,6 +250,7 @@ async def test_a_downgrade_by_schedule_comes_with_the_next_period(shop: Shop) ->
         "subscription_schedule.created",
         "subscription_schedule.updated",
         "subscription_schedule.updated",
+        "subscription_schedule.expiring",
         "subscription_schedule.released",
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .calls import get
-from .events import ACCOUNT_ID
+from .errors import no_such
 
 if TYPE_CHECKING:
     from .calls import Call
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 def retrieve(call: Call) -> Object:
     """The account itself, as `GET /v1/account` shows it."""
-    del call
+    if call.path.get("id", call.store.account_id) != call.store.account_id:
+        raise no_such("account", call.id)
     return {
-        "id": ACCOUNT_ID,
+        "id": call.store.account_id,
         "object": "account",
         "business_profile": {"name": "Fake Stripe", "url": None},
         "charges_enabled": True,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .store import Object, Store
 
-ACCOUNT_ID = "acct_1FakeTollkeeper"
 API_VERSION = "2026-10-28.endive"
 KEPT_DAYS = 30
 
@@ -21,6 +20,8 @@ URLS = {
     "billing_portal.configuration": "/v1/billing_portal/configurations",
     "billing.meter": "/v1/billing/meters",
 }
+# What the API only makes: a thin event about one refers to nothing.
+NOT_RETRIEVED = {"billing_portal.session"}
 
 
 def topic(obj: Object) -> str:
@@ -69,6 +70,7 @@ def make(store: Store, event_type: str, obj: Object, previous: Object | None) ->
 def thin(event: Object) -> Object:
     """The notification that an endpoint for thin events gets: a hint, no snapshot."""
     about = event["data"]["object"]
+    related = {"id": about["id"], "type": about["object"], "url": event["_url"]}
     return {
         "id": event["_thin_id"],
         "object": "v2.core.event",
@@ -77,7 +79,7 @@ def thin(event: Object) -> Object:
         "created": _iso(event["created"]),
         "context": None,
         "reason": _reason(event),
-        "related_object": {"id": about["id"], "type": about["object"], "url": event["_url"]},
+        **({} if about["object"] in NOT_RETRIEVED else {"related_object": related}),
     }
 
 
@@ -89,7 +91,8 @@ def retrieved_thin(event: Object) -> Object:
 def _reason(event: Object) -> dict[str, Any] | None:
     if event["request"]["id"] is None:
         return None
-    return {"type": "request", "request": dict(event["request"])}
+    key = event["request"]["idempotency_key"]
+    return {"type": "request", "request": event["request"] | {"idempotency_key": key or ""}}
 
 
 def _iso(at_s: int) -> str:

@@ -162,10 +162,14 @@ class FakeStripe:
         status: int | Literal["disconnect"] = 500,
         *,
         after: bool = False,
+        path: str = "/",
     ) -> None:
-        """Trouble for the next calls of the API; with `after` the work is done all the same."""
+        """Trouble for the next calls of the API; with `after` the work is done all the same.
+
+        `path`: only for calls to paths that begin so, such as `/v1/refunds`.
+        """
         code = None if isinstance(status, str) else status
-        self.api.trouble.append(Trouble(calls, code, after))
+        self.api.trouble.append(Trouble(calls, code, after, path))
 
     def hold_answers(self) -> None:
         """Does the work of calls, but does not answer them until `release_answers`."""

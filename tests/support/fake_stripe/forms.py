@@ -30,7 +30,11 @@ TEXT_MAX = 5000
 def parse(text: str) -> Tree:
     """A form or a query as nested mappings of strings: lists are still mappings by index."""
     tree: Tree = {}
-    for name, value in parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text)):
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text))
+    except ValueError as error:
+        raise invalid(f"Invalid form: {error}") from error
+    for name, value in pairs:
         head, bracket, rest = name.partition("[")
         keys = [head, *BRACKETS.findall(bracket + rest)]
         if not head or len(keys) > DEPTH_MAX or head + _brackets(keys[1:]) != name:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import discounts, periods, subscription_updates, subscriptions
 from .calls import get, listing, page, post, retrieving, where, within
+from .clock import DAY_S
 from .errors import invalid
 from .forms import CREATED, Either, integer, list_of, metadata, one_of, text
 from .store import merge_metadata
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 URL = "/v1/subscription_schedules"
 PHASE_ENDS = "subscription_schedule.phase_ends"
+EXPIRING = "subscription_schedule.expiring"
+EXPIRING_TOLD_S = 7 * DAY_S
 
 
 def create(call: Call) -> Object:
@@ -172,6 +175,7 @@ def update(call: Call) -> Object:
     for phase in phases:
         if phase["end_date"] > store.now_s:
             store.due(phase["end_date"], PHASE_ENDS, schedule["id"])
+    store.due(phases[-1]["end_date"] - EXPIRING_TOLD_S, EXPIRING, schedule["id"])
     _follow(store, subscription, current)
     return schedule
 
@@ -343,6 +347,14 @@ def phase_ends(store: Store, schedule_id: str) -> None:
         step(store, subscription)
 
 
+def expiring(store: Store, schedule_id: str) -> None:
+    """A week is left of the last phase."""
+    schedule = store.get("subscription_schedule", schedule_id)
+    left_s = schedule["phases"][-1]["end_date"] - store.now_s
+    if schedule["status"] == "active" and 0 < left_s <= EXPIRING_TOLD_S:
+        store.emit("subscription_schedule.expiring", schedule)
+
+
 _ITEM: Shape = {"metadata": metadata, "price": text, "quantity": integer}
 _PHASE: Shape = {
     "discounts": discounts.DISCOUNTS,
@@ -374,4 +386,4 @@ ROUTES = (
     post(URL + "/{id}/release", release),
     post(URL + "/{id}/cancel", cancel),
 )
-DUE = {PHASE_ENDS: phase_ends}
+DUE = {PHASE_ENDS: phase_ends, EXPIRING: expiring}

@@ -43,11 +43,12 @@ class Request:
 
 @dataclass(slots=True)
 class Trouble:
-    """What the next calls run into. `after`: the work is done, only the answer is lost."""
+    """What the next calls to paths that begin so run into. `after`: only the answer is lost."""
 
     calls: int
     status: int | None
     after: bool
+    path: str
 
 
 @dataclass(slots=True)
@@ -97,15 +98,15 @@ class Api:
         exchange = Exchange(self, request, None, await request.text())
         return await exchange.answer()
 
-    def next_trouble(self) -> Trouble | None:
-        """What this call runs into, if anything."""
-        if not self.trouble:
-            return None
-        trouble = self.trouble[0]
-        trouble.calls -= 1
-        if trouble.calls <= 0:
-            self.trouble.pop(0)
-        return trouble
+    def next_trouble(self, path: str) -> Trouble | None:
+        """What a call to this path runs into, if anything."""
+        for trouble in self.trouble:
+            if path.startswith(trouble.path):
+                trouble.calls -= 1
+                if trouble.calls <= 0:
+                    self.trouble.remove(trouble)
+                return trouble
+        return None
 
 
 class Exchange:
@@ -125,7 +126,7 @@ class Exchange:
 
     async def answer(self) -> web.Response:
         """Does what is asked, unless trouble comes before; keeps a line of the log."""
-        trouble = self.api.next_trouble()
+        trouble = self.api.next_trouble(self.request.path)
         if trouble is not None and not trouble.after:
             return self._troubled(trouble)
         try:
@@ -173,6 +174,9 @@ class Exchange:
         if scheme != "Bearer" or key not in self.api.keys:
             shown = f"{key[:8]}****{key[-4:]}" if len(key) > 12 else "****"
             raise StripeError(401, f"Invalid API Key provided: {shown}")
+        version = self.request.headers.get("Stripe-Version", events.API_VERSION)
+        if version != events.API_VERSION:
+            raise StripeError(400, f"The fake speaks {events.API_VERSION} only, not {version}.")
         if self.request.headers.get("Stripe-Account"):
             raise StripeError(
                 403,

@@ -85,6 +85,11 @@ class Store:
     def now_s(self) -> int:
         return self.clock.now_s
 
+    @property
+    def account_id(self) -> str:
+        """Whose objects these are: each fake is another account, with one seed the same one."""
+        return f"acct_{hashlib.sha256(self.ids.seed.encode()).hexdigest()[:16]}"
+
     def make_id(self, prefix: str) -> str:
         """A new id."""
         return self.ids.make(prefix)

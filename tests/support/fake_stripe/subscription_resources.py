@@ -13,11 +13,11 @@ from . import (
     subscription_updates,
     subscriptions,
 )
-from .calls import delete, get, listing, page, post, retrieving, where, within
+from .calls import delete, get, listing, page, post, retrieving, where, whole_list, within
 from .clock import DAY_S
 from .errors import invalid, no_such
 from .forms import CREATED, EXPAND, Either, boolean, integer, list_of, metadata, one_of, text
-from .store import merge_metadata
+from .store import INCLUDED, merge_metadata
 from .subscription_updates import Change, Update
 from .subscriptions import URL, Terms, Wanted
 
@@ -364,6 +364,17 @@ def list_items(call: Call) -> Object:
     return page(call, subscriptions.items_of(subscription)[::-1], "/v1/subscription_items")
 
 
+def _of_customer(store: Store, customer: Object) -> Object:
+    """What a customer shows of its subscriptions when asked to."""
+    running = [
+        store.show(each)
+        for each in store.all("subscription")
+        if each["customer"] == customer["id"] and each["status"] not in subscriptions.ENDED
+    ]
+    return whole_list(running[::-1], f"/v1/customers/{customer['id']}/subscriptions")
+
+
+INCLUDED["customer", "subscriptions"] = _of_customer
 _ITEM: Shape = {"metadata": metadata, "price": text, "quantity": integer}
 _BOTH: Shape = {
     "add_invoice_items": list_of(_ITEM),
