@@ -26,6 +26,7 @@ from stripe._list_object import ListObject
 from stripe._request_options import RequestOptions
 from stripe._stripe_object import UntypedStripeObject
 from stripe.events import _event_classes
+from stripe.v2.core import Event as ThinEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,8 @@ def fields(shape: Any) -> dict[str, Any]:
     for cls in reversed(typing.cast("type", shape).__mro__):
         if cls.__module__.startswith("stripe") and cls is not StripeObject:
             said = vars(cls).get("__annotations__", {})
-            said = {name: kind for name, kind in said.items() if name not in OPTIONS}
+            if typing_extensions.is_typeddict(shape):
+                said = {name: kind for name, kind in said.items() if name not in OPTIONS}
             bare = types.SimpleNamespace(__annotations__=said)
             known = _names(cls.__module__)
             found |= typing.get_type_hints(bare, known, known, include_extras=True)
@@ -114,30 +116,36 @@ def faults(value: Any, shape: Any, at: str = "") -> list[str]:
     return _faults_of_scalar(value, shape, at)
 
 
+class Words(tuple[str, ...]):
+    """In a tree of parameters, all the words that may be sent in one place."""
+
+    __slots__ = ()
+
+
 def unknown_parameters(form: Any, shape: Any, at: str = "") -> list[str]:
-    """The names in a tree of parameters that the package's type of parameters has not."""
+    """The names, and the words, in a tree of parameters that the package's type of it has not."""
     origin = get_origin(shape)
+    if isinstance(form, Words):
+        return [f"{at}={word}" for word in form if faults(word, shape)]
     if origin in {Union, types.UnionType}:
         return min((unknown_parameters(form, one, at) for one in get_args(shape)), key=len)
     if origin is NotRequired:
         return unknown_parameters(form, get_args(shape)[0], at)
-    if isinstance(form, list):
-        inner = get_args(shape)[0] if origin is list else None
+    if isinstance(form, list) and origin is list:
+        inner = get_args(shape)[0]
         return [name for one in form for name in unknown_parameters(one, inner, f"{at}[]")]
-    if not isinstance(form, dict) or origin in {dict, UntypedStripeObject}:
-        return []
-    if not typing_extensions.is_typeddict(shape):
-        return [at]
-    known = fields(shape)
-    return [
-        wrong
-        for name, one in form.items()
-        for wrong in (
-            unknown_parameters(one, known[name], f"{at}[{name}]" if at else name)
-            if name in known
-            else [f"{at}[{name}]" if at else name]
-        )
-    ]
+    if isinstance(form, dict) and typing_extensions.is_typeddict(shape):
+        return _unknown_of_fields(form, fields(shape), at)
+    free = origin in {dict, UntypedStripeObject} or not isinstance(form, dict | list)
+    return [] if free else [at]
+
+
+def _unknown_of_fields(form: dict[str, Any], known: dict[str, Any], at: str) -> list[str]:
+    found = []
+    for name, one in form.items():
+        place = f"{at}[{name}]" if at else name
+        found += unknown_parameters(one, known[name], place) if name in known else [place]
+    return found
 
 
 def _call_of(method: ast.FunctionDef, module: str) -> dict[tuple[str, str], Call]:
@@ -198,6 +206,8 @@ def _type_named(name: str, module: str) -> Any:
 def _faults_of_object(value: Any, shape: Any, at: str) -> list[str]:
     if not isinstance(value, dict):
         return [f"{at}: {value!r} is no {shape.__qualname__}"]
+    if shape is ThinEvent:
+        shape = _event_classes.get_v2_event_class(value.get("type", ""))
     known = fields(shape)
     required = {name for name, kind in known.items() if type(None) not in get_args(kind)}
     if value.get("deleted") is True:
