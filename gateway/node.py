@@ -25,10 +25,12 @@ from gateway.counters import (
 )
 from gateway.jobs.alerts import Alerts
 from gateway.jobs.answers import OldAnswers
+from gateway.jobs.clawbacks import Clawbacks
 from gateway.jobs.delegations import Delegations
 from gateway.jobs.expiry import Expiry
 from gateway.jobs.late import Endings
 from gateway.jobs.old_logins import OldLogins
+from gateway.jobs.overage import Overage
 from gateway.jobs.parked import ParkedHoldCleaning
 from gateway.jobs.partitions import Partitions
 from gateway.jobs.reaper import Reaper
@@ -208,6 +210,7 @@ def _jobs(ledger: Ledger, counters: Counters, shards: Shards, metrics: Metrics) 
         ParkedHoldCleaning(ledger),
         Delegations(counters, ledger, shards, publish),
         Partitions(ledger),
+        Clawbacks(ledger, counters, shards.ready),
     ]
 
 
@@ -219,6 +222,7 @@ def _stripe_jobs(services: Services) -> list[Job]:
         StripeQueueCare(events),
         OldStripeEvents(events, services.ledger),
         StripeReconciliation(billing, events, HANDLERS),
+        Overage(billing),
         StripeCatalogue(billing),
     ]
 
