@@ -26,6 +26,51 @@ FINALIZES = "invoice.finalizes"
 RETRIES = "invoice.retries"
 FINALIZED_AFTER_S = HOUR_S
 
+# What a new invoice has not.
+UNSET = (
+    "account_tax_ids",
+    "application",
+    "automatically_finalizes_at",
+    "custom_fields",
+    "customer_account",
+    "customer_shipping",
+    "default_payment_method",
+    "default_source",
+    "description",
+    "due_date",
+    "effective_at",
+    "ending_balance",
+    "footer",
+    "from_invoice",
+    "hosted_invoice_url",
+    "invoice_pdf",
+    "last_finalization_error",
+    "latest_revision",
+    "next_payment_attempt",
+    "number",
+    "on_behalf_of",
+    "receipt_number",
+    "rendering",
+    "shipping_cost",
+    "shipping_details",
+    "statement_descriptor",
+    "test_clock",
+    "threshold_reason",
+    "webhooks_delivered_at",
+)
+# What is nought in it at first.
+NOUGHT = (
+    "amount_due",
+    "amount_overpaid",
+    "amount_paid",
+    "amount_remaining",
+    "amount_shipping",
+    "attempt_count",
+    "post_payment_credit_notes_amount",
+    "pre_payment_credit_notes_amount",
+    "starting_balance",
+)
+
 AFTER_PAID: list[Callable[[Store, Object], None]] = []
 AFTER_FAILED: list[Callable[[Store, Object], None]] = []
 AFTER_CLOSED: list[Callable[[Store, Object], None]] = []
@@ -88,53 +133,8 @@ def _parent(subscription: Object | None, proration_date: int | None) -> Object |
 
 
 def _blank(store: Store, customer: Object) -> Object:
-    nothing = dict.fromkeys(
-        (
-            "account_tax_ids",
-            "application",
-            "automatically_finalizes_at",
-            "custom_fields",
-            "customer_account",
-            "customer_shipping",
-            "default_payment_method",
-            "default_source",
-            "description",
-            "due_date",
-            "effective_at",
-            "ending_balance",
-            "footer",
-            "from_invoice",
-            "hosted_invoice_url",
-            "invoice_pdf",
-            "last_finalization_error",
-            "latest_revision",
-            "next_payment_attempt",
-            "number",
-            "on_behalf_of",
-            "receipt_number",
-            "rendering",
-            "shipping_cost",
-            "shipping_details",
-            "statement_descriptor",
-            "test_clock",
-            "threshold_reason",
-            "webhooks_delivered_at",
-        )
-    )
-    amounts = dict.fromkeys(
-        (
-            "amount_due",
-            "amount_overpaid",
-            "amount_paid",
-            "amount_remaining",
-            "amount_shipping",
-            "attempt_count",
-            "post_payment_credit_notes_amount",
-            "pre_payment_credit_notes_amount",
-            "starting_balance",
-        ),
-        0,
-    )
+    nothing = dict.fromkeys(UNSET)
+    amounts = dict.fromkeys(NOUGHT, 0)
     return {
         **nothing,
         **amounts,

@@ -36,6 +36,32 @@ CANCELS = "subscription.cancels"
 EXPIRES = "subscription.expires"
 RESUMES = "subscription.collection_resumes"
 
+# What a new subscription has not.
+UNSET = (
+    "application",
+    "application_fee_percent",
+    "billing_cycle_anchor_config",
+    "billing_thresholds",
+    "cancel_at",
+    "canceled_at",
+    "customer_account",
+    "days_until_due",
+    "default_source",
+    "ended_at",
+    "latest_invoice",
+    "next_pending_invoice_item_invoice",
+    "on_behalf_of",
+    "pause_collection",
+    "pending_invoice_item_interval",
+    "pending_setup_intent",
+    "pending_update",
+    "schedule",
+    "test_clock",
+    "transfer_data",
+    "trial_end",
+    "trial_start",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -106,32 +132,7 @@ def start(store: Store, customer: Object, wanted: Sequence[Wanted], terms: Terms
 
 
 def _make(store: Store, customer: Object, wanted: Sequence[Wanted], terms: Terms) -> Object:
-    nothing = dict.fromkeys(
-        (
-            "application",
-            "application_fee_percent",
-            "billing_cycle_anchor_config",
-            "billing_thresholds",
-            "cancel_at",
-            "canceled_at",
-            "customer_account",
-            "days_until_due",
-            "default_source",
-            "ended_at",
-            "latest_invoice",
-            "next_pending_invoice_item_invoice",
-            "on_behalf_of",
-            "pause_collection",
-            "pending_invoice_item_interval",
-            "pending_setup_intent",
-            "pending_update",
-            "schedule",
-            "test_clock",
-            "transfer_data",
-            "trial_end",
-            "trial_start",
-        )
-    )
+    nothing = dict.fromkeys(UNSET)
     return store.add(
         "subscription",
         "sub",
