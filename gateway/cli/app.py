@@ -24,6 +24,7 @@ from gateway.cli import (
     servers,
     signing_keys,
     standing,
+    subscriptions,
     tail,
     tokens,
     top,
@@ -47,6 +48,7 @@ app.add_typer(sealed_secrets.app, name="secrets")
 app.add_typer(issuers.app, name="issuers")
 app.add_typer(platforms.app, name="platforms")
 app.add_typer(signing_keys.app, name="signing-keys")
+app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(transactions.app, name="transactions")
 app.add_typer(revenue.app, name="revenue")
 logins.register(app)

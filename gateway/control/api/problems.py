@@ -25,6 +25,12 @@ from gateway.operations.errors import (
 )
 from gateway.operations.spread import NotEffectiveError
 from gateway.operations.withdraw import NotTakenError
+from gateway.stripe_sync.errors import (
+    NeedsMendingError,
+    NotSetUpError,
+    StripeRefusedError,
+    StripeUnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -142,7 +148,7 @@ def problem_of(failure: BaseException) -> Problem | None:
         return unavailable("The database does not answer at the moment.")
     if isinstance(failure, CountersUnavailable):
         return unavailable("Redis does not answer at the moment.")
-    return _of_values(failure)
+    return _of_stripe(failure) or _of_values(failure)
 
 
 def _of_operation(failure: OperationError) -> Problem:
@@ -163,6 +169,20 @@ def _of_operation(failure: OperationError) -> Problem:
         case _:
             code = failure.code if isinstance(failure, ConflictError) else "conflict"
             return conflict(code, text)
+
+
+def _of_stripe(failure: BaseException) -> Problem | None:
+    """Stripe's own words are for people, and hold at most the ends of a key."""
+    match failure:
+        case NotSetUpError():
+            return conflict("stripe_not_set_up", f"{failure}.")
+        case NeedsMendingError():
+            return conflict("stripe_needs_mending", f"{failure}.")
+        case StripeRefusedError():
+            return conflict("stripe_refused", f"Stripe refuses this: {failure}")
+        case StripeUnavailableError():
+            return unavailable("Stripe does not answer at the moment.")
+    return None
 
 
 def _of_values(failure: BaseException) -> Problem | None:
