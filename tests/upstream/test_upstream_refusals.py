@@ -191,7 +191,7 @@ async def test_bytes_behind_an_answer_never_become_part_of_another(
 @settings(
     max_examples=60,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     raw=st.sampled_from(
