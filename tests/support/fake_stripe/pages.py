@@ -87,6 +87,8 @@ class Pages:
         if program:
             return web.json_response(error.body(""), status=error.status)
         parts = request.path.split("/")
+        if error.status == 404:
+            return web.Response(text=error.message, status=404)
         if parts[2] == "checkout":
             store, session = self._find("checkout.session", parts[3])
             return _html(views.checkout(store, session, error.message), error.status)

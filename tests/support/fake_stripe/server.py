@@ -53,12 +53,13 @@ class Trouble:
 
 @dataclass(slots=True)
 class Remembered:
-    """What an idempotency key was used for. No `status` yet: its first call is still running."""
+    """What an idempotency key was used for, and the answer. `running`: not answered yet."""
 
     fingerprint: str
     at_s: int
     status: int | None = None
     body: Object | None = None
+    running: bool = True
 
 
 @dataclass(slots=True)
@@ -123,6 +124,8 @@ class Exchange:
         self.request_id = self.store.make_id("req")
         self.key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
         self.replayed = False
+        # What this call's key is remembered by, when it is the first with it.
+        self.entry: Remembered | None = None
 
     async def answer(self) -> web.Response:
         """Does what is asked, unless trouble comes before; keeps a line of the log."""
@@ -133,11 +136,13 @@ class Exchange:
             status, body = self._do()
         except StripeError as error:
             status, body = error.status, error.body(self.request_id)
+        self._remember(status, body)
         for changed in self.api.changed:
             await changed()
         if status < 400:
             await self.api.answers.wait()
-        self._finish(status, body)
+        if self.entry is not None:
+            self.entry.running = False
         if trouble is not None:
             return self._troubled(trouble)
         self._log(status)
@@ -194,7 +199,8 @@ class Exchange:
         fingerprint = hashlib.sha256(whole.encode()).hexdigest()
         old = self.api.remembered.get(name)
         if old is None or old.at_s + IDEMPOTENCY_S <= self.store.now_s:
-            self.api.remembered[name] = Remembered(fingerprint, self.store.now_s)
+            self.entry = Remembered(fingerprint, self.store.now_s)
+            self.api.remembered[name] = self.entry
             return None
         if old.fingerprint != fingerprint:
             raise StripeError(
@@ -204,7 +210,7 @@ class Exchange:
                 f" a different request.",
                 kind="idempotency_error",
             )
-        if old.status is None or old.body is None:
+        if old.running or old.status is None or old.body is None:
             raise StripeError(
                 409,
                 "There is currently another in-progress request using this Idempotency-Key.",
@@ -213,18 +219,14 @@ class Exchange:
             )
         return old.status, old.body
 
-    def _finish(self, status: int, body: Object) -> None:
+    def _remember(self, status: int, body: Object) -> None:
         """Keeps the answer under its key. A refusal before any work leaves the key free."""
-        if self.key is None or self.replayed or status == 409:
-            return
-        name = f"{self.livemode}:{self.key}"
-        remembered = self.api.remembered.get(name)
-        if remembered is None or remembered.status is not None:
+        if self.entry is None:
             return
         if status in {400, 401, 403, 404}:
-            del self.api.remembered[name]
-            return
-        remembered.status, remembered.body = status, body
+            del self.api.remembered[f"{self.livemode}:{self.key}"]
+        else:
+            self.entry.status, self.entry.body = status, body
 
     def _troubled(self, trouble: Trouble) -> web.Response:
         if trouble.status is None:

@@ -73,7 +73,11 @@ def snapshot(fake: FakeStripe) -> dict[str, Any]:
         "deliveries": fake.deliveries.dump(),
         "ids": {"made": fake.ids.made, "seed": fake.ids.seed},
         "now_s": fake.clock.now_s,
-        "remembered": {key: asdict(one) for key, one in fake.api.remembered.items()},
+        "remembered": {
+            key: asdict(one) | {"running": False}
+            for key, one in fake.api.remembered.items()
+            if one.status is not None
+        },
         "stores": {_mode(live): _tables(store) for live, store in fake.stores.items()},
     }
 
