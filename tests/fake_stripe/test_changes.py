@@ -35,7 +35,9 @@ def amounts(invoice: Any) -> list[int]:
 
 async def test_an_upgrade_credits_unused_time_and_bills_the_rest(shop: Shop) -> None:
     subscription, big = await scene(shop)
+    before = len(shop.happened("customer.subscription"))
     changed = await change(shop, subscription, big, **PAID_FIRST)
+    assert shop.happened("customer.subscription")[before:] == ["customer.subscription.updated"]
     assert (item_of(changed).price.id, changed.pending_update) == (big, None)
     assert item_of(changed).id == item_of(subscription).id
     assert item_of(changed).current_period_end == item_of(subscription).current_period_end
