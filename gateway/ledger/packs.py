@@ -43,6 +43,10 @@ class Packs(Database):
         found = await self._session.all("pack_page", platform_id, after, None, limit, SOLD)
         return [_pack(record) for record in found]
 
+    async def all_packs(self, platform_id: int) -> list[StoredPack]:
+        """Packs by slug, those that are not sold any more too."""
+        return list((await stored_packs(self._session, platform_id)).values())
+
     async def create_pack(self, platform_id: int, pack: Pack) -> bool:
         """A new pack; False when the platform has one of this slug."""
         spec = json.dumps(pack_to_spec(pack))

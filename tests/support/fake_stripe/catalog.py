@@ -195,6 +195,11 @@ def update_price(call: Call) -> Object:
     """Changes what is not the price itself: amount, currency and period never change."""
     store, params = call.store, call.params
     price = store.get("price", call.id)
+    product = store.get("product", price["product"])
+    if params.get("active") is False and product["default_price"] == call.id:
+        raise invalid(
+            "This price cannot be archived because it is the default price of its product."
+        )
     key = params.get("lookup_key")
     if key is not None and key != price["lookup_key"]:
         _take_lookup_key(store, key, transfer=bool(params.get("transfer_lookup_key")))
