@@ -68,6 +68,9 @@ HEARTBEAT_S = 30.0
 POLL_S = 5.0
 SWEPT_MAX = 1_000
 AT_ONCE_MS = 0
+# A job of an event that is replayed has a name of its own: one that has just ended may still be
+# there, and is about to be deleted. stripe_event_lost.sql knows it.
+AGAIN = ":again"
 # The names in migrations/0012. pgqueuer would take others from the environment, from variables as
 # common as FUNCTION and CHANNEL.
 NAMES = DBSettings.model_construct(
@@ -116,8 +119,8 @@ class EventQueue(Database):
         async with self._both() as (session, queries):
             if await session.value("stripe_event_replay", *key) is None:
                 return False
-            await session.all("queue_forward", key.text)
-            await _enqueue(queries, [key])
+            if await session.value("queue_forward", key.text, key.text + AGAIN) is None:
+                await _enqueue(queries, [key], AGAIN)
             return True
 
     async def sweep(self) -> int:
@@ -200,8 +203,8 @@ async def _run(manager: QueueManager, heartbeat_s: float, poll_s: float) -> None
     )
 
 
-async def _enqueue(queries: Queries, keys: Sequence[EventKey]) -> None:
-    """A job for each key that has none."""
+async def _enqueue(queries: Queries, keys: Sequence[EventKey], again: str = "") -> None:
+    """A job for each key that has none, or none like it."""
     if not keys:
         return
     texts = [key.text for key in keys]
@@ -209,7 +212,7 @@ async def _enqueue(queries: Queries, keys: Sequence[EventKey]) -> None:
         [ENTRYPOINT] * len(texts),
         [text.encode() for text in texts],
         [0] * len(texts),
-        dedupe_key=list(texts),
+        dedupe_key=[text + again for text in texts],
         on_conflict="skip",
     )
 

@@ -15,7 +15,17 @@ from gateway.ledger import Ledger, LedgerRejected, LedgerUnavailable
 from gateway.ledger.inbox import EventKey
 from gateway.ledger.queue import HEARTBEAT_S, JOBS_MAX, EventQueue
 from policies.catalog import Platform
-from tests.support.inbox import LIVE, TEST, execute, jobs, some_event, statuses, working
+from tests.support.inbox import (
+    LIVE,
+    TEST,
+    execute,
+    jobs,
+    locked,
+    some_event,
+    statuses,
+    waits_for_lock,
+    working,
+)
 from tests.support.postgres_gate import postgres_gate
 from tests.support.waiting import eventually
 
@@ -81,16 +91,32 @@ async def test_of_several_events_all_are_kept_or_none(
     assert await jobs(postgres_url) == {}
 
 
-async def test_a_commit_that_was_cut_off_leaves_event_and_job_or_neither(
+async def test_an_event_without_its_job_is_never_committed(
+    platform_id: int, postgres_url: str
+) -> None:
+    async with (
+        postgres_gate(postgres_url) as (gate, through),
+        EventQueue(through) as queue,
+        locked(postgres_url, "pgqueuer"),
+    ):
+        receiving = asyncio.create_task(queue.receive(platform_id, TEST, [some_event()]))
+        await eventually(lambda: waits_for_lock(postgres_url))  # the event is written
+        gate.shut()
+        with pytest.raises(LedgerUnavailable):
+            await receiving
+    assert await statuses(postgres_url) == {}
+    assert await jobs(postgres_url) == {}
+
+
+async def test_a_commit_whose_answer_was_cut_off_leaves_both(
     platform_id: int, postgres_url: str
 ) -> None:
     async with postgres_gate(postgres_url) as (gate, through), EventQueue(through) as queue:
-        for event_id, request in (("evt_1", b"INSERT INTO pgqueuer"), ("evt_2", b"COMMIT")):
-            gate.lose_next_answer(request)
-            with pytest.raises(LedgerUnavailable):
-                await queue.receive(platform_id, TEST, [some_event(event_id)])
-    assert await statuses(postgres_url) == {"evt_2": "waiting"}
-    assert list(await jobs(postgres_url)) == [EventKey(platform_id, TEST, "evt_2").text]
+        gate.lose_next_answer(b"COMMIT")
+        with pytest.raises(LedgerUnavailable):
+            await queue.receive(platform_id, TEST, [some_event()])
+    assert await statuses(postgres_url) == {"evt_1": "waiting"}
+    assert list(await jobs(postgres_url)) == [EventKey(platform_id, TEST, "evt_1").text]
 
 
 async def test_a_job_is_tried_again_until_it_is_over(
@@ -220,6 +246,30 @@ async def test_a_replayed_event_waits_with_one_job_that_is_due(
 
     async with working(queue, work):
         await eventually(lambda: seen == [key.text])
+
+
+async def test_an_event_is_replayed_although_its_last_job_is_about_to_go(
+    queue: EventQueue, ledger: Ledger, platform_id: int, postgres_url: str
+) -> None:
+    key = EventKey(platform_id, TEST, "evt_1")
+    await queue.receive(platform_id, TEST, [some_event()])
+    begun = []
+    gate = asyncio.Event()
+
+    async def work(text: str, _tried: int) -> None:
+        begun.append(text)
+        if len(begun) == 1:
+            await ledger.mark_stripe_event(key, "parked", 1, "why")
+            await gate.wait()
+
+    async with working(queue, work):
+        await eventually(lambda: begun)
+        for _ in range(2):
+            assert await queue.replay(key)
+        gate.set()
+        await eventually(lambda: len(begun) == 2)
+    assert begun == [key.text] * 2
+    assert await jobs(postgres_url) == ALL_JOBS_GONE
 
 
 async def test_an_event_that_never_came_can_not_be_replayed(

@@ -75,3 +75,25 @@ async def execute(postgres_url: str, statement: str, *arguments: object) -> None
         await connection.execute(statement, *arguments)
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def locked(postgres_url: str, table: str) -> AsyncIterator[None]:
+    """Nobody else writes to the table until the block ends."""
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
+
+
+async def waits_for_lock(postgres_url: str) -> bool:
+    """Whether somebody waits for a table that is locked."""
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+        return bool(await connection.fetchval(f"SELECT EXISTS ({waiting})"))
+    finally:
+        await connection.close()
