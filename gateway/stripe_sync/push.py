@@ -149,13 +149,15 @@ def _price_steps(wanted: Wanted, found: Document, own: Sequence[Document]) -> It
         else:
             yield _new_price(wanted, found["id"], own, months, money)
     old = [one for one in tagged if one["active"] and one["id"] not in kept]
+    old.sort(key=lambda one: (_months(one) or 0, one["currency"], one["unit_amount"] or 0))
     if found.get("default_price") in {one["id"] for one in old}:
         # Stripe archives no price that its product names; None: the one that was just made.
         other = kept[0] if kept else None
         changes = {"default_price": other or "the new price"}
         yield _step(UPDATE, PRODUCT, wanted, found["id"], changes, {"default_price": other})
     for one in old:
-        changes = {"amount": _amount(_months(one), Money(one["currency"], one["unit_amount"]))}
+        money = Money(one["currency"], one["unit_amount"] or 0)
+        changes = {"amount": _amount(_months(one), money)}
         yield _step(ARCHIVE, PRICE, wanted, one["id"], changes, {"active": False})
 
 

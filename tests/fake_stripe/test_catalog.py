@@ -17,6 +17,10 @@ async def test_a_price_never_changes_its_amount_but_its_metadata_and_whether_it_
     price = await shop.price(1000, "month")
     with pytest.raises(stripe.InvalidRequestError, match="unknown parameter: unit_amount"):
         await shop.v1.prices.update_async(price, {"unit_amount": 2000})
+    with pytest.raises(stripe.InvalidRequestError, match="the default price of its product"):
+        await shop.v1.prices.update_async(price, {"active": False})
+    product = (await shop.v1.prices.retrieve_async(price)).product
+    await shop.v1.products.update_async(product, {"default_price": ""})
     changed = await shop.v1.prices.update_async(price, {"active": False, "metadata": {"a": "b"}})
     assert (changed.active, changed.metadata["a"], changed.unit_amount) == (False, "b", 1000)
     assert shop.happened("price.") == ["price.created", "price.updated"]

@@ -68,7 +68,7 @@ def update_product(call: Call) -> Object:
     store, params = call.store, call.params
     product = store.get("product", call.id)
     price_id = params.get("default_price")
-    if price_id is not None and store.get("price", price_id, "default_price")["product"] != call.id:
+    if price_id and store.get("price", price_id, "default_price")["product"] != call.id:
         raise invalid("The price belongs to another product.", "default_price")
     if "name" in params and not params["name"]:
         raise invalid("You passed an empty string for 'name'.", "name", "parameter_invalid_empty")
@@ -77,7 +77,7 @@ def update_product(call: Call) -> Object:
         for name in _PRODUCT.keys() & params.keys() - {"metadata", "marketing_features"}:
             product[name] = params[name]
         if "default_price" in params:
-            product["default_price"] = price_id
+            product["default_price"] = price_id or None
         if "marketing_features" in params:
             product["marketing_features"] = params["marketing_features"] or []
         if "metadata" in params:
