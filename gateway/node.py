@@ -27,6 +27,7 @@ from gateway.jobs.alerts import Alerts
 from gateway.jobs.answers import OldAnswers
 from gateway.jobs.clawbacks import Clawbacks
 from gateway.jobs.delegations import Delegations
+from gateway.jobs.dunning import Dunning
 from gateway.jobs.expiry import Expiry
 from gateway.jobs.late import Endings
 from gateway.jobs.old_logins import OldLogins
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from gateway.control.api.services import Services
     from gateway.control.credentials import Credentials
     from gateway.recovery.shards import Shards
+    from gateway.stripe_sync.sync import Billing
     from gateway.worker_pool import WorkerPool
 
 POSTGRES_CONNECTIONS_MAX = 4
@@ -85,12 +87,20 @@ class RunningNode:
     """The node's servers and workers, as control plane and supervisor see them."""
 
     def __init__(
-        self, config: Config, platform_id: int, pool: WorkerPool, ledger: Ledger, counters: Counters
+        self,
+        config: Config,
+        platform_id: int,
+        pool: WorkerPool,
+        ledger: Ledger,
+        counters: Counters,
+        *,
+        billing: Billing,
     ) -> None:
         self.platform = config.platform.slug
         self.platform_id = platform_id
         self.ledger = ledger
         self.counters = counters
+        self.billing = billing
         self._pool = pool
 
     def workers(self) -> Sequence[WorkerState]:
@@ -153,7 +163,6 @@ async def running_node(
             watermarks = Watermarks(counters, ledger)
             await watermarks.start()
             report = await apply_config(ledger, counters, config)
-        node = RunningNode(config, report.platform_id, pool, ledger, counters)
         metrics = Metrics()
         shards = await stack.enter_async_context(
             seeing_to_shards(ledger, counters, lease_s=gateway.lease_s)
@@ -174,6 +183,9 @@ async def running_node(
                 )
             )
             await end_old_admin_logins(ledger, services.keys, credentials.admin_token)
+            node = RunningNode(
+                config, report.platform_id, pool, ledger, counters, billing=services.billing
+            )
             app = build_app(node, credentials.admin_token, metrics, services, host=host)
             await stack.enter_async_context(serving(app, host, port))
         except OSError as error:  # somebody took the port since it was found free
@@ -224,6 +236,7 @@ def _stripe_jobs(services: Services) -> list[Job]:
         StripeReconciliation(billing, events, HANDLERS),
         Overage(billing),
         StripeCatalogue(billing),
+        Dunning(billing),
     ]
 
 

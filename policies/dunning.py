@@ -64,6 +64,11 @@ def stage_at(unpaid: Unpaid | None, now_ms: int, rules: DunningRules) -> Stage:
     return Stage.FAILED
 
 
+def with_another(stage: Stage, *, is_served: bool) -> Stage:
+    """The stage of a subscription whose account another one may serve: then nobody is suspended."""
+    return Stage.DOWNGRADED if is_served and stage is Stage.SUSPENDED else stage
+
+
 def serves(stage: Stage) -> bool:
     """Whether a subscription at this stage still gives its account the plan."""
     return stage not in {Stage.DOWNGRADED, Stage.SUSPENDED}

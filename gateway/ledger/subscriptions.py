@@ -71,7 +71,10 @@ class SubscriptionRow(NamedTuple):
 
 
 class UnpaidRow(NamedTuple):
-    """A subscription that is not paid for, and the stage that it was last seen at."""
+    """A subscription that is not paid for, and the stage that it was last seen at.
+
+    `is_served`: another one serves its account, or still it.
+    """
 
     id: int
     stripe_id: str
@@ -79,6 +82,7 @@ class UnpaidRow(NamedTuple):
     unpaid_since_ms: int
     failures: int
     dunning_stage: str
+    is_served: bool
     now_ms: int
 
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 CHANGE = "subscription_update"
 SECOND_MS = 1_000
-# On the invoice items that we make for overage: which lot it was used of.
+# On the invoice items that we make for overage (overage.py): which part of it they are.
 OVERAGE_KEY = "tollkeeper_overage"
 
 
@@ -116,7 +116,7 @@ async def write_invoice(
     """
     lines = await _lines(sync, document)
     wares = await wares_of(sync, session, map(_priced, lines))
-    if not any(wares.sold(_priced(line)) for line in lines):
+    if not any(wares.sold(_priced(line)) or _is_overage(line) for line in lines):
         return None
     subscription_id = _subscription_id(document)
     subscription = None

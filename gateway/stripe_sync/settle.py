@@ -60,6 +60,14 @@ async def settle(sync: Sync, session: Session, account_id: int) -> None:
         await _note(sync, session, account_id, old, new)
 
 
+async def settle_account(sync: Sync, account_id: int) -> None:
+    """The same in a transaction of its own, for what time alone has changed; tells Redis."""
+    async with sync.ledger.transaction() as session:
+        await settle(sync, session, account_id)
+        await session.value("untold_note", account_id)
+    await sync.tell(account_id)
+
+
 def unpaid_in_books(row: SubscriptionRow) -> Unpaid | None:
     """What of a subscription was not paid when it was last looked at."""
     facts = row.facts
@@ -92,14 +100,11 @@ def _decided(
     after = []
     for row in rows:
         stripe_id = row.facts.stripe_id
-        stage = stages[stripe_id]
-        if decision.by not in {None, stripe_id} and row.facts.status not in ENTITLING:
-            stage = Stage.NONE  # what an ended one owes is no matter of the one that serves
         after.append(
             row._replace(
                 serves=stripe_id == decision.by,
                 superseded_by=decision.by if stripe_id in decision.superseded else None,
-                stage=stage,
+                stage=dunning.with_another(stages[stripe_id], is_served=decision.by is not None),
             )
         )
     return after

@@ -1,5 +1,6 @@
 -- Accounts whose period is over and that a subscription renews. is_stale: so is the subscription's
--- own, for so long ($3 ms) that an event about it must have been lost.
+-- own, for so long ($3 ms) that an event about it must have been lost. Those that need nobody but
+-- us come first.
 SELECT
     accounts.id AS account_id,
     subscriptions.stripe_id,
@@ -11,5 +12,5 @@ WHERE accounts.platform_id = $1
     AND subscriptions.livemode = $2
     AND accounts.renewed_by = 'subscription'
     AND accounts.period_end_at <= now()
-ORDER BY accounts.period_end_at, accounts.id
+ORDER BY 3, accounts.period_end_at, accounts.id
 LIMIT $4
