@@ -119,8 +119,13 @@ async def test_409_for_an_idempotency_key_whose_first_call_still_runs(shop: Shop
     with pytest.raises(stripe.APIError) as caught:
         await shop.v1.customers.create_async({"name": "Ann"}, options=options)
     assert caught.value.http_status == 409
+    with pytest.raises(stripe.IdempotencyError, match="same parameters"):
+        await shop.v1.customers.create_async({"name": "Bob"}, options=options)
     shop.fake.release_answers()
-    assert (await first).name == "Ann"
+    made = await first
+    assert made.name == "Ann"
+    again = await shop.v1.customers.create_async({"name": "Ann"}, options=options)
+    assert again.id == made.id
 
 
 async def test_a_key_is_free_again_after_a_day_and_after_a_refusal(shop: Shop) -> None:

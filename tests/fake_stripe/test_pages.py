@@ -207,10 +207,15 @@ async def test_the_first_page_shows_customers_events_and_their_deliveries(
     shop: Shop, visitor: aiohttp.ClientSession
 ) -> None:
     shop.fake.add_endpoint("http://127.0.0.1:9/nobody", types=["invoice.paid"])
-    bought = await shop.subscribe(await shop.price(interval="month"))
+    price = await shop.price(interval="month")
+    bought = await shop.subscribe(price)
+    waiting = await shop.session(price, 3, mode="subscription")
     await shop.fake.delivered()
 
     page = await read(visitor, "/")
+
+    assert f'<a href="/checkout/{waiting}">3 x Plan</a>' in page
+    assert f'"/checkout/{bought["id"]}"' not in page
 
     assert "pat@example.com" in page
     assert "Card that ends in 4242" in page

@@ -218,6 +218,12 @@ def dashboard(fake: FakeStripe) -> str:
     for livemode, store in fake.stores.items():
         if livemode and not store.tables:
             continue
+        sessions = [one for one in store.all("checkout.session") if one["status"] == "open"]
+        if sessions:
+            inside += [
+                element("h2", "Checkouts that wait for a payer"),
+                *(element("p", _session_link(one)) for one in reversed(sessions)),
+            ]
         inside += [
             element("h2", "Customers (live)" if livemode else "Customers"),
             table(
@@ -228,6 +234,11 @@ def dashboard(fake: FakeStripe) -> str:
         ]
     inside += [element("h2", "Last events"), _events(fake)]
     return page("Fake Stripe", *inside)
+
+
+def _session_link(session: Object) -> Markup:
+    sold = ", ".join(f"{one['quantity']} x {one['description']}" for one in session["_lines"])
+    return element("a", sold or "A card for later", href=f"/checkout/{session['id']}")
 
 
 def _rows(store: Store, customer: Object) -> Iterable[list[object]]:
