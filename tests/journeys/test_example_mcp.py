@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support.examples import running_example, same
+from tests.support.examples import assert_printed, running_example
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,10 +16,10 @@ async def test_the_client_gets_what_its_pages_show_and_pays_for_it(tmp_path: Pat
     async with running_example("mcp", tmp_path, "--credits", "20") as example:
         printed = await example.client()
         for page in PAGES:
-            assert same(printed) == same(example.shown(page, "client.py"))
+            assert_printed(printed, example.shown(page, "client.py"))
         printed = await example.client("--spend")
         for page in PAGES:
-            assert same(printed) == same(example.shown(page, "--spend"))
+            assert_printed(printed, example.shown(page, "--spend"))
         # Four tools and one; to open and to list is free, twice. What was refused is no call.
         charges = await example.charges(9)
         assert [charge.microcredits for charge in charges if charge.microcredits] == [

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 CLIENT_DEADLINE_S = 60
 AGENT_URL = re.compile(r'^upstream = "http://127\.0\.0\.1:(\d+)', re.MULTILINE)
+# How clients print what a call costs.
+CHARGED, RESERVED = "  charged ", "  reserved "
 # What differs from run to run in what a client prints.
 CALL_ID = re.compile(r"\b[0-9a-f]{32}\b")
 NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
@@ -122,6 +124,29 @@ def same(printed: str, *, numbers: bool = True) -> str:
     """What was printed, without what differs from run to run: ids, and `numbers` if it says so."""
     printed = CALL_ID.sub("<id>", printed)
     return printed if numbers else NUMBER.sub("<number>", printed)
+
+
+def assert_printed(printed: str, shown: str) -> None:
+    """What was said is the same, and so is each cost that was known when it was.
+
+    Some agents' servers send an answer's head and its body one after the other. On a busy machine
+    the gateway may have to pass on the one before it has the other: its head then says what is
+    reserved, in place of the charge. What was charged in the end is in Postgres.
+    """
+    told, expected = same(printed).splitlines(), same(shown).splitlines()
+    words, expected_words = (
+        [line for line in lines if not line.startswith((CHARGED, RESERVED))]
+        for lines in (told, expected)
+    )
+    assert words == expected_words
+    assert _contains(expected, [line for line in told if line.startswith(CHARGED)])
+    assert _contains(told, [line for line in expected if line.startswith(RESERVED)])
+
+
+def _contains(lines: list[str], some: list[str]) -> bool:
+    """Whether all of `some` are among the lines, in their order."""
+    rest = iter(lines)
+    return all(line in rest for line in some)
 
 
 @asynccontextmanager
