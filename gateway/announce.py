@@ -17,6 +17,17 @@ CHAT_PATH = "/v1/chat/completions"
 CHAT_BODY = '{"model": "sample", "messages": [{"role": "user", "content": "Hello"}]}'
 
 
+FAKE_STRIPE = """\
+Subscribe at a fake Stripe: open the URL that this answers, and pay with a card that works or fails.
+
+curl {ready.control_url}/v1/subscribe \\
+  -H "Authorization: Bearer {ready.api_key}" \\
+  -H "Content-Type: application/json" \\
+  -d '{{"plan": "pro"}}'
+
+Months go by at {ready.fake_stripe_url}, where events and renewals can be seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The ready event of `dev`; its fields are a contract with scripts."""
@@ -33,6 +44,7 @@ class Ready:
     postgres_url: str
     postgres_pid: int | None
     sample_agent_url: str
+    fake_stripe_url: str | None = None
 
 
 class Voice:
@@ -70,6 +82,8 @@ Tollkeeper is ready.
 """)
         if call := example_call(ready, routes):
             _line(f"Try it:\n\n{call}\n")
+        if ready.fake_stripe_url:
+            _line(f"{FAKE_STRIPE.format(ready=ready)}\n")
         _line("Ctrl-C stops everything.")
 
     def serving(self, proxy_url: str, control_url: str, worker_pids: Sequence[int]) -> None:

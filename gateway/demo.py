@@ -1,6 +1,6 @@
-"""The account that `tollkeeper dev` makes, so that the first call can be made at once.
+"""What `tollkeeper dev` makes, so that the first call can be made at once, and the first sale.
 
-It has no plan: nothing but its credits limits it.
+The account has no plan: nothing but its credits limits it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from gateway.announce import DEMO_ACCOUNT
 from gateway.operations.accounts import create_account
 from gateway.operations.keys import KeyMaker, create_key
+from gateway.stripe_sync.products import sync_catalogue
+from gateway.stripe_sync.push import push
 from policies.apikeys import digest
 
 if TYPE_CHECKING:
@@ -42,3 +44,14 @@ async def ensure_demo(node: RunningNode, folder: DataDir, pepper: bytes, microcr
         ledger, node.counters, account, KeyMaker(DEMO_KEY_ENV, pepper), name=DEMO_ACCOUNT
     )
     folder.remember_api_key(made.text)
+
+
+async def stock_the_fake(node: RunningNode) -> None:
+    """Has the fake Stripe sell the config's plans and packs that have prices.
+
+    What it sells already stays as it is, so that a start that was interrupted is completed by the
+    next.
+    """
+    sync = await node.billing.sync(node.platform_id)
+    await push(sync, dry_run=False)
+    await sync_catalogue(sync)

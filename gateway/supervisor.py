@@ -31,6 +31,7 @@ from gateway.embedded.agent import (
     sample_agent,
 )
 from gateway.embedded.datadir import DataDir, Running, Secrets, open_data_dir
+from gateway.embedded.fake import FakeStripe, fake_stripe, fake_table
 from gateway.embedded.ports import free_port, listen_problem
 from gateway.embedded.servers import Servers, embedded_servers
 from gateway.embedded.spawn import EmbeddedError, stop_leftover
@@ -65,6 +66,7 @@ class DevOptions:
     port: int | None = None
     control_port: int | None = None
     demo_microcredits: int = DEMO_MICROCREDITS  # of the demo account, when it is made
+    fake_stripe: bool = False
     as_json: bool = False
 
 
@@ -104,6 +106,11 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
             own = folder.secrets()
             credentials = _own_credentials(config, own)
             config = _with_servers(config, servers)
+            stripe = None
+            if options.fake_stripe:
+                stripe = await stack.enter_async_context(_fake_stripe(config, folder))
+                table = fake_table(folder.path, stripe.url, config.stripe)
+                config = dataclasses.replace(config, stripe=table)
             voice.step("Applying the config ...")
             node = await stack.enter_async_context(_node(config, pool, credentials))
             await _demo(node, folder, credentials.pepper, options.demo_microcredits)
@@ -111,6 +118,9 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
             await stack.enter_async_context(_working(pool, config, credentials))
             stack.enter_context(_announced(folder, config.gateway, pool))
             ready = _ready(config, folder, pool, servers, agent.url)
+            if stripe is not None:
+                await _stock(node)
+                ready = dataclasses.replace(ready, fake_stripe_url=stripe.url)
             voice.ready(ready, config.routes, str(options.data_dir))
             await asyncio.Event().wait()
 
@@ -157,12 +167,27 @@ def _node(
     return running_node(config, pool, credentials)
 
 
+def _stock(node: RunningNode) -> Coroutine[None, None, None]:
+    from gateway.demo import stock_the_fake  # noqa: PLC0415 - loaded while servers started
+
+    return stock_the_fake(node)
+
+
 def _demo(
     node: RunningNode, folder: DataDir, pepper: bytes, microcredits: int
 ) -> Coroutine[None, None, None]:
     from gateway.demo import ensure_demo  # noqa: PLC0415 - loaded while servers started
 
     return ensure_demo(node, folder, pepper, microcredits)
+
+
+def _fake_stripe(config: Config, folder: DataDir) -> AbstractAsyncContextManager[FakeStripe]:
+    control_url = _url(config.gateway.control_listen)
+    return fake_stripe(
+        folder.path,
+        webhook_url=f"{control_url}/webhooks/stripe/{config.platform.slug}",
+        log=folder.logs / "fake-stripe.log",
+    )
 
 
 def _run(voice: Voice, main: Callable[[Voice], Coroutine[None, None, None]]) -> int:

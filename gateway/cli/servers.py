@@ -36,6 +36,10 @@ def dev(
         str,
         typer.Option("--credits", metavar="N", help="For account demo, at the first start."),
     ] = "1000",
+    fake_stripe: Annotated[
+        bool,
+        typer.Option("--fake-stripe", help="Sell plans and packs with a Stripe that is not one."),
+    ] = False,
 ) -> None:
     """Run everything on this machine, with a sample agent to call."""
     from gateway.supervisor import DevOptions, run_dev
@@ -46,6 +50,7 @@ def dev(
         port=port,
         control_port=control_port,
         demo_microcredits=_amount(amount),
+        fake_stripe=fake_stripe,
         as_json=common.as_json,
     )
     raise typer.Exit(run_dev(options))

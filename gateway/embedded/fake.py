@@ -11,8 +11,10 @@ import contextlib
 import functools
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.config.stripe import StripeTable
 from gateway.embedded.keep import Server, kept
 from gateway.embedded.ports import free_port, listen_problem
 from gateway.embedded.spawn import EmbeddedError, log_tail, spawn
@@ -33,6 +35,31 @@ class FakeStripe(NamedTuple):
     """The running fake: its API and its pages are at one address."""
 
     url: str
+
+
+def fake_table(folder: Path, url: str, table: StripeTable | None) -> StripeTable:
+    """The settings for the fake at `url`, with the options of the config's own [stripe] table.
+
+    Payers come back to the fake's first page where the config names none. The keys are in files
+    below `folder`, for other commands to find.
+    """
+    references = []
+    for name, value in (("key", FAKE_STRIPE_KEY), ("webhook", FAKE_WEBHOOK_SECRET)):
+        file = folder / f"fake-stripe.{name}"
+        file.write_text(value + "\n")
+        references.append(f"file:{file}")
+    options = (table or StripeTable("")).options
+    return StripeTable(
+        secret_key=references[0],
+        webhook_secrets=(references[1],),
+        options=replace(
+            options,
+            api_base=url,
+            success_url=options.success_url or f"{url}/",
+            cancel_url=options.cancel_url or f"{url}/",
+            portal_return_url=options.portal_return_url or f"{url}/",
+        ),
+    )
 
 
 @contextlib.asynccontextmanager
