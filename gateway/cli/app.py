@@ -24,6 +24,7 @@ from gateway.cli import (
     servers,
     signing_keys,
     standing,
+    stripe,
     subscriptions,
     tail,
     tokens,
@@ -51,6 +52,7 @@ app.add_typer(signing_keys.app, name="signing-keys")
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(transactions.app, name="transactions")
 app.add_typer(revenue.app, name="revenue")
+app.add_typer(stripe.app, name="stripe")
 logins.register(app)
 standing.register(app)
 events.register(app)

@@ -21,6 +21,7 @@ from gateway.control import (
     secrets,
     settlements,
     statements,
+    stripe_events,
     subscription,
     tokens,
     traffic,
@@ -53,6 +54,7 @@ ENDPOINTS: Sequence[Endpoint] = (
     *transactions.ENDPOINTS,
     *revenue.ENDPOINTS,
     *statements.ENDPOINTS,
+    *stripe_events.ENDPOINTS,
     *traffic.ENDPOINTS,
     *audit_log.ENDPOINTS,
 )

@@ -12,6 +12,7 @@ from gateway.control.resources import ENDPOINTS
 from tests.control.test_reading import settle
 from tests.support.billing_rows import BillingRows
 from tests.support.dev import ROOT
+from tests.support.inbox import TEST, some_event
 
 if TYPE_CHECKING:
     from gateway.control.api.endpoint import Endpoint
@@ -95,6 +96,9 @@ async def places_of(api: Api, tenant: Tenant) -> Places:
         "/v1/me/delegations", {"credits": "1", "expires_in_s": 600}
     )
     payment = await BillingRows(api.postgres_url, tenant.platform_id).transaction(account)
+    await api.services.events.receive(
+        tenant.platform_id, TEST, [some_event(f"evt_{tenant.slug}")]
+    )
     secret = await owner.put("/v1/secrets/mine", {"value": "canary"})
     for path, answer in {**answers, "delegation": delegated, "secret": secret}.items():
         assert answer.status in {200, 201}, (path, answer.body)
@@ -108,6 +112,7 @@ async def places_of(api: Api, tenant: Tenant) -> Places:
             "plan": "mine",
             "platform": tenant.slug,
             "secret": "mine",
+            "event": f"evt_{tenant.slug}",
             "issuer_id": str(answers["/v1/issuers"].body["id"]),
             "transaction_id": str(payment),
             "month": "2026-11",
