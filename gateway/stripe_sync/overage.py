@@ -140,7 +140,12 @@ async def _known(sync: Sync, charge: OverageCharge, target: Target) -> Document 
 
 
 async def _own_invoice(sync: Sync, charge: OverageCharge, target: Target) -> str:
-    """An invoice for this alone. Stripe does nothing with it before it is let go (`_collect`)."""
+    """An invoice for this alone. Stripe does nothing with it before it is let go (`_collect`).
+
+    It is paid as the subscription was: Checkout gives the card to that, not to the customer.
+    """
+    stripe_id = target.subscription.stripe_id
+    subscription = await sync.api.ask(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
     params: Document = {
         "customer": target.subscription.customer_id,
         "currency": charge.currency,
@@ -149,6 +154,8 @@ async def _own_invoice(sync: Sync, charge: OverageCharge, target: Target) -> str
         "pending_invoice_items_behavior": "exclude",
         "metadata": _metadata(sync, charge),
     }
+    if subscription["default_payment_method"]:
+        params["default_payment_method"] = subscription["default_payment_method"]
     if sync.options.automatic_tax:
         params["automatic_tax"] = {"enabled": True}
     options = {"idempotency_key": f"{charge.business_key}:invoice"}
