@@ -122,21 +122,6 @@ class Clawbacks(Database):
         """Write which charge a payment was made with, or why one of it failed."""
         await self._session.value("payment_charged", transaction_id, *charge)
 
-    async def note_dispute(
-        self,
-        transaction_id: int,
-        kind: str,
-        dispute_id: str,
-        *,
-        status: str,
-        reason: str,
-        amount_minor: int,
-    ) -> None:
-        """Tell the account that a payment is disputed ("dispute_opened"), or not any more. Once."""
-        await self._session.value(
-            "dispute_note", transaction_id, kind, dispute_id, status, reason, amount_minor
-        )
-
     async def clawbacks_of(self, transaction_id: int) -> list[Clawback]:
         """Every step of a payment, oldest first."""
         return await clawbacks_of(self._session, transaction_id)

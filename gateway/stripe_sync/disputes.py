@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gateway.ledger.billing import note_event
 from gateway.stripe_sync.charges import look_at_charge
 from gateway.stripe_sync.errors import StripeMissingError
 
 if TYPE_CHECKING:
+    from gateway.ledger.clawbacks import Payment
     from gateway.stripe_sync.events import Hint
     from gateway.stripe_sync.sync import Sync
 
@@ -26,15 +28,24 @@ async def sync_dispute(sync: Sync, hint: Hint) -> None:
     transaction_id = await look_at_charge(sync, dispute["charge"])
     if transaction_id is None:
         return
-    kinds = ["dispute_opened"]
+    payment = await sync.ledger.payment(sync.platform_id, transaction_id, livemode=sync.livemode)
+    if payment is None:
+        return
+    told = ["dispute_opened"]
     if dispute["status"] in CLOSED:
-        kinds.append("dispute_closed")
-    for kind in kinds:
-        await sync.ledger.note_dispute(
-            transaction_id,
-            kind,
-            dispute["id"],
-            status=dispute["status"],
-            reason=dispute["reason"],
-            amount_minor=dispute["amount"],
-        )
+        told.append("dispute_closed")
+    async with sync.ledger.transaction() as session:
+        for kind in told:
+            key = f"{kind}:{sync.platform_id}:{int(sync.livemode)}:{dispute['id']}"
+            await note_event(session, payment.account_id, kind, key, _detail(payment, dispute))
+
+
+def _detail(payment: Payment, dispute: dict[str, Any]) -> dict[str, object]:
+    return {
+        "transaction_id": payment.transaction_id,
+        "dispute": dispute["id"],
+        "status": dispute["status"],
+        "reason": dispute["reason"],
+        "amount_minor": str(dispute["amount"]),
+        "currency": dispute["currency"],
+    }
