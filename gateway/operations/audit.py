@@ -6,7 +6,8 @@ Each part reads one instant, so running calls disturb nothing:
    comes out even although the two are read one after the other), as often as it takes to be
    certain (`audit_look`).
 2. Postgres by itself: grants against ledger entries, settlements against ledger entries, roll-ups
-   against settlements, coarser roll-ups against finer ones, one statement each.
+   against settlements, coarser roll-ups against finer ones, debts and what was taken back against
+   ledger entries, one statement each.
 
 Reconciliation (`reconcile`) does the first part for ever.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from gateway.counters import Counters
     from gateway.ledger import Ledger
+    from gateway.ledger.debts import DebtDrift
     from gateway.ledger.desk import AuditAccountRow
     from gateway.ledger.rows import CallDrift, ChangeDrift, GrantDrift, RollupDrift, UsageDrift
     from gateway.operations.audit_look import Findings
@@ -93,6 +95,7 @@ async def _audit_books(ledger: Ledger) -> list[Finding]:
     """I1, I2 and I3 within Postgres."""
     findings = [finding for grant in await ledger.audit_grants() for finding in _about_grant(grant)]
     findings += [_about_change(change) for change in await ledger.audit_changes()]
+    findings += [_about_debt(debt) for debt in await ledger.audit_debts()]
     findings += [_about_call(call) for call in await ledger.audit_calls()]
     findings += [_about_hour(hour) for hour in await ledger.audit_usage()]
     findings += [_about_rollup(row) for row in await ledger.audit_rollups()]
@@ -143,6 +146,24 @@ def _about_change(change: ChangeDrift) -> Finding:
         expected=0,
         found=change.microcredits,
         meaning=meanings[change.wrong],
+    )
+
+
+def _about_debt(debt: DebtDrift) -> Finding:
+    meanings = {
+        "owed": "what the account owes is not the sum of what became owed, was paid and forgiven",
+        "paid": "what the grant paid of a debt is not what was taken from it for that",
+        "step": "what a refund or dispute took, or gave again, is not what the ledger moved",
+        "payment": "more is to be gone of a payment's credits than it gave",
+    }
+    return Finding(
+        NO_OVERSELL if debt.wrong == "payment" else CONSERVATION,
+        check=f"ledger_debt_{debt.wrong}",
+        account_id=debt.account_id,
+        subject=debt.subject,
+        expected=debt.expected_microcredits,
+        found=debt.found_microcredits,
+        meaning=meanings[debt.wrong],
     )
 
 

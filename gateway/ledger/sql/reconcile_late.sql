@@ -1,4 +1,5 @@
--- What left each lot after a moment, without the calls and changes that were known then.
+-- What left each lot after a moment, without the calls and changes that were known then. What a
+-- lot paid of a debt when it was made left it before anybody was told of it.
 SELECT
     grant_id,
     coalesce(-sum(microcredits) FILTER (WHERE kind IN ('settle', 'late')), 0)::bigint AS settled,
@@ -12,4 +13,9 @@ WHERE created_at > from_ms($1)
         WHEN change_id IS NULL THEN call_id <> ALL ($3::uuid[])
         ELSE change_id <> ALL ($4::uuid[])
     END
+    AND NOT (kind = 'adjust' AND EXISTS (
+        SELECT FROM grants
+        WHERE grants.id = ledger_entries.grant_id
+            AND grants.created_at = ledger_entries.created_at
+    ))
 GROUP BY grant_id
