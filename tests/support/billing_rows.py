@@ -88,6 +88,14 @@ class BillingRows:
         told = {"platform_id": self._platform_id, **values}
         await self._insert(table, told, returning="platform_id")
 
+    async def sql(self, statement: str, *arguments: object) -> Any:
+        """The first value that any statement answers."""
+        connection = await asyncpg.connect(self._postgres_url)
+        try:
+            return await connection.fetchval(statement, *arguments)
+        finally:
+            await connection.close()
+
     async def _insert(self, table: str, values: dict[str, Any], *, returning: str = "id") -> int:
         read = {
             name: moment(value)
