@@ -279,7 +279,8 @@ async def test_a_session_refuses_what_stripe_refuses(shop: Shop) -> None:
 
 
 async def test_what_is_inactive_is_not_sold(shop: Shop) -> None:
-    price = await shop.price()
-    await shop.v1.prices.update_async(price, {"active": False})
+    made = await shop.v1.prices.create_async(
+        {"currency": "usd", "unit_amount": 500, "product_data": {"name": "Old"}, "active": False}
+    )
 
-    assert "inactive" in str((await refused(shop, price=price)).user_message)
+    assert "inactive" in str((await refused(shop, price=made.id)).user_message)

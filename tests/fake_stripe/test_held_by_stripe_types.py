@@ -78,18 +78,20 @@ def call_of(route: Route) -> stripe_types.Call:
 
 @pytest_asyncio.fixture(scope="module")
 async def history() -> AsyncIterator[History]:
-    http = Recorder()
     async with FakeStripe.running(seed="types") as fake:
+        http = Recorder()
         client = stripe.StripeClient(
             fake.api_key, base_addresses={"api": fake.url}, http_client=http
         )
-        shop = Shop(fake, client)
-        for scene in SCENES:
-            await scene(shop)
-        await look_at_everything(fake, client, http.history)
-        http.history.events = fake.events()
-        yield http.history
-    await http.close_async()
+        try:
+            shop = Shop(fake, client)
+            for scene in SCENES:
+                await scene(shop)
+            await look_at_everything(fake, client, http.history)
+            http.history.events = fake.events()
+            yield http.history
+        finally:
+            await http.close_async()
 
 
 async def look_at_everything(

@@ -72,6 +72,25 @@ async def test_a_payer_who_comes_back_confirms_the_intent_of_the_invoice(shop: S
     assert subscription["status"] == "active"
 
 
+async def test_a_subscription_made_by_the_api_begins_while_its_debit_is_under_way(
+    shop: Shop,
+) -> None:
+    made = await shop.v1.subscriptions.create_async(
+        {
+            "customer": await shop.customer("async"),
+            "items": [{"price": await shop.price(interval="month")}],
+        }
+    )
+    assert made.status == "active"
+    invoice = shop.fake.store.get("invoice", made.latest_invoice)
+    assert invoice["status"] == "open"
+
+    await shop.fake.advance(days=4)
+
+    assert (await shop.v1.subscriptions.retrieve_async(made.id)).status == "active"
+    assert invoice["status"] == "paid"
+
+
 async def test_a_declined_confirmation_is_a_card_error(shop: Shop) -> None:
     customer = await shop.customer()
     session = await shop.session(await shop.price(), customer=customer)

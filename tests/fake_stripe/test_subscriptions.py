@@ -322,8 +322,16 @@ async def test_400_for_items_that_can_not_be_subscribed_to(shop: Shop) -> None:
             await shop.v1.subscriptions.create_async(
                 {"customer": customer, "items": [{"price": price} for price in prices]}
             )
-    await shop.v1.prices.update_async(month, {"active": False})
+    old = await shop.v1.prices.create_async(
+        {
+            "active": False,
+            "currency": "usd",
+            "product_data": {"name": "Old"},
+            "recurring": {"interval": "month"},
+            "unit_amount": 1,
+        }
+    )
     with pytest.raises(stripe.InvalidRequestError, match="inactive"):
         await shop.v1.subscriptions.create_async(
-            {"customer": customer, "items": [{"price": month}]}
+            {"customer": customer, "items": [{"price": old.id}]}
         )

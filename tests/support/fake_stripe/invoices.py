@@ -1,7 +1,8 @@
 """The life of an invoice: draft, open, then paid, void or uncollectible.
 
-What an invoice's fate means for its subscription is told through `AFTER_PAID` and `AFTER_FAILED`,
-`AFTER_CLOSED`, so that subscriptions know invoices and not the other way round.
+What an invoice's fate means for its subscription is told through `AFTER_PAID`, `AFTER_FAILED`,
+`AFTER_CLOSED` and, while a bank debit is under way, `AFTER_SUBMITTED`, so that subscriptions know
+invoices and not the other way round.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ NOUGHT = (
 AFTER_PAID: list[Callable[[Store, Object], None]] = []
 AFTER_FAILED: list[Callable[[Store, Object], None]] = []
 AFTER_CLOSED: list[Callable[[Store, Object], None]] = []
+AFTER_SUBMITTED: list[Callable[[Store, Object], None]] = []
 
 SHOWN["invoice"] = lines.shorten
 
@@ -259,6 +261,9 @@ def collect(
         settle(store, invoice, payment)
     elif payment.outcome == "failed":
         fail(store, invoice)
+    else:
+        for after in AFTER_SUBMITTED:
+            after(store, invoice)
     return payment
 
 

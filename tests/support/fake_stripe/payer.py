@@ -180,9 +180,6 @@ def _subscribe(
         ),
     )
     invoice = store.get("invoice", subscription["latest_invoice"])
-    if invoice["status"] == "open" and subscription["status"] == "incomplete":
-        # A bank debit is under way: Stripe lets the subscription begin.
-        subscriptions.set_status(store, subscription, "active")
     session |= {"invoice": invoice["id"], "subscription": subscription["id"]}
     _set_status(session, paid=invoice["status"] == "paid")
 

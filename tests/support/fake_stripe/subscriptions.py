@@ -351,10 +351,20 @@ def _invoice_paid(store: Store, invoice: Object) -> None:
     if subscription is None or subscription["status"] in ENDED:
         return
     if subscription["status"] == "incomplete":
-        if invoice["id"] == subscription["latest_invoice"]:
-            set_status(store, subscription, "active")
+        _begin(store, invoice)
         return
     recover(store, subscription)
+
+
+def _begin(store: Store, invoice: Object) -> None:
+    """It serves when its first invoice is paid, or while a bank debit for it is under way."""
+    subscription = invoices.subscription_of(store, invoice)
+    if (
+        subscription is not None
+        and subscription["status"] == "incomplete"
+        and subscription["latest_invoice"] == invoice["id"]
+    ):
+        set_status(store, subscription, "active")
 
 
 def recover(store: Store, subscription: Object) -> None:
@@ -436,4 +446,5 @@ SHOWN["subscription_item"] = _show_plans
 invoices.AFTER_PAID.append(_invoice_paid)
 invoices.AFTER_FAILED.append(_invoice_failed)
 invoices.AFTER_CLOSED.append(_invoice_closed)
+invoices.AFTER_SUBMITTED.append(_begin)
 customers.BEFORE_DELETION.append(_customer_deleted)
