@@ -122,9 +122,13 @@ def show(
     account, balance = found["account"], found["balance"]
     since = short_moment(account["created_at"])
     say(f"{account['name']}: {account['status']}, {account['plan'] or 'no plan'}, since {since}")
+    if account["payment_suspended"]:
+        say("Its calls are refused until its subscription is paid for.")
     percent, whose = _discount(account, plan)
     if percent != "0":
         say(f"Discount {percent}%, {whose}.")
+    if account["owed_credits"] != "0":
+        say(f"It owes {account['owed_credits']} credits, spent although their payment went back.")
     say(_now_text(balance) + "\n")
     if found["grants"]:
         print_table(GRANT_COLUMNS, list(map(grant_row, found["grants"])))

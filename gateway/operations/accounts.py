@@ -123,12 +123,18 @@ async def change_account(
     their terms. Its name is what it is called by, and nothing else: keys and calls stay its own.
 
     Raises: UsageError for a bad or taken name, an unknown plan or a discount that is none;
-    NotToldError when Redis could not be told.
+    ConflictError for another plan than that of its subscription; NotToldError when Redis could not
+    be told.
     """
     if change.name is not None:
         check_account_name(change.name)
     if change.plan_slug is not None:
         await find_plan(ledger, account.platform_id, change.plan_slug)
+        if account.renewed_by == "subscription" and change.plan_slug != account.plan_slug:
+            raise ConflictError(
+                "plan_follows_subscription",
+                f'the plan of "{account.name}" is that of its subscription: change or cancel that',
+            )
     if isinstance(change.discount_basis_points, int):
         check_discount(change.discount_basis_points)
     try:

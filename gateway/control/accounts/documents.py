@@ -20,8 +20,11 @@ def account_document(row: AccountRow) -> Account:
         id=row.account_id,
         name=row.name,
         status=row.status,  # type: ignore[arg-type] # the table's own check
+        payment_suspended=row.payment_suspended,
         plan=row.plan_slug,
+        renewed_by=row.renewed_by,  # type: ignore[arg-type] # the table's own check
         discount_percent=None if discount is None else format_percent(discount),
+        owed_credits=row.owed_microcredits,
         created_at=row.created_ms,
     )
 

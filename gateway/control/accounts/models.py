@@ -37,6 +37,7 @@ AccountName = Annotated[
 # Basis points as percent: "12.5".
 Percent = Annotated[str, StringConstraints(pattern=r"^(100|\d{1,2}(\.\d{1,2})?)$")]
 Status = Literal["active", "suspended"]
+RenewedBy = Literal["clock", "subscription"]
 Source = Literal["plan", "pack", "trial", "coupon", "manual", "rollover", "overage", "refund"]
 LimitKind = Literal[
     "requests_per_second", "requests_per_minute", "requests_per_month", "concurrency"
@@ -51,8 +52,17 @@ class Account(Model):
     id: Id
     name: str
     status: Status
+    payment_suspended: bool = Field(
+        description="Whether its calls are refused for want of payment, whatever its status."
+    )
     plan: str | None = Field(description="The slug of its plan; null: it has none.")
+    renewed_by: RenewedBy = Field(
+        description="What its plan and period follow: the clock, or a subscription."
+    )
     discount_percent: str | None = Field(description="Off every price; null: what its plan says.")
+    owed_credits: Credits = Field(
+        description="Spent, although their payment went back: the next grant pays them first."
+    )
     created_at: Moment
 
 
