@@ -89,7 +89,8 @@ def _ndjson(rows: tuple[Model, ...]) -> bytes:
 
 def _csv(item: type[Model]) -> Callable[[tuple[Model, ...]], bytes]:
     """Writes rows; without any, the line of titles."""
-    columns = list(item.model_fields)
+    fields = item.model_fields.items()
+    columns = [field.serialization_alias or name for name, field in fields]
 
     def write(rows: tuple[Model, ...]) -> bytes:
         buffer = io.StringIO(newline="")
