@@ -9,7 +9,9 @@ SELECT
     accounts.discount_basis_points,
     coalesce((plans.spec ->> 'discount_basis_points')::integer, 0) AS plan_discount_basis_points,
     accounts.renewed_by,
-    accounts.payment_suspended
+    accounts.payment_suspended,
+    coalesce(account_debts.owed_microcredits, 0)::bigint AS owed_microcredits
 FROM accounts
 LEFT JOIN plans ON plans.id = accounts.plan_id
+LEFT JOIN account_debts ON account_debts.account_id = accounts.id
 WHERE accounts.platform_id = $1 AND accounts.id = $2

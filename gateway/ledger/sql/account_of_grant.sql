@@ -9,8 +9,10 @@ SELECT
     accounts.discount_basis_points,
     coalesce((plans.spec ->> 'discount_basis_points')::integer, 0) AS plan_discount_basis_points,
     accounts.renewed_by,
-    accounts.payment_suspended
+    accounts.payment_suspended,
+    coalesce(account_debts.owed_microcredits, 0)::bigint AS owed_microcredits
 FROM grants
 JOIN accounts ON accounts.id = grants.account_id
 LEFT JOIN plans ON plans.id = accounts.plan_id
+LEFT JOIN account_debts ON account_debts.account_id = accounts.id
 WHERE grants.platform_id = $1 AND grants.id = $2

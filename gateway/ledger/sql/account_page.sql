@@ -11,6 +11,7 @@ SELECT
     plan_discount_basis_points,
     looked.renewed_by,
     looked.payment_suspended,
+    coalesce(account_debts.owed_microcredits, 0)::bigint AS owed_microcredits,
     matches,
     place
 FROM (
@@ -31,6 +32,7 @@ CROSS JOIN LATERAL (
         AND ($6::text IS NULL OR coalesce(looked.plan_slug = $6, false))
         AND ($7::text IS NULL OR starts_with(looked.name, $7)) AS matches
 ) AS judged
+LEFT JOIN account_debts ON account_debts.account_id = looked.id
 WHERE matches OR place = $3::bigint
 ORDER BY looked.id
 LIMIT $4

@@ -13,6 +13,7 @@ from gateway.operations.standing import balance_of
 from policies.catalog import Caps, Limits, Plan, Platform
 from tests.support.api import CREDIT, PLANS
 from tests.support.api_calls import serving_calls
+from tests.support.debts import owe
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -284,3 +285,15 @@ async def test_a_changed_account_binds_the_next_call(api: Api, clean_redis_url: 
         await owner.patch(path_of(api), {"status": "active", "discount_percent": "50"})
         answer = await proxy.call(api.demo.key.text)
         assert answer.headers["X-Credits-Charged"] == "0.5"
+
+
+async def test_200_an_account_shows_what_it_owes_until_a_grant_has_paid_it(api: Api) -> None:
+    await owe(api.postgres_url, api.demo.account, 3 * CREDIT // 2)
+    owner = api.as_("owner")
+    assert (await owner.get(path_of(api))).body["owed_credits"] == "1.5"
+    listed = await owner.get(ACCOUNTS)
+    assert next(row["owed_credits"] for row in listed.body["data"]) == "1.5"
+
+    given = await owner.post(f"{path_of(api)}/grants", {"credits": "1"})
+    assert (given.status, given.body["revoked_credits"]) == (201, "1")
+    assert (await owner.get(path_of(api))).body["owed_credits"] == "0.5"
