@@ -3,6 +3,6 @@
 UPDATE billing_transactions SET
     payment_intent_id = coalesce(payment_intent_id, $2),
     charge_id = CASE WHEN $4::text IS NULL THEN $3 ELSE charge_id END,
-    failure = CASE WHEN status NOT IN ('succeeded', 'refunded') THEN $4 END,
+    failure = CASE WHEN status NOT IN ('succeeded', 'refunded') THEN coalesce($4, failure) END,
     updated_at = now()
 WHERE id = $1
