@@ -14,6 +14,7 @@ from gateway.cli import (
     issuers,
     keys,
     logins,
+    packs,
     plans,
     platforms,
     rebuild,
@@ -39,6 +40,7 @@ servers.register(app)
 catalog.register(app)
 app.add_typer(routes.app, name="routes")
 app.add_typer(plans.app, name="plans")
+app.add_typer(packs.app, name="packs")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(grants.app, name="grants")
@@ -53,6 +55,7 @@ app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(transactions.app, name="transactions")
 app.add_typer(revenue.app, name="revenue")
 app.add_typer(stripe.app, name="stripe")
+packs.register(app)
 logins.register(app)
 standing.register(app)
 events.register(app)

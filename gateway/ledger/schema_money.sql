@@ -24,7 +24,8 @@ CREATE TABLE stripe_settings (
     options jsonb NOT NULL DEFAULT '{}',
     managed_by text NOT NULL DEFAULT 'config' CHECK (managed_by IN ('config', 'api')),
     created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    id bigint NOT NULL GENERATED ALWAYS AS (platform_id) STORED -- what the audit log calls them by
 );
 
 -- What is sold, as Stripe has it. A product with a problem is parked: what was known of its plan or

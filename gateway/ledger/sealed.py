@@ -28,9 +28,10 @@ class SecretRow(NamedTuple):
 
 
 class SecretInUse(NamedTuple):
-    """Routes in service that send a secret to their agents, by name."""
+    """Routes in service that send a secret to their agents, by name; and whether Stripe's key."""
 
     routes: tuple[str, ...]
+    by_stripe: bool = False
 
 
 class SealedSecret(NamedTuple):
@@ -75,12 +76,14 @@ class Sealed(Database):
             return await announce(session, "")
 
     async def delete_secret(self, platform_id: int, name: str) -> int | SecretInUse | None:
-        """Delete a secret that no route sends; None when there is none of this name."""
+        """Delete a secret that nothing refers to; None when there is none of this name."""
         async with self.transaction() as session:
             await session.value("catalog_lock")
-            used = await session.all("route_of_secret", platform_id, f"{SECRET_PREFIX}{name}")
-            if used:
-                return SecretInUse(tuple(row["name"] for row in used))
+            reference = f"{SECRET_PREFIX}{name}"
+            used = await session.all("route_of_secret", platform_id, reference)
+            by_stripe = await session.value("stripe_settings_of_secret", platform_id, reference)
+            if used or by_stripe:
+                return SecretInUse(tuple(row["name"] for row in used), bool(by_stripe))
             if await session.value("secret_delete", platform_id, name) is None:
                 return None
             return await announce(session, "")

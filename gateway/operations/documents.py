@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.ledger.rows import BY_STRIPE
 from gateway.operations.errors import ConflictError, DocumentError
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.config import Problem
 
 MANAGED_BY_CONFIG = "managed_by_config"
+MANAGED_BY_STRIPE = "managed_by_stripe"
 
 
 class Written(NamedTuple):
@@ -44,6 +46,16 @@ def managed_by_config(kind: str, name: str) -> ConflictError:
         MANAGED_BY_CONFIG,
         f'the {kind} "{name}" is described by the config file: change it there, then run '
         '"tollkeeper apply"',
+    )
+
+
+def managed_elsewhere(kind: str, name: str, managed_by: str) -> ConflictError:
+    """The config's file or a product at Stripe describes it, and would make it that again."""
+    if managed_by != BY_STRIPE:
+        return managed_by_config(kind, name)
+    return ConflictError(
+        MANAGED_BY_STRIPE,
+        f'the {kind} "{name}" is described by its product at Stripe: change the metadata there',
     )
 
 

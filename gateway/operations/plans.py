@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from gateway.config import Problem
 from gateway.config.documents import merged, read_plan_document
 from gateway.config.writing import plan_document
-from gateway.ledger import BY_API, LedgerRejected
-from gateway.operations.documents import managed_by_config
+from gateway.ledger import BY_API, BY_CONFIG, LedgerRejected
+from gateway.ledger.rows import BY_STRIPE
+from gateway.operations.documents import managed_by_config, managed_elsewhere
 from gateway.operations.errors import ConflictError, DocumentError, UnknownError
 from gateway.operations.publish import publish_accounts
 
@@ -67,24 +68,33 @@ async def change_plan(
 
 
 async def delete_plan(ledger: Ledger, platform_id: int, slug: str) -> None:
-    """Delete a plan that no account has.
+    """Delete a plan that no account has, and none is put on when it is made.
+
+    One of Stripe's goes when its products do not say it any more.
 
     Raises: UnknownError, ConflictError.
     """
-    await _own(ledger, platform_id, slug)
+    stored = await find_plan(ledger, platform_id, slug)
+    if stored.managed_by == BY_CONFIG:
+        raise managed_by_config("plan", slug)
     try:
         deleted = await ledger.delete_plan(platform_id, slug)
     except LedgerRejected:
         deleted = False  # an account was put on it at this moment
     if not deleted:
-        raise ConflictError("in_use", f'accounts have the plan "{slug}": put them on another first')
+        others = ", or archive its product" if stored.managed_by == BY_STRIPE else ""
+        raise ConflictError(
+            "in_use",
+            f'accounts have the plan "{slug}", or get it when they are made: put them on another '
+            f"first{others}",
+        )
 
 
 async def _own(ledger: Ledger, platform_id: int, slug: str) -> StoredPlan:
     """A plan that the API manages."""
     stored = await find_plan(ledger, platform_id, slug)
     if stored.managed_by != BY_API:
-        raise managed_by_config("plan", slug)
+        raise managed_elsewhere("plan", slug, stored.managed_by)
     return stored
 
 

@@ -51,12 +51,14 @@ async def set_secret(
 async def delete_secret(ledger: Ledger, platform_id: int, name: str) -> int:
     """Delete a secret; answers the catalogue's version without it.
 
-    Raises: UsageError when there is none of this name; ConflictError when routes send it.
+    Raises: UsageError when there is none of this name; ConflictError when something refers to it.
     """
     done = await ledger.delete_secret(platform_id, name)
     if isinstance(done, SecretInUse):
-        routes = ", ".join(done.routes)
-        raise ConflictError("in_use", f"these routes send it: {routes}; change them first")
+        users = [f"the routes {', '.join(done.routes)}"] if done.routes else []
+        users += ["the Stripe settings"] if done.by_stripe else []
+        text = f"{' and '.join(users)} refer to it; change them first"
+        raise ConflictError("in_use", text)
     if done is None:
         raise UsageError("there is no such secret")
     return done

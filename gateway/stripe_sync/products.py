@@ -35,6 +35,7 @@ from policies.catalog import Pack
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from gateway.ledger import Ledger
     from gateway.ledger.database import Session
     from gateway.stripe_sync.events import Hint
     from gateway.stripe_sync.sync import Sync
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 # Whoever looks at the catalogue takes the lock of this name, where others have a customer's id.
 CATALOGUE = "catalogue"
+PLANS_MAX = 10_000
 UNTAGGED = f'it is not tagged "{TAG}" any more'
 
 log = logging.getLogger("tollkeeper.stripe")
@@ -97,6 +99,16 @@ async def sync_catalogue(sync: Sync) -> Synced:
         tuple(sorted(slug for kind, slug in changed if kind == PACK_KIND)),
         {row.product_id: row.problem for row in products if row.problem is not None},
     )
+
+
+async def described_by_platform(ledger: Ledger, platform_id: int) -> dict[Shelf, Described]:
+    """Every plan and pack of the platform, and who describes it."""
+    found: dict[Shelf, Described] = {}
+    for stored in await ledger.plans_page(platform_id, limit=PLANS_MAX):
+        found[PLAN_KIND, stored.plan.slug] = Described(stored.plan, stored.managed_by)
+    for row in await ledger.all_packs(platform_id):
+        found[PACK_KIND, row.pack.slug] = Described(row.pack, row.managed_by, is_sold=row.active)
+    return found
 
 
 async def sync_product(sync: Sync, hint: Hint) -> None:

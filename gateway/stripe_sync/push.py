@@ -16,7 +16,7 @@ from gateway.ledger.rows import BY_STRIPE
 from gateway.ledger.stripe_products import PACK_KIND, PLAN_KIND
 from gateway.stripe_sync.errors import StripeRefusedError
 from gateway.stripe_sync.metadata import TAG, keys_of, pack_metadata, plan_metadata
-from gateway.stripe_sync.products import CATALOGUE
+from gateway.stripe_sync.products import CATALOGUE, PLANS_MAX
 from policies.money import Money
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 CREATE, UPDATE, ARCHIVE = "create", "update", "archive"
 PRODUCT, PRICE = "product", "price"
-PLANS_MAX = 10_000
 _INTERVALS = {1: "month", 12: "year"}
 
 

@@ -89,6 +89,9 @@ class SettingsSource(Protocol):
         Raises: LedgerUnavailable; KeysMissingError when a key it refers to is not there.
         """
 
+    def forget(self, platform_id: int) -> None:
+        """Its settings were changed: look them up anew."""
+
 
 class Billing:
     """Every platform's Stripe. An async context manager; clients are kept while settings last."""

@@ -83,6 +83,7 @@ async def places_of(api: Api, tenant: Tenant) -> Places:
             "price": {"per_request": "1"},
         },
         "/v1/plans": {"slug": "mine", "credits": "5"},
+        "/v1/packs": {"slug": "mine", "credits": "5"},
         "/v1/issuers": {
             "issuer": "https://id.example",
             "jwks_url": "http://127.0.0.1:9009/jwks",
@@ -110,6 +111,7 @@ async def places_of(api: Api, tenant: Tenant) -> Places:
             "call_id": call,
             "route": "bought",
             "plan": "mine",
+            "pack": "mine",
             "platform": tenant.slug,
             "secret": "mine",
             "event": f"evt_{tenant.slug}",
@@ -181,8 +183,8 @@ async def test_nothing_of_a_tenant_is_there_for_another(api: Api, places: Places
 
 
 def named_alike(endpoint: Endpoint) -> bool:
-    """Whether its parameters are names that each tenant may have: routes, plans, secrets."""
-    return bool({"route", "plan", "secret"} & set(endpoint.path_names()))
+    """Whether its parameters are names that each tenant may have: routes, plans, packs, secrets."""
+    return bool({"route", "plan", "pack", "secret"} & set(endpoint.path_names()))
 
 
 async def test_lists_hold_only_what_is_the_tenants_own(api: Api, places: Places) -> None:

@@ -26,6 +26,7 @@ from gateway.operations.errors import (
 from gateway.operations.spread import NotEffectiveError
 from gateway.operations.withdraw import NotTakenError
 from gateway.stripe_sync.errors import (
+    KeysMissingError,
     NeedsMendingError,
     NotSetUpError,
     StripeRefusedError,
@@ -174,7 +175,7 @@ def _of_operation(failure: OperationError) -> Problem:
 def _of_stripe(failure: BaseException) -> Problem | None:
     """Stripe's own words are for people, and hold at most the ends of a key."""
     match failure:
-        case NotSetUpError():
+        case NotSetUpError() | KeysMissingError():
             return conflict("stripe_not_set_up", f"{failure}.")
         case NeedsMendingError():
             return conflict("stripe_needs_mending", f"{failure}.")
