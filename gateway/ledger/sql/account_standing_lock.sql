@@ -1,5 +1,5 @@
--- Who decides by which subscription an account goes does so alone, as who changes its period or plan
--- (account_period_lock.sql). signup_plan: what it falls back to.
+-- Who decides by which subscription an account goes does so alone, as who changes its period or
+-- plan (account_period_lock.sql). signup_plan: what it falls back to.
 SELECT
     accounts.id AS account_id,
     accounts.platform_id,

@@ -1,6 +1,6 @@
 -- Lots of earlier payments for a subscription that end at a moment ($4) and have not begun: as if
--- revoked before they began, for a change has set those months anew. What they have left is withdrawn
--- in Redis then. A debt that they paid is owed again (as in grant_revoke_ahead.sql).
+-- revoked before they began, for a change has set those months anew. What they have left is
+-- withdrawn in Redis then. A debt that they paid is owed again (as in grant_revoke_ahead.sql).
 WITH revoked AS (
     UPDATE grants SET
         revoked_at = now(),

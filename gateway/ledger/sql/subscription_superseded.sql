@@ -1,4 +1,5 @@
--- Subscriptions ($4: of an account) that another one has taken the place of and that still are live.
+-- Subscriptions ($4: of an account) that another one has taken the place of and that still are
+-- live.
 SELECT stripe_id, to_ms(now()) AS now_ms
 FROM subscriptions
 WHERE platform_id = $1

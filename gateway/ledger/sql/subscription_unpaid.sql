@@ -1,4 +1,5 @@
--- Subscriptions that are not paid for, those behind an id by id: has their stage moved with the time?
+-- Subscriptions that are not paid for, those behind an id by id: has their stage moved with the
+-- time?
 SELECT
     unpaid.id,
     unpaid.stripe_id,
