@@ -1,6 +1,6 @@
--- What was sold of each plan and pack, and of overage, in payments made from $3 to before $4, in each
--- currency ($5: in one), from behind a place on ($7 to $9). Without tax; what was paid back of a
--- payment is its lines', by their amounts, to the last minor unit.
+-- What was sold of each plan and pack, and of overage, in payments made from $3 to before $4, in
+-- each currency ($5: in one), from behind a place on ($7 to $9). Without tax; what was paid back of
+-- a payment is its lines', by their amounts, to the last minor unit.
 WITH paid AS (
     SELECT
         id AS transaction_id,

@@ -1,6 +1,7 @@
 -- What was paid, of each currency ($7: of one), by $5, day or month (UTC): from $3, and there from
 -- behind the currency $8 on, to before $4. What was paid back counts where its payment does, a
--- dispute that is not won like a refund; of its tax so much is not kept as was paid back of the whole.
+-- dispute that is not won like a refund; of its tax so much is not kept as was paid back of the
+-- whole.
 SELECT
     to_ms(since) AS since_ms,
     currency,

@@ -1,7 +1,7 @@
--- Who pays for subscriptions at $3, and at $4, in each currency ($5: in one). A subscription is paid
--- for from its start or the end of its trial on, until it ends, or until when it was not paid any
--- more and is left so. What it brings in is its price of now for 1 of $6 x its months, in ten-
--- thousandths; $6 is a multiple of every number of months, so nothing is rounded here.
+-- Who pays for subscriptions at $3, and at $4, in each currency ($5: in one). A subscription is
+-- paid for from its start or the end of its trial on, until it ends, or until when it was not paid
+-- any more and is left so. What it brings in is its price of now for 1 of $6 x its months, in
+-- ten-thousandths; $6 is a multiple of every number of months, so nothing is rounded here.
 WITH spans AS (
     SELECT
         account_id,

@@ -1,4 +1,5 @@
--- Which credits an account was given that pay from some time of a month on, by where they came from.
+-- Which credits an account was given that pay from some time of a month on, by where they came
+-- from.
 SELECT
     source,
     sum(amount_microcredits)::bigint AS microcredits

@@ -1,5 +1,5 @@
--- What an account used beyond its grants in billing periods that are in a month, if only in part, and
--- what it was charged for that, in the mode $5.
+-- What an account used beyond its grants in billing periods that are in a month, if only in part,
+-- and what it was charged for that, in the mode $5.
 SELECT
     grants.id AS grant_id,
     to_ms(grants.effective_at) AS from_ms,

@@ -1,5 +1,6 @@
 -- A platform's payments ($2: of an account alone), the newest first, from a row on. At most $4 rows
--- are looked at: the last one of so many comes back even if it does not match, to say where to go on.
+-- are looked at: the last one of so many comes back even if it does not match, to say where to go
+-- on.
 SELECT
     id AS transaction_id,
     account_id,
