@@ -1,5 +1,5 @@
--- A step that is not done yet, for whoever does it now; no row: it is done, or somebody is at it, or
--- at another one of its payment: each counts on what those before it have taken.
+-- A step that is not done yet, for whoever does it now; no row: it is done, or somebody is at it,
+-- or at another one of its payment: each counts on what those before it have taken.
 SELECT
     clawbacks.account_id, clawbacks.platform_id, accounts.name AS account_name,
     clawbacks.transaction_id, clawbacks.amount_microcredits, clawbacks.parts
