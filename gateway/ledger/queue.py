@@ -21,7 +21,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import asyncpg
 from pgqueuer.adapters.persistence.qb import (
@@ -43,7 +44,7 @@ from gateway.ledger.database import (
     Database,
     Session,
 )
-from gateway.ledger.errors import translated
+from gateway.ledger.errors import LedgerRejected, translated
 from gateway.ledger.inbox import EventKey, NewEvent, insert_events
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ HEARTBEAT_S = 30.0
 # How often to look at the queue unasked: for jobs whose next try is due, and of dead nodes.
 POLL_S = 5.0
 SWEPT_MAX = 1_000
+# Events that are committed together.
+TOGETHER_MAX = 64
 AT_ONCE_MS = 0
 # A job of an event that is replayed has a name of its own: one that has just ended may still be
 # there, and is about to be deleted. stripe_event_lost.sql knows it.
@@ -89,6 +92,24 @@ NAMES = DBSettings.model_construct(
 )
 
 
+class _Gathered(NamedTuple):
+    """An event that waits to be kept, and who waits for that."""
+
+    mode: tuple[int, bool]
+    event: NewEvent
+    outcome: asyncio.Future[bool]
+
+    def tell(self, *, is_new: bool) -> None:
+        """It is kept. Who has gone is not told."""
+        if not self.outcome.done():
+            self.outcome.set_result(is_new)
+
+    def fail(self, error: Exception) -> None:
+        """It is not kept, or nobody knows."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
 class EventQueue(Database):
     """Keeps events, and works on them. An async context manager.
 
@@ -104,13 +125,63 @@ class EventQueue(Database):
         settings: Mapping[str, str] = SESSION_SETTINGS,
     ) -> None:
         super().__init__(url, connections_max=connections_max, settings=settings)
+        self._gathered: list[_Gathered] = []
+        self._keeping: asyncio.Task[None] | None = None
 
     async def receive(
         self, platform_id: int, livemode: bool, events: Sequence[NewEvent]
     ) -> list[EventKey]:
         """Keep events and have them worked on, all or none; answers those that were new."""
+        return await self._keep({(platform_id, livemode): events})
+
+    async def receive_one(self, platform_id: int, livemode: bool, event: NewEvent) -> bool:
+        """Keep one, together with those that come at the same time; whether it was new.
+
+        While one commit is under way others gather for the next, so that a burst of events takes
+        few commits, and a single one does not wait.
+        """
+        outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._gathered.append(_Gathered((platform_id, livemode), event, outcome))
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep_gathered())
+        return await outcome
+
+    async def _keep_gathered(self) -> None:
+        try:
+            while self._gathered:
+                batch = self._gathered[:TOGETHER_MAX]
+                del self._gathered[:TOGETHER_MAX]
+                await self._keep_batch(batch)
+        finally:
+            self._keeping = None
+
+    async def _keep_batch(self, batch: Sequence[_Gathered]) -> None:
+        """One commit; where Postgres refuses a value, one for each event, to find which."""
+        by_key = {EventKey(*one.mode, one.event.event_id): one for one in reversed(batch)}
+        groups = groupby(sorted(by_key.items()), key=lambda item: item[0][:2])
+        try:
+            new = set(
+                await self._keep({mode: [one.event for _, one in each] for mode, each in groups})
+            )
+        except LedgerRejected as error:
+            if len(batch) > 1:
+                for one in batch:
+                    await self._keep_batch([one])
+            else:
+                batch[0].fail(error)
+        except Exception as error:  # noqa: BLE001 - it is told to those who wait
+            for one in batch:
+                one.fail(error)
+        else:
+            for one in batch:
+                key = EventKey(*one.mode, one.event.event_id)
+                one.tell(is_new=key in new and by_key[key] is one)
+
+    async def _keep(self, by_mode: Mapping[tuple[int, bool], Sequence[NewEvent]]) -> list[EventKey]:
         async with self._both() as (session, queries):
-            new = await insert_events(session, platform_id, livemode, events)
+            new = []
+            for mode, events in by_mode.items():
+                new += await insert_events(session, *mode, events)
             await _enqueue(queries, new)
             return new
 

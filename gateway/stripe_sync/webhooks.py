@@ -85,10 +85,8 @@ class Platforms(Protocol):
 class Keeper(Protocol):
     """Where events are kept: `EventQueue`."""
 
-    async def receive(
-        self, platform_id: int, livemode: bool, events: Sequence[NewEvent]
-    ) -> Sequence[object]:
-        """Keep events and have them worked on; answers those that were new."""
+    async def receive_one(self, platform_id: int, livemode: bool, event: NewEvent) -> bool:
+        """Keep an event and have it worked on; whether it was new."""
 
 
 class Reception:
@@ -109,6 +107,7 @@ class Reception:
         self._keeper = keeper
         self._handled = handled
         self._clock_ms = clock_ms
+        self._platform_ids: dict[str, int] = {}
 
     async def receive(self, slug: str, body: bytes, signature: str) -> Received:
         """Keep an event that came for the platform; when this returns it is committed.
@@ -119,14 +118,21 @@ class Reception:
         check_signature(_text(body), signature, settings.webhook_secrets, self._clock_ms())
         arrived = read_event(body, self._handled)
         _check_tenant(arrived, settings)
-        kept = await self._keeper.receive(settings.platform_id, settings.livemode, [arrived.event])
-        return Received(arrived.event.event_id, arrived.event.shape, bool(kept))
+        event = arrived.event
+        is_new = await self._keeper.receive_one(settings.platform_id, settings.livemode, event)
+        return Received(event.event_id, event.shape, is_new)
 
     async def _settings(self, slug: str) -> StripeSettings:
-        platform = await self._platforms.find_platform(slug)
-        settings = platform and await self._source.settings(platform.platform_id)
+        platform_id = self._platform_ids.get(slug)
+        if platform_id is None:
+            platform = await self._platforms.find_platform(slug)
+            if platform is None:
+                raise _unknown()
+            # It is that platform's for ever: slugs don't change, and platforms stay.
+            platform_id = self._platform_ids[slug] = platform.platform_id
+        settings = await self._source.settings(platform_id)
         if settings is None:
-            raise NotBelievedError(Refusal.UNKNOWN, "No platform of this name takes events here.")
+            raise _unknown()
         return settings
 
 
@@ -287,6 +293,10 @@ def _without_nul(value: Any) -> Any:
     if isinstance(value, dict):
         return {_without_nul(key): _without_nul(item) for key, item in value.items()}
     return value
+
+
+def _unknown() -> NotBelievedError:
+    return NotBelievedError(Refusal.UNKNOWN, "No platform of this name takes events here.")
 
 
 def _unreadable() -> NotBelievedError:

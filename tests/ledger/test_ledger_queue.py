@@ -8,12 +8,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
 from gateway.ledger import Ledger, LedgerRejected, LedgerUnavailable
 from gateway.ledger.inbox import EventKey
-from gateway.ledger.queue import HEARTBEAT_S, JOBS_MAX, EventQueue
+from gateway.ledger.queue import HEARTBEAT_S, JOBS_MAX, TOGETHER_MAX, EventQueue
 from policies.catalog import Platform
 from tests.support.inbox import (
     LIVE,
@@ -379,3 +380,68 @@ async def test_the_queues_log_is_kept_for_some_time_only(
 
 async def _all(postgres_url: str, *wanted: str) -> bool:
     return list((await jobs(postgres_url)).values()) == list(wanted)
+
+
+async def test_events_that_come_together_take_few_commits_and_each_is_told_its_own(
+    queue: EventQueue, platform_id: int, postgres_url: str
+) -> None:
+    count = 100
+    events = [some_event(f"evt_{number}") for number in range(count)]
+    answers = await asyncio.gather(
+        *(queue.receive_one(platform_id, TEST, one) for one in [*events, *events]),
+        queue.receive_one(platform_id, LIVE, events[0]),
+    )
+    assert answers == [True] * count + [False] * count + [True]
+    assert len(await statuses(postgres_url)) == count
+    assert len(await jobs(postgres_url)) == count + 1
+    commits = await distinct_commits(postgres_url)
+    assert commits <= 2 * count // TOGETHER_MAX + 2
+
+
+async def test_a_value_that_postgres_refuses_keeps_no_other_event_out(
+    queue: EventQueue, platform_id: int, postgres_url: str
+) -> None:
+    events = [some_event(f"evt_{number}") for number in range(5)]
+    events[3] = events[3]._replace(payload="{")
+    answers = await asyncio.gather(
+        *(queue.receive_one(platform_id, TEST, one) for one in events), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [bool, bool, bool, LedgerRejected, bool]
+    assert len(await statuses(postgres_url)) == 4
+
+
+async def test_who_gathers_while_postgres_is_away_is_told_so(
+    platform_id: int, postgres_url: str
+) -> None:
+    async with postgres_gate(postgres_url) as (gate, through), EventQueue(through) as queue:
+        gate.shut()
+        answers = await asyncio.gather(
+            *(queue.receive_one(platform_id, TEST, some_event(f"evt_{n}")) for n in range(5)),
+            return_exceptions=True,
+        )
+        assert {type(answer) for answer in answers} == {LedgerUnavailable}
+        gate.open()
+        assert await queue.receive_one(platform_id, TEST, some_event())
+
+
+async def test_who_does_not_wait_any_longer_holds_nobody_up(
+    queue: EventQueue, platform_id: int, postgres_url: str
+) -> None:
+    async with locked(postgres_url, "pgqueuer"):
+        impatient = asyncio.create_task(queue.receive_one(platform_id, TEST, some_event()))
+        await eventually(lambda: waits_for_lock(postgres_url))
+        patient = asyncio.create_task(queue.receive_one(platform_id, TEST, some_event("evt_2")))
+        impatient.cancel()
+        await asyncio.gather(impatient, return_exceptions=True)
+    assert await patient
+    assert set(await statuses(postgres_url)) == {"evt_1", "evt_2"}
+
+
+async def distinct_commits(postgres_url: str) -> int:
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        return int(
+            await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM stripe_events")
+        )
+    finally:
+        await connection.close()
