@@ -81,6 +81,9 @@ def read_stripe(section: Section, folder: Path | None) -> StripeTable:
         account=section.parsed("account", _account, None) if "account" in section else None,
         options=_options(section),
     )
+    if folder is None and "api_base" in section:
+        # Whoever may say where the gateway asks could have it ask what only it can reach.
+        section.complain("api_base", "is for the config file")
     section.close()
     return table
 

@@ -12,6 +12,7 @@ from policies.catalog import Plan, PlanPrice, Platform
 from tests.support.deployment import CREDIT
 from tests.support.fake_stripe.face import FakeStripe
 from tests.support.stripe_shop import Shop, client_of
+from tests.support.stripe_stand import ask_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,11 +40,11 @@ async def set_up(api: Api, shop: Shop, **options: Any) -> None:
     body = {
         "secret_key": "secret:stripe",
         "webhook_secrets": ["secret:hook"],
-        "api_base": shop.fake.url,
         **options,
     }
     done = await owner.put(STRIPE, body)
     assert done.status == 200, done.body
+    await ask_at(api, shop.fake)
 
 
 async def test_201_a_pack_has_the_keys_of_the_config_and_is_changed_by_a_patch(api: Api) -> None:

@@ -15,7 +15,10 @@ TABLE = re.compile(r"# \[")
 # A table goes on with its keys; that of prices with its cases.
 BELOW = re.compile(r"# (?:[a-z_0-9]+ = |\[routes\.price\.table\.)")
 # What else has to be changed for an option to make sense.
+SIGNUP = ("# signup_plan = ", "signup_plan = ")
 TOO = {
+    "trial_credits": [SIGNUP, ("# trial_days = 14", "trial_days = 14")],
+    "trial_days": [SIGNUP, ('# trial_credits = "100"', 'trial_credits = "100"')],
     "rollover_periods": [("# rollover = ", "rollover = ")],
     "tiers": [('credits_per_unit = "0.001"', "")],
     "[routes.a2a]": [('# protocol = "http"', 'protocol = "a2a"')],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.stripe_sync.client import StripeApi, stripe_session
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from gateway.ledger.stripe_products import StripeProduct
     from policies.catalog import Pack, Plan
+    from tests.support.api import Api
     from tests.support.deployment import Deployment
 
 PRO = {"plan": "pro", "credits": "1000", "requests_per_minute": "60"}
@@ -92,6 +94,21 @@ class Stand:
 def hint(object_id: str, kind: str = "product.updated") -> Hint:
     """What a thin event says."""
     return Hint(kind, object_id, 0)
+
+
+async def ask_at(api: Api, fake: FakeStripe) -> None:
+    """Let the platform `demo` of an API, which has its Stripe by that, ask this one."""
+    platform_id = api.demo.platform_id
+    stored = await api.ledger.stripe_settings(platform_id)
+    assert stored is not None
+    options = replace(stored.table.options, api_base=fake.url)
+    await api.ledger.save_stripe_settings(
+        platform_id,
+        replace(stored.table, options=options),
+        livemode=stored.livemode,
+        managed_by=stored.managed_by,
+    )
+    api.services.billing.source.forget(platform_id)
 
 
 @asynccontextmanager

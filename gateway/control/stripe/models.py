@@ -62,7 +62,6 @@ class StripeOptions(Model):
         Annotated[str, StringConstraints(min_length=1, max_length=METER_NAME_CHARACTERS_MAX)] | None
     ) = None
     dunning: Dunning | None = None
-    api_base: Url | None = Field(default=None, description="Null: Stripe's own.")
 
 
 class StripeDocument(StripeOptions, WrittenModel):
@@ -82,6 +81,7 @@ class StripeSettings(StripeOptions):
     webhook_secrets: list[str] | None
     webhook_path: str = Field(description="Where Stripe delivers events, on this API's address.")
     problem: str | None = Field(description="Why it can't be used; null: it can.")
+    api_base: str | None = Field(description="Where it is asked, by the config; null: at Stripe.")
     managed_by: Literal["config", "api"]
     created_at: Moment
     updated_at: Moment
