@@ -116,7 +116,7 @@ async def sync_product(sync: Sync, hint: Hint) -> None:
 
     Raises: StripeTroubleError, LedgerUnavailable.
     """
-    await _sync_one(sync, hint.object_id)
+    await look_at_product(sync, hint.object_id)
 
 
 async def sync_price(sync: Sync, hint: Hint) -> None:
@@ -131,10 +131,14 @@ async def sync_price(sync: Sync, hint: Hint) -> None:
         known = await sync.ledger.stripe_price(sync.platform_id, sync.livemode, hint.object_id)
         product_id = None if known is None else known.product_id
     if product_id is not None:
-        await _sync_one(sync, product_id)
+        await look_at_product(sync, product_id)
 
 
-async def _sync_one(sync: Sync, product_id: str) -> None:
+async def look_at_product(sync: Sync, product_id: str) -> None:
+    """Take over one product as it is now, if it is this platform's, or was.
+
+    Raises: StripeTroubleError, LedgerUnavailable.
+    """
     async with sync.customer_locked(CATALOGUE) as session:
         product = await _retrieve(sync, product_id)
         known = await find_product(session, sync.platform_id, sync.livemode, product_id)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.ledger.billing import Sold, price_months, products_sold
 from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
+from gateway.stripe_sync.metadata import TAG
+from gateway.stripe_sync.products import look_at_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from gateway.ledger.database import Session
     from gateway.stripe_sync.sync import Sync
 
-PRODUCT_KEY = "tollkeeper"  # the slug of the platform whose product it is
 MONTHS_PER_YEAR = 12
 
 
@@ -43,18 +44,17 @@ class Wares(NamedTuple):
 async def wares_of(sync: Sync, session: Session, all_priced: Iterable[Priced]) -> Wares:
     """Look up everything that is sold by these prices.
 
-    Raises: NeedsMendingError for a product that says it is this platform's, and that the books
-    don't know: it is looked at by the catalogue's sync, and then there is something to go by.
+    A product that says it is this platform's and is not known yet is taken over first: the event
+    that tells of it may come later.
     """
     priced = set(all_priced)
     wanted = {one.product_id for one in priced if one.product_id}
     products = await products_sold(session, mode_of(sync), wanted)
-    for product_id in sorted(wanted - products.keys()):
-        if await _says_ours(sync, product_id):
-            raise NeedsMendingError(
-                f"the product {product_id} is tagged as yours and not known here yet: "
-                'run "tollkeeper stripe sync"'
-            )
+    unknown = [one for one in sorted(wanted - products.keys()) if await _says_ours(sync, one)]
+    for product_id in unknown:
+        await look_at_product(sync, product_id)
+    if unknown:
+        products = await products_sold(session, mode_of(sync), wanted)
     ours = {one.price_id for one in priced if one.price_id and one.product_id in products}
     months = await price_months(session, mode_of(sync), ours)
     for price_id in sorted(ours - months.keys()):
@@ -83,9 +83,9 @@ def usable(sold: Sold, product_id: str | None) -> Sold:
 
 
 async def _says_ours(sync: Sync, product_id: str) -> bool:
+    """Asked first, for others may sell much more by this Stripe account than we do."""
     try:
         product = await sync.api.ask(lambda v1: v1.products.retrieve_async(product_id))
     except StripeMissingError:
         return False
-    metadata = product.get("metadata") or {}
-    return bool(metadata.get(PRODUCT_KEY) == sync.settings.slug)
+    return bool((product.get("metadata") or {}).get(TAG) == sync.settings.slug)

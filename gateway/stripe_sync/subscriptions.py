@@ -124,10 +124,10 @@ async def write_subscription(
             f"nobody knows whose the subscription {document['id']} is: give its customer the "
             "metadata tollkeeper_account and tollkeeper_platform"
         )
-    await lock_account(session, account_id)
     if item is not None and document["status"] in ENTITLING:
         _check(wares, item)
     facts = await _facts(sync, session, document, item or items[0], wares)
+    await lock_account(session, account_id)
     return await save_subscription(session, mode_of(sync), account_id, facts)
 
 

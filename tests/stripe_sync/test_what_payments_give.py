@@ -377,11 +377,26 @@ async def test_what_is_parked_gives_nothing_until_it_is_mended_and_never_zero(
     assert await market.balance() == 1_000
 
 
-async def test_a_product_that_says_it_is_ours_and_is_not_known_yet_waits(market: Market) -> None:
+async def test_a_product_that_nobody_has_told_of_yet_is_looked_at_first(market: Market) -> None:
     await market.sql("DELETE FROM stripe_products WHERE slug = 'pro'")
+    await market.sql("DELETE FROM stripe_prices WHERE product_id = $1", market.products["pro"])
     await market.subscribe("pro")
-    with pytest.raises(NeedsMendingError, match="not known here yet"):
-        await market.catch_up()
+    await market.catch_up()
+    assert await market.balance() == 1_000
+
+
+async def test_a_plan_that_says_nothing_of_its_credits_gives_nothing_and_waits(
+    market: Market,
+) -> None:
+    await market.customer()
+    price = await market.shop.price(
+        700, "month", metadata={"tollkeeper": "demo", "plan": "unheard-of"}
+    )
+    await market.shop.v1.subscriptions.create_async(
+        {"customer": market.customer_id, "items": [{"price": price}]}
+    )
+    with pytest.raises(NeedsMendingError, match="unheard-of"):
+        await market.handle(e for e in market.waiting() if e["type"] == "invoice.paid")
     assert await market.payments() == []
 
 
