@@ -23,6 +23,8 @@ INTERVAL_S = 60.0
 PAGE_ACCOUNTS_MAX = 500
 # Lots outlast their period by the platform's bridge, which is at most this.
 AHEAD_MS = 86_400_000
+# Overage of a period that ended before this is not billed any more: nobody would expect it.
+GIVEN_UP_MS = 90 * 86_400_000
 
 log = logging.getLogger("tollkeeper.jobs")
 
@@ -45,7 +47,7 @@ class Overage:
         """
         seen = after = 0
         syncs: dict[int, Sync | None] = {}
-        await self._ledger.overage_done()
+        await self._ledger.overage_done(GIVEN_UP_MS)
         while page := await self._ledger.overage_accounts(
             after, PAGE_ACCOUNTS_MAX, ahead_ms=AHEAD_MS, begun_ms=ASKING_MS_MAX
         ):

@@ -84,9 +84,12 @@ class Overage(Database):
         found = await self._session.all("overage_accounts", ahead_ms, begun_ms, after, limit)
         return rows(DueOverage, found)
 
-    async def overage_done(self) -> None:
-        """Look no more at lots of which all is billed, and nothing more can come."""
-        await self._session.value("overage_done")
+    async def overage_done(self, given_up_ms: int) -> None:
+        """Look no more at lots of which all is billed, and nothing more can come.
+
+        Nor at those that ended so long ago and could not be billed.
+        """
+        await self._session.value("overage_done", given_up_ms)
 
     async def account_of_subscription(
         self, platform_id: int, stripe_id: str, *, livemode: bool

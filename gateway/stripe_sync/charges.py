@@ -16,6 +16,8 @@ from gateway.stripe_sync.invoices import see_to_invoice
 from gateway.stripe_sync.refunds import charge_by, charge_of_refund, take_back_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from gateway.stripe_sync.events import Hint
     from gateway.stripe_sync.sync import Sync
 
@@ -70,17 +72,21 @@ async def payment_of(sync: Sync, charge: dict[str, Any]) -> int | None:
     )
     if found is not None or not intent:
         return found
-    names = [f"invoice:{invoice_id}" for invoice_id in await _invoices_of(sync, intent)] or [
-        f"checkout:{session['id']}"
-        async for session in sync.api.pages(
-            lambda v1, params: v1.checkout.sessions.list_async(params), payment_intent=intent
-        )
-    ]
-    for name in names:
+    async for name in _names(sync, intent):
         found = await sync.ledger.payment_named(sync.platform_id, name, livemode=sync.livemode)
         if found is not None:
             return found
     return None
+
+
+async def _names(sync: Sync, intent_id: str) -> AsyncIterator[str]:
+    """What the payment of an intent may be called in our books."""
+    for invoice_id in await _invoices_of(sync, intent_id):
+        yield f"invoice:{invoice_id}"
+    async for session in sync.api.pages(
+        lambda v1, params: v1.checkout.sessions.list_async(params), payment_intent=intent_id
+    ):
+        yield f"checkout:{session['id']}"
 
 
 async def _invoices_of(sync: Sync, intent_id: str) -> list[str]:

@@ -53,18 +53,26 @@ class Target(NamedTuple):
 
 async def sync_new_invoice(sync: Sync, hint: Hint) -> None:
     """An invoice was drawn up: the period's overage goes on it, while it is a draft."""
+    account_id = await _renewed(sync, hint)
+    if account_id is not None:
+        await bill_overage(sync, account_id)
+    await sync_invoice(sync, hint)
+
+
+async def _renewed(sync: Sync, hint: Hint) -> int | None:
+    """Whose subscription a draft renews; None: it is no such draft, or of nobody we know."""
+    if hint.object and hint.object.get("billing_reason") != RENEWAL:
+        return None
     try:
         invoice = await sync.api.ask(lambda v1: v1.invoices.retrieve_async(hint.object_id))
     except StripeMissingError:
-        invoice = {}
-    if invoice.get("status") == "draft" and invoice.get("billing_reason") == RENEWAL:
-        stripe_id = invoice["parent"]["subscription_details"]["subscription"]
-        account_id = await sync.ledger.account_of_subscription(
-            sync.platform_id, stripe_id, livemode=sync.livemode
-        )
-        if account_id is not None:
-            await bill_overage(sync, account_id)
-    await sync_invoice(sync, hint)
+        return None
+    if invoice["status"] != "draft" or invoice["billing_reason"] != RENEWAL:
+        return None
+    stripe_id = invoice["parent"]["subscription_details"]["subscription"]
+    return await sync.ledger.account_of_subscription(
+        sync.platform_id, stripe_id, livemode=sync.livemode
+    )
 
 
 async def bill_overage(sync: Sync, account_id: int) -> None:

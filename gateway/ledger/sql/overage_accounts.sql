@@ -1,7 +1,8 @@
 -- Accounts with overage that is to be billed, or may be put on a draft of an invoice: a period's
 -- that is over, or will be in $1 ms at most, and of which nothing was billed; or what a lot that is
 -- closed had settled since. And those with a part that was begun $2 ms ago and not done. From an
--- account on, at most $4; expires_ms is that of the lot which ends first.
+-- account on, at most $4; expires_ms is that of the lot which ends first. Who never had a
+-- subscription can't be billed.
 WITH used AS (
     SELECT
         terms.platform_id,
@@ -16,6 +17,7 @@ WITH used AS (
     FROM overage_terms AS terms
     JOIN grants ON grants.id = terms.grant_id
     WHERE NOT terms.is_billed
+        AND EXISTS (SELECT FROM subscriptions WHERE subscriptions.account_id = terms.account_id)
 ), found AS (
     SELECT platform_id, account_id, expires_ms
     FROM used
