@@ -46,6 +46,7 @@ class PaidLot(NamedTuple):
     """A lot of a payment: what that gave it, and what left it otherwise than by settling.
 
     `debt_paid` of this went to what was owed before, `rolled` into a lot of the next period.
+    `has_lapsed`: it has ended, and nothing of it rolls over; what it still has is of no use.
     """
 
     grant_id: int
@@ -54,6 +55,7 @@ class PaidLot(NamedTuple):
     debt_paid_microcredits: int
     rolled_microcredits: int
     priority: int
+    has_lapsed: bool
 
 
 class Part(NamedTuple):

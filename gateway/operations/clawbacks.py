@@ -27,6 +27,7 @@ from policies.money_back import standing_of, taking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from gateway.counters import Counters
     from gateway.ledger import Ledger
@@ -51,7 +52,9 @@ async def finish_clawback(
             return False
         # A lot that Redis does not know yet has nothing that could be taken.
         await publish_account(ledger, counters, opened.account_id, opened.account_name)
-        parts = await _Taking(ledger, counters, ready).take(opened)
+        lots = await payment_lots(session, opened.transaction_id)
+        lapsed = {lot.grant_id for lot in lots if lot.has_lapsed}
+        parts = await _Taking(ledger, counters, ready).take(opened, but=lapsed)
         lots = await payment_lots(session, opened.transaction_id)
         withdrawn = await _withdrawn(counters, opened.account_id, lots)
         steps = [
@@ -76,17 +79,17 @@ class _Taking:
         self._counters = counters
         self._ready = ready
 
-    async def take(self, opened: OpenClawback) -> list[Part]:
-        """Take until the amount is reached; what each lot gave."""
+    async def take(self, opened: OpenClawback, *, but: AbstractSet[int]) -> list[Part]:
+        """Take until the amount is reached, but not of these lots; what each gave."""
         account = await self._ledger.account(opened.platform_id, opened.account_id)
         if account is None:
             raise NotTakenError(f'the account "{opened.account_name}" is gone')
         # All that was taken before is counted before more is: a lot may have had nothing available
         # then, and have something now.
-        parts = [await self._take_of(account, part, 0) for part in opened.parts]
+        parts = list(opened.parts)
         missing = opened.amount_microcredits - sum(part.microcredits for part in parts)
         for place, part in enumerate(parts):
-            if missing and not part.microcredits:
+            if missing and not part.microcredits and part.grant_id not in but:
                 parts[place] = await self._take_of(account, part, missing)
                 missing -= parts[place].microcredits
         return parts
@@ -116,13 +119,17 @@ class _Taking:
 async def _withdrawn(
     counters: Counters, account_id: int, lots: Sequence[PaidLot]
 ) -> dict[int, int]:
-    """All that left each lot unsettled, as Redis says, or Postgres where Redis does not know it."""
+    """All that left each lot unsettled, as Redis says, or Postgres where Redis does not know it.
+
+    What one that has lapsed still has, because no job has come by, has left it, too.
+    """
     try:
         fields = await counters.look(counters.keys(account_id)) or {}
     except CountersUnavailable as error:
         raise NotTakenError(str(error)) from error
     return {
         lot.grant_id: max(int(fields.get(f"w:{lot.grant_id}", 0)), lot.withdrawn_microcredits)
+        + (int(fields.get(f"a:{lot.grant_id}", 0)) if lot.has_lapsed else 0)
         for lot in lots
     }
 

@@ -193,6 +193,26 @@ async def test_what_had_ended_unused_is_not_owed(till: Till) -> None:
     assert await till.findings() == []
 
 
+async def test_what_had_ended_but_was_not_withdrawn_yet_does_not_come_again(till: Till) -> None:
+    bought = await till.buy(
+        {
+            "microcredits": 100 * CREDIT,
+            "effective_ms": now_ms() - 2 * DAY_MS,
+            "expires_ms": now_ms() - DAY_MS,
+        }
+    )
+    before = await till.grants()
+    dispute = till.shop.fake.dispute(bought.charge_id)
+    await look_at_charge(till.sync, bought.charge_id)
+    till.shop.fake.close_dispute(dispute["id"], "won")
+    await look_at_charge(till.sync, bought.charge_id)
+
+    assert await till.grants() == before
+    assert await till.owed() == 0
+    assert await till.payment(bought) == ("succeeded", 0, 0)
+    assert await till.findings() == []
+
+
 async def test_a_payment_is_found_at_stripe_where_its_row_names_no_charge(till: Till) -> None:
     bought = await till.buy({"microcredits": 100 * CREDIT}, known=False)
     await till.refund(bought)

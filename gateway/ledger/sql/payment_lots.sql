@@ -1,7 +1,7 @@
 -- The lots of a payment, in the order in which credits are taken back of them: the reverse of that
 -- in which they pay, so that what ends last goes first. What a plan rolled over of them is among
 -- them, because it is the same credits. given: by the payment itself; 0 for what was rolled over,
--- and for what a dispute that was won gave again.
+-- and for what a dispute that was won gave again. has_lapsed: it has ended, and nothing rolls over.
 WITH RECURSIVE rolled AS MATERIALIZED (
     SELECT rests.id AS grant_id, rests.amount_microcredits, rests.revoked_microcredits,
         entries.grant_id AS of_grant_id
@@ -29,7 +29,20 @@ SELECT
     coalesce((
         SELECT sum(rolled.amount_microcredits) FROM rolled WHERE rolled.of_grant_id = grants.id
     ), 0)::bigint AS rolled_microcredits,
-    grants.priority
+    grants.priority,
+    coalesce(grants.expires_at <= now(), false) AND NOT (
+        grants.source IN ('plan', 'rollover')
+        AND EXISTS (
+            -- as in rollover_due.sql
+            SELECT FROM accounts
+            JOIN plans ON plans.id = accounts.plan_id
+            WHERE accounts.id = grants.account_id
+                AND accounts.period_end_at IS NOT NULL
+                AND plans.spec -> 'rollover_microcredits_max' IS NOT NULL
+                AND plans.spec ->> 'rollover_microcredits_max' IS DISTINCT FROM '0'
+                AND grants.rollovers < coalesce((plans.spec ->> 'rollover_periods')::integer, 1)
+        )
+    ) AS has_lapsed
 FROM family
 JOIN grants ON grants.id = family.grant_id
 ORDER BY grants.priority DESC, grants.expires_at DESC NULLS FIRST, grants.created_at DESC,
