@@ -228,7 +228,8 @@ class _Terms(NamedTuple):
 
 
 def _is_trial(invoice: PaidInvoice, line: Line) -> bool:
-    return line.amount_minor == 0 and not line.is_credit and line.end_ms <= invoice.trial_end_ms
+    """Whether a line is for a trial, also for one that was ended early after it was drawn up."""
+    return line.amount_minor == 0 and not line.is_credit and line.start_ms < invoice.trial_end_ms
 
 
 def _credits(line: Line) -> int:

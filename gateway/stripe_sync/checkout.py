@@ -6,6 +6,7 @@ events, its name is on the session, and on the subscription or payment that come
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,7 +15,8 @@ from gateway.ledger.stripe_products import PLAN_KIND
 from gateway.operations.errors import ConflictError, DocumentError
 from gateway.stripe_sync.buyers import as_customer
 from gateway.stripe_sync.choosing import pack_offer, plan_offer
-from gateway.stripe_sync.customers import account_metadata, id_of, mode_of
+from gateway.stripe_sync.customers import PLATFORM_KEY, account_metadata, id_of, mode_of
+from gateway.stripe_sync.errors import StripeRefusedError
 from policies.billing import ENTITLING
 
 if TYPE_CHECKING:
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
+log = logging.getLogger("tollkeeper.stripe")
+
 SECOND_MS = 1_000
 URL_CHARACTERS_MAX = 2_000
+SUBSCRIPTION = "subscription"
 # Of subscriptions that nobody ever paid for: they are no first one.
 NEVER_BEGUN = ("incomplete", "incomplete_expired")
 
@@ -57,6 +62,8 @@ class Checkout(NamedTuple):
 async def subscribe(sync: Sync, account: AccountRow, order: Order) -> Checkout:
     """A page for a subscription to a plan; with the plan's trial, if it is the account's first.
 
+    Of an account's pages only the last can be paid: else each of them could begin a trial.
+
     Raises: ConflictError when the account has a subscription, or the plan is not sold so;
     DocumentError for a wrong field; StripeTroubleError.
     """
@@ -72,17 +79,19 @@ async def subscribe(sync: Sync, account: AccountRow, order: Order) -> Checkout:
         statuses = [one["status"] for one in past] + [row.facts.status for row in known]
         if offer.plan.trial_days and all(status in NEVER_BEGUN for status in statuses):
             data["trial_period_days"] = offer.plan.trial_days
-        return await _create(
+        made = await _create(
             sync,
             account,
             order,
             {
                 **_common(sync, account, customer_id, success_url, cancel_url),
-                "mode": "subscription",
+                "mode": SUBSCRIPTION,
                 "line_items": [{"price": offer.price.price_id, "quantity": order.quantity}],
                 "subscription_data": data,
             },
         )
+        await _close_others(sync, customer_id, made["id"])
+        return made
 
     return _checkout(await as_customer(sync, account, order.email, work))
 
@@ -168,6 +177,25 @@ async def _create(sync: Sync, account: AccountRow, order: Order, params: Documen
             {"idempotency_key": key},
         )
     )
+
+
+async def _close_others(sync: Sync, customer_id: str, session_id: str) -> None:
+    """Let nobody pay on earlier pages for subscriptions of ours."""
+    async for other in sync.api.pages(
+        lambda v1, params: v1.checkout.sessions.list_async(params),
+        customer=customer_id,
+        status="open",
+    ):
+        ours = (other["metadata"] or {}).get(PLATFORM_KEY) == sync.settings.slug
+        if ours and other["mode"] == SUBSCRIPTION and other["id"] != session_id:
+            await _close(sync, other["id"])
+
+
+async def _close(sync: Sync, session_id: str) -> None:
+    try:
+        await sync.api.ask(lambda v1: v1.checkout.sessions.expire_async(session_id))
+    except StripeRefusedError as error:
+        log.warning("the page %s could not be closed: %s", session_id, error)
 
 
 def _checkout(session: Document) -> Checkout:

@@ -129,6 +129,14 @@ def test_a_trial_gives_trial_credits_and_a_coupon_of_all_gives_the_plan() -> Non
     assert (lot.source, lot.microcredits) == ("trial", 1_000)  # it says nothing of trials
 
 
+def test_a_trial_that_was_ended_early_is_none_the_less_a_trial() -> None:
+    """Its invoice may be looked at only then, and names the end that was planned."""
+    plan = Plan("try", credits_microcredits=1_000, trial_microcredits=50)
+    ended = invoice(line(plan, amount_minor=0), trial_end_ms=START_MS + HOUR_MS)
+    (lot,) = given(ended, LATER_MS, OPTIONS)
+    assert (lot.source, lot.microcredits, lot.expires_ms) == ("trial", 50, END_MS + BRIDGE_MS)
+
+
 @pytest.mark.parametrize(
     ("options", "microcredits"), [(OPTIONS, 4_000), (PRORATED, 4_000 * 21 // 31)]
 )

@@ -16,6 +16,6 @@ SELECT EXISTS (
         AND (
             subscriptions.trial_end_at IS NULL
             OR billing_lines.amount_minor > 0
-            OR billing_lines.period_end_at > subscriptions.trial_end_at
+            OR billing_lines.period_start_at >= subscriptions.trial_end_at
         )
 )
