@@ -106,11 +106,17 @@ async def fetch_invoice(sync: Sync, invoice_id: str) -> Document:
 
 
 async def write_invoice(
-    sync: Sync, session: Session, document: Document, *, sessions: tuple[Document, ...] = ()
+    sync: Sync,
+    session: Session,
+    document: Document,
+    *,
+    sessions: tuple[Document, ...] = (),
+    is_alone: bool = False,
 ) -> Written | None:
     """Write an invoice and its subscription into the books, and give what it gives.
 
-    None: it is about nothing of ours. `sessions` may say whose it is.
+    None: it is about nothing of ours. `sessions` may say whose it is. `is_alone`: those before it
+    are seen to already.
 
     Raises: NeedsMendingError.
     """
@@ -134,7 +140,8 @@ async def write_invoice(
         )
     account = await lock_account(session, account_id)
     is_paid = document["status"] == "paid"
-    if is_paid and subscription_id is not None and document["billing_reason"] == CHANGE:
+    is_change = document["billing_reason"] == CHANGE
+    if is_paid and subscription_id is not None and is_change and not is_alone:
         await _write_earlier(sync, session, document, subscription_id)
     payment = _payment(document, lines)
     rows = [_row(line, wares) for line in lines]
@@ -150,21 +157,23 @@ async def _write_earlier(
     sync: Sync, session: Session, document: Document, subscription_id: str
 ) -> None:
     """What was paid for the same subscription before, and the books don't have yet."""
-    earlier = [
-        invoice
+    listed = [
+        invoice["id"]
         async for invoice in sync.api.pages(
             lambda v1, params: v1.invoices.list_async(params),
             subscription=subscription_id,
             status="paid",
             created={"lte": document["created"]},
         )
-        if invoice["id"] != document["id"]
     ]
-    keys = [f"invoice:{invoice['id']}" for invoice in earlier]
-    known = await paid_keys(session, mode_of(sync), keys)
-    for invoice in sorted(earlier, key=lambda one: (one["created"], one["id"])):
-        if f"invoice:{invoice['id']}" not in known:
-            await write_invoice(sync, session, await fetch_invoice(sync, invoice["id"]))
+    # Of those of the same second the list alone says which was first: it begins with the newest.
+    place = listed.index(document["id"]) if document["id"] in listed else -1
+    earlier = listed[place + 1 :]
+    known = await paid_keys(session, mode_of(sync), [f"invoice:{one}" for one in earlier])
+    for invoice_id in reversed(earlier):
+        if f"invoice:{invoice_id}" not in known:
+            found = await fetch_invoice(sync, invoice_id)
+            await write_invoice(sync, session, found, is_alone=True)
 
 
 async def _forget(sync: Sync, invoice_id: str) -> None:
