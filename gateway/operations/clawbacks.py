@@ -86,7 +86,7 @@ class _Taking:
             raise NotTakenError(f'the account "{opened.account_name}" is gone')
         # All that was taken before is counted before more is: a lot may have had nothing available
         # then, and have something now.
-        parts = list(opened.parts)
+        parts = [await self._take_of(account, part, 0) for part in opened.parts]
         missing = opened.amount_microcredits - sum(part.microcredits for part in parts)
         for place, part in enumerate(parts):
             if missing and not part.microcredits and part.grant_id not in but:
