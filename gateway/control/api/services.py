@@ -35,6 +35,8 @@ FAILURES_PER_MINUTE = 30
 LOGINS_PER_MINUTE = 20
 # Of one caller, be it a key whose agents fan out: each is a row, and a script of Redis.
 DELEGATIONS_PER_MINUTE = 600
+# Of one caller: each is a session at Stripe, whose own bounds all callers share.
+CHECKOUTS_PER_MINUTE = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Services:
     failures: Limiter = field(default_factory=lambda: Limiter(FAILURES_PER_MINUTE, now_ms))
     logins: Limiter = field(default_factory=lambda: Limiter(LOGINS_PER_MINUTE, now_ms))
     delegating: Limiter = field(default_factory=lambda: Limiter(DELEGATIONS_PER_MINUTE, now_ms))
+    checkouts: Limiter = field(default_factory=lambda: Limiter(CHECKOUTS_PER_MINUTE, now_ms))
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.fields import or_never
-from gateway.control.api.problems import invalid_field
+from gateway.control.api.problems import invalid_field, too_many
 from gateway.control.api.roles import ADMINS, EDITORS, MEMBERS, VIEWERS
 from gateway.control.subscription.documents import subscription_document
 from gateway.control.subscription.models import (
@@ -46,6 +46,7 @@ async def read(ask: Ask) -> Subscription:
 
 async def subscribe(ask: Ask, body: NewSubscription) -> Checkout:
     """A page where somebody can pay for it."""
+    _bound(ask)
     order = checkout.Order(
         slug=body.plan,
         quantity=body.quantity,
@@ -61,6 +62,7 @@ async def subscribe(ask: Ask, body: NewSubscription) -> Checkout:
 
 async def buy_pack(ask: Ask, body: NewPack) -> Checkout:
     """The same for a pack."""
+    _bound(ask)
     order = checkout.Order(
         slug=body.pack,
         quantity=body.quantity,
@@ -109,6 +111,12 @@ async def resume(ask: Ask) -> Subscription:
     return await read(ask)
 
 
+def _bound(ask: Ask) -> None:
+    """Each is a session at Stripe, and some objects. Raises: Problem (429)."""
+    if wait_ms := ask.services.checkouts.take(ask.caller.actor):
+        raise too_many(wait_ms, "Too many checkouts at once.")
+
+
 async def _sync(ask: Ask) -> Sync:
     """Raises: NotSetUpError, which is a problem of its own."""
     await ask.account()  # somebody else's is not there, with Stripe or without
@@ -141,12 +149,12 @@ _CANCEL = "With the period that is paid for. A scheduled change is dropped."
 
 ENDPOINTS = (
     Endpoint(
-        "POST", "/v1/subscribe", "Subscribe to a plan", ADMINS, subscribe,
+        "POST", "/v1/subscribe", "Subscribe to a plan", MEMBERS, subscribe,
         body=NewSubscription, answers=Checkout, creates=True, tag="subscription",
         description=_CHECKOUT,
     ),
     Endpoint(
-        "POST", f"{OWN}/packs", "Buy a pack", ADMINS, buy_pack,
+        "POST", f"{OWN}/packs", "Buy a pack", MEMBERS, buy_pack,
         body=NewPack, answers=Checkout, creates=True, tag="subscription", description=_CHECKOUT,
     ),
     Endpoint(
