@@ -38,6 +38,14 @@ async def test_a_new_account_has_the_signup_plan_and_its_trial_for_three_days(
     assert (trial.source, trial.amount_microcredits) == ("trial", 5 * CREDIT)
     assert trial.expires_ms - trial.effective_ms == 3 * DAY_MS
     assert trial.effective_ms == plan.effective_ms
+    again = await deployment.ledger.add_grant(
+        trial.account_id,
+        CREDIT,
+        source="trial",
+        priority=0,
+        business_key=f"trial:{trial.account_id}",
+    )
+    assert again == trial.grant_id
     account = await deployment.ledger.find_account(deployment.platform_id, "new")
     assert account is not None
     assert account.plan_slug == "free"
