@@ -31,6 +31,8 @@ PAGE_MAX = 100
 # Of one list: more than any account's lines or a month's events of a large platform.
 LISTED_MAX = 1_000_000
 CONFLICT, SERVER_ERRORS = 409, 500
+# An idempotency key was used with other parameters before; Stripe forgets it after a day.
+KEY_REUSED = "idempotency_key_reused"
 
 
 def stripe_session() -> aiohttp.ClientSession:
@@ -110,4 +112,6 @@ def _by_cure(error: stripe.StripeError) -> Exception:
         return StripeUnavailableError(f"Stripe has trouble: {message}")
     if error.code == "resource_missing":
         return StripeMissingError(message, "resource_missing")
+    if isinstance(error, stripe.IdempotencyError):
+        return StripeRefusedError(message, KEY_REUSED)
     return StripeRefusedError(message, error.code or "")

@@ -3,14 +3,20 @@
 First what the current period has left is refunded, once: the refund's metadata says what it was
 for, and is looked for before. Only then the subscription is cancelled. Whoever dies in between
 leaves it live, and so it is found again. What a refund means for credits is for its own event.
+
+Payments that Stripe won't refund, as one that is disputed, are a person's to see to: the
+subscription is cancelled all the same, for it would be paid again and again.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
+from gateway.stripe_sync.client import KEY_REUSED
 from gateway.stripe_sync.customers import id_of, mode_of
-from gateway.stripe_sync.errors import StripeMissingError
+from gateway.stripe_sync.errors import StripeMissingError, StripeRefusedError
+from gateway.stripe_sync.refunds import NOT_REFUNDED
 from policies.billing import ENTITLING
 from policies.billing_options import OlderSubscription
 
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from gateway.stripe_sync.sync import Sync
 
     Document = dict[str, Any]
+
+log = logging.getLogger("tollkeeper.stripe")
 
 REASON_KEY = "tollkeeper_superseded"  # the id of the subscription
 SECOND_MS = 1_000
@@ -31,7 +39,12 @@ async def cancel_superseded(sync: Sync, account_id: int | None = None) -> int:
         return 0
     found = await sync.ledger.superseded_subscriptions(mode_of(sync), account_id)
     for row in found:
-        await _cancel(sync, row.stripe_id, row.now_ms)
+        # Of two at once the second finds what the first has refunded.
+        async with sync.customer_locked(f"superseded {row.stripe_id}"):
+            try:
+                await _cancel(sync, row.stripe_id, row.now_ms)
+            except StripeRefusedError as error:
+                log.warning("%s is superseded and can't be cancelled: %s", row.stripe_id, error)
     return len(found)
 
 
@@ -90,7 +103,7 @@ async def _refund_rest(
         if intent_id is None or rest <= 0:
             continue
         amount = min(rest, payment["amount_paid"])
-        await _refund(sync, subscription_id, intent_id, amount)
+        await _refund(sync, subscription_id, intent_id, amount, payment["amount_paid"])
         rest -= amount
 
 
@@ -101,19 +114,33 @@ def _paid_for(line: Mapping[str, Any]) -> int:
     return int(line["amount"] - off + tax)
 
 
-async def _refund(sync: Sync, subscription_id: str, intent_id: str, amount: int) -> None:
+async def _refund(sync: Sync, subscription_id: str, intent_id: str, amount: int, paid: int) -> None:
+    """Give back a part of what was paid: of what nobody has given back before, the same share."""
+    left = paid
     async for refund in sync.api.pages(
         lambda v1, params: v1.refunds.list_async(params), payment_intent=intent_id
     ):
         if (refund["metadata"] or {}).get(REASON_KEY) == subscription_id:
             return
-    await sync.api.ask(
-        lambda v1: v1.refunds.create_async(
-            {
-                "payment_intent": intent_id,
-                "amount": amount,
-                "metadata": {REASON_KEY: subscription_id},
-            },
-            {"idempotency_key": f"tollkeeper:superseded:{subscription_id}:{intent_id}"},
+        if refund["status"] not in NOT_REFUNDED:
+            left -= refund["amount"]
+    amount = amount * max(left, 0) // paid
+    if not amount:
+        return
+    try:
+        await sync.api.ask(
+            lambda v1: v1.refunds.create_async(
+                {
+                    "payment_intent": intent_id,
+                    "amount": amount,
+                    "metadata": {REASON_KEY: subscription_id},
+                },
+                {"idempotency_key": f"tollkeeper:superseded:{subscription_id}:{intent_id}"},
+            )
         )
-    )
+    except StripeRefusedError as error:
+        if error.code == KEY_REUSED:  # nobody knows what came of another try: Stripe's list will
+            raise
+        log.error(  # noqa: TRY400 - the text says it all
+            "%d of %s can't be given back for %s: %s", amount, intent_id, subscription_id, error
+        )

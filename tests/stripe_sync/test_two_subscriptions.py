@@ -8,6 +8,8 @@ import pytest
 import pytest_asyncio
 
 from gateway.jobs.dunning import look_at_platform
+from gateway.stripe_sync import superseded
+from gateway.stripe_sync.errors import StripeRefusedError
 from policies.billing_options import OlderSubscription
 from tests.support.billing_calendar import Died
 from tests.support.market import DAY_S, opened_market
@@ -15,6 +17,7 @@ from tests.support.market import DAY_S, opened_market
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from gateway.stripe_sync.sync import Sync
     from tests.support.market import Market
 
 
@@ -110,3 +113,67 @@ async def test_whoever_dies_between_refund_and_cancellation_refunds_nothing_twic
     assert gone.status == "canceled"
     assert len((await cancelling.shop.v1.refunds.list_async({})).data) == 1
     assert await cancelling.findings() == []
+
+
+async def test_the_older_is_cancelled_although_most_of_it_was_given_back_by_hand(
+    cancelling: Market,
+) -> None:
+    older = await cancelling.subscribe("max")
+    intent = await intent_of(cancelling, older.latest_invoice)
+    refunds = cancelling.shop.v1.refunds
+    await refunds.create_async({"payment_intent": intent, "amount": 8_000})
+    await cancelling.advance_to_now()
+    await cancelling.subscribe("pro")
+
+    await cancelling.catch_up()
+
+    gone = await cancelling.shop.v1.subscriptions.retrieve_async(older.id)
+    assert gone.status == "canceled"
+    given = sorted(refund.amount for refund in (await refunds.list_async({})).data)
+    assert len(given) == 2
+    assert 600 <= given[0] <= 700  # of the 1000 that are left: 20 or 21 of 30 or 31 days
+    assert await cancelling.findings() == []
+
+
+async def test_the_older_is_cancelled_although_its_payer_asks_the_bank_for_the_money(
+    cancelling: Market,
+) -> None:
+    older = await cancelling.subscribe("max")
+    intent = await intent_of(cancelling, older.latest_invoice)
+    charge = (await cancelling.shop.v1.payment_intents.retrieve_async(intent)).latest_charge
+    cancelling.fake.dispute(charge)
+    await cancelling.advance_to_now()
+    await cancelling.subscribe("pro")
+
+    await cancelling.catch_up()
+
+    gone = await cancelling.shop.v1.subscriptions.retrieve_async(older.id)
+    assert gone.status == "canceled"
+    assert (await cancelling.shop.v1.refunds.list_async({})).data == []
+
+
+async def test_one_that_stripe_will_not_cancel_keeps_no_other_from_it(
+    cancelling: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await cancelling.subscribe("max")
+    second = await cancelling.subscribe("max")
+    await cancelling.advance_to_now()
+    await cancelling.subscribe("pro")
+    cancel = superseded._cancel
+
+    async def refusing(sync: Sync, subscription_id: str, now_ms: int) -> None:
+        if subscription_id == first.id:
+            raise StripeRefusedError("this one not")
+        await cancel(sync, subscription_id, now_ms)
+
+    monkeypatch.setattr(superseded, "_cancel", refusing)
+    await cancelling.catch_up()
+
+    gone = await cancelling.shop.v1.subscriptions.retrieve_async(second.id)
+    assert gone.status == "canceled"
+
+
+async def intent_of(market: Market, invoice: str) -> str:
+    """The intent that paid an invoice."""
+    made = await market.shop.v1.invoice_payments.list_async({"invoice": invoice})
+    return str(made.data[0].payment.payment_intent)
