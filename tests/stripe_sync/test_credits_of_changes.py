@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
+import pytest
 import pytest_asyncio
 
 from policies.billing_options import UpgradeCredits
@@ -149,4 +151,32 @@ async def test_a_change_within_a_year_changes_this_month_and_those_to_come(
         " AND effective_at > now() GROUP BY expires_at) AS months"
     )
     assert later == [1_000] * 11
+    assert await market.findings() == []
+
+
+@pytest.mark.parametrize("order", ["as made", "reversed", 1, 2])
+async def test_what_changes_give_does_not_depend_on_which_is_heard_of_first(
+    market: Market, order: str | int
+) -> None:
+    subscription = await market.subscribe("pro", "year")
+    for slug in ("max", "pro", "max"):
+        await market.fake.advance(hours=1)
+        await market.change(subscription.id, slug, "year")
+    events = [event for event in market.waiting() if event["type"] == "invoice.paid"]
+    if order == "reversed":
+        events.reverse()
+    elif isinstance(order, int):
+        random.Random(order).shuffle(events)
+    await market.handle(events)
+    assert len(events) == 4
+    await market.expire()
+    assert await market.balance() == 5_000
+    # By which payment each credit was given is what a refund goes by.
+    given = await market.sql(
+        "SELECT array_agg(in_all ORDER BY created_at) FROM ("
+        "SELECT payments.created_at, sum(paid_lots.microcredits)::bigint / 1000000 AS in_all"
+        " FROM billing_transactions AS payments LEFT JOIN paid_lots"
+        " ON paid_lots.transaction_id = payments.id GROUP BY payments.id) AS payments"
+    )
+    assert given == [12_000, 48_000, 11_000, 44_000]
     assert await market.findings() == []
