@@ -260,10 +260,10 @@ def _follow(store: Store, subscription: Object, phase: Object) -> None:
     with store.updating(subscription):
         # What a phase has in metadata joins the subscription's.
         subscription["metadata"] = merge_metadata(subscription["metadata"], phase["metadata"])
-        if phase["discounts"]:
-            subscription["discounts"] = discounts.redeem(
-                store, customer, phase["discounts"], subscription=subscription["id"]
-            )
+        # What a phase does not name of discounts is lost.
+        subscription["discounts"] = discounts.redeem(
+            store, customer, phase["discounts"], subscription=subscription["id"]
+        )
         if any(change.real for change in changes):
             _start_s, end_s = subscriptions.period_of(subscription)
             if store.now_s >= end_s:
