@@ -87,14 +87,6 @@ async def write_stripe_settings(
     return written is not None
 
 
-async def lock_billing(session: Session, platform_id: int, livemode: bool, name: str) -> None:
-    """Let nobody else work on the objects of this customer, or other name, until the session ends.
-
-    Taken again it is still this session's.
-    """
-    await session.value("billing_lock", platform_id, livemode, name)
-
-
 def _stored(record: Record) -> StoredStripe:
     options = billing_options_from_spec(json.loads(record["options"]))
     return StoredStripe(
