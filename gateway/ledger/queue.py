@@ -44,7 +44,7 @@ from gateway.ledger.database import (
     Database,
     Session,
 )
-from gateway.ledger.errors import LedgerRejected, translated
+from gateway.ledger.errors import LedgerRejected, LedgerUnavailable, translated
 from gateway.ledger.inbox import EventKey, NewEvent, insert_events
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ POLL_S = 5.0
 SWEPT_MAX = 1_000
 # Events that are committed together.
 TOGETHER_MAX = 64
+# Events that wait for their commit: some seconds of more than Stripe ever sends.
+GATHERED_MAX = 1_000
 AT_ONCE_MS = 0
 # A job of an event that is replayed has a name of its own: one that has just ended may still be
 # there, and is about to be deleted. stripe_event_lost.sql knows it.
@@ -140,6 +142,8 @@ class EventQueue(Database):
         While one commit is under way others gather for the next, so that a burst of events takes
         few commits, and a single one does not wait.
         """
+        if len(self._gathered) >= GATHERED_MAX:
+            raise LedgerUnavailable("Postgres does not keep up with the events that come")
         outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._gathered.append(_Gathered((platform_id, livemode), event, outcome))
         if self._keeping is None:

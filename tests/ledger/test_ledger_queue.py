@@ -14,7 +14,13 @@ import pytest_asyncio
 
 from gateway.ledger import Ledger, LedgerRejected, LedgerUnavailable
 from gateway.ledger.inbox import EventKey
-from gateway.ledger.queue import HEARTBEAT_S, JOBS_MAX, TOGETHER_MAX, EventQueue
+from gateway.ledger.queue import (
+    GATHERED_MAX,
+    HEARTBEAT_S,
+    JOBS_MAX,
+    TOGETHER_MAX,
+    EventQueue,
+)
 from policies.catalog import Platform
 from tests.support.inbox import (
     LIVE,
@@ -422,6 +428,23 @@ async def test_who_gathers_while_postgres_is_away_is_told_so(
         assert {type(answer) for answer in answers} == {LedgerUnavailable}
         gate.open()
         assert await queue.receive_one(platform_id, TEST, some_event())
+
+
+async def test_no_more_events_wait_for_their_commit_than_there_is_room_for(
+    queue: EventQueue, platform_id: int, postgres_url: str
+) -> None:
+    async with locked(postgres_url, "pgqueuer"):
+        first = asyncio.create_task(queue.receive_one(platform_id, TEST, some_event()))
+        await eventually(lambda: waits_for_lock(postgres_url))
+        waiting = [
+            asyncio.create_task(queue.receive_one(platform_id, TEST, some_event("evt_2")))
+            for _ in range(GATHERED_MAX)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(LedgerUnavailable):
+            await queue.receive_one(platform_id, TEST, some_event("evt_3"))
+    assert await first
+    assert sum(await asyncio.gather(*waiting)) == 1
 
 
 async def test_who_does_not_wait_any_longer_holds_nobody_up(
