@@ -23,9 +23,14 @@ Subscribe at a fake Stripe: open the URL that this answers, and pay with a card 
 curl {ready.control_url}/v1/subscribe \\
   -H "Authorization: Bearer {ready.api_key}" \\
   -H "Content-Type: application/json" \\
-  -d '{{"plan": "pro"}}'
+  -d '{{"plan": "{plan}"}}'
 
 Months go by at {ready.fake_stripe_url}, where events and renewals can be seen."""
+
+
+NOTHING_SOLD = """\
+The fake Stripe at {ready.fake_stripe_url} has nothing to sell: give a plan of the config a
+price_per_month, and start again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,13 @@ class Voice:
         if self._as_json:
             _line(json.dumps({"event": "error", "problems": list(problems)}))
 
-    def ready(self, ready: Ready, routes: Sequence[Route], data_dir: str) -> None:
-        """Calls can come: where, with which key, and one to paste."""
+    def ready(
+        self, ready: Ready, routes: Sequence[Route], data_dir: str, *, plan_sold: str | None
+    ) -> None:
+        """Calls can come: where, with which key, and one to paste.
+
+        `plan_sold`: a plan that can be subscribed to, for the fake Stripe.
+        """
         if self._as_json:
             _line(json.dumps({"event": "ready", **asdict(ready)}))
             return
@@ -83,7 +93,8 @@ Tollkeeper is ready.
         if call := example_call(ready, routes):
             _line(f"Try it:\n\n{call}\n")
         if ready.fake_stripe_url:
-            _line(f"{FAKE_STRIPE.format(ready=ready)}\n")
+            hint = FAKE_STRIPE if plan_sold else NOTHING_SOLD
+            _line(f"{hint.format(ready=ready, plan=plan_sold)}\n")
         _line("Ctrl-C stops everything.")
 
     def serving(self, proxy_url: str, control_url: str, worker_pids: Sequence[int]) -> None:

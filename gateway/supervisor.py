@@ -123,7 +123,8 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
                 await _stock(node)
                 ready = dataclasses.replace(ready, fake_stripe_url=stripe.url)
             _keep_code()
-            voice.ready(ready, config.routes, str(options.data_dir))
+            sold = next((plan.slug for plan in config.plans if plan.prices), None)
+            voice.ready(ready, config.routes, str(options.data_dir), plan_sold=sold)
             await asyncio.Event().wait()
 
 
