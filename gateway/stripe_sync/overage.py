@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.ledger.overage import note_billed, open_overage, put_on_invoice
+from gateway.stripe_sync.client import KEY_REUSED
 from gateway.stripe_sync.errors import StripeMissingError, StripeRefusedError
 from gateway.stripe_sync.invoices import OVERAGE_KEY, sync_invoice
 from policies.billing_options import OverageBy
@@ -187,7 +188,7 @@ async def _make_item(
         try:
             return await _ask_item(sync, charge, target, invoice_id, priced)
         except StripeRefusedError as error:
-            if error.code == NOT_EDITABLE:
+            if error.code in {NOT_EDITABLE, KEY_REUSED}:  # the latter may have made it before
                 raise
     plain = {"amount": charge.amount_minor, "currency": charge.currency}
     return await _ask_item(sync, charge, target, invoice_id, plain)
@@ -204,7 +205,8 @@ async def _ask_item(
         "metadata": _metadata(sync, charge),
         "period": {
             "start": charge.effective_ms // 1_000,
-            "end": max(charge.effective_ms, min(charge.expires_ms, charge.now_ms)) // 1_000,
+            # Not by now: what is sent with a key must be the same each time.
+            "end": max(charge.effective_ms, min(charge.expires_ms, charge.created_ms)) // 1_000,
         },
         **priced,
     }

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.stripe_sync import overage
-from gateway.stripe_sync.errors import StripeUnavailableError
+from gateway.stripe_sync.errors import StripeRefusedError, StripeUnavailableError
 from gateway.stripe_sync.events import Hint
 from gateway.stripe_sync.overage import bill_overage, sync_new_invoice
 from policies.billing_options import OverageBy
@@ -18,6 +18,7 @@ from policies.catalog import Plan, Platform
 from policies.money import OveragePrice
 from tests.support.deployment import CREDIT, PLAN
 from tests.support.payments_made import opened_till
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -227,6 +228,41 @@ async def test_an_answer_that_is_cut_off_bills_once(subscriber: Subscriber) -> N
     await bill_overage(subscriber.till.sync, subscriber.till.account_id)
 
     assert [item["amount"] for item in subscriber.items()] == [123]
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+async def test_asked_again_before_its_list_shows_it_stripe_makes_no_second_item(
+    subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch, *, is_changed: bool
+) -> None:
+    till = subscriber.till
+    await subscriber.use(100 * CREDIT)
+    await subscriber.renew()
+    monkeypatch.setattr(overage, "ASKING_MS_MAX", 0)
+
+    async def dies(*_arguments: object) -> None:
+        raise StripeUnavailableError("the process died")
+
+    async def unlisted(*_arguments: object) -> None:
+        return None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(overage, "note_billed", dies)
+        with pytest.raises(StripeUnavailableError):
+            await bill_overage(till.sync, till.account_id)
+    began_s = await till.sql("SELECT to_ms(created_at) / 1000 FROM overage_charges")
+    await eventually(lambda: time.time() > began_s + 1)
+    monkeypatch.setattr(overage, "_known", unlisted)
+    if is_changed:  # what is sent with the key is another product's now
+        other = await till.shop.price(2_000, "month")
+        product = (await till.shop.v1.prices.retrieve_async(other)).product
+        await till.sql("UPDATE subscriptions SET product_id = $1", str(product))
+        with pytest.raises(StripeRefusedError):
+            await bill_overage(till.sync, till.account_id)
+    else:
+        await bill_overage(till.sync, till.account_id)
+
+    assert [item["amount"] for item in subscriber.items()] == [123]
+    assert await subscriber.open_charges() == int(is_changed)
 
 
 async def test_a_subscription_that_ended_gets_an_invoice_of_its_own(
