@@ -61,7 +61,7 @@ async def customer_for(sync: Sync, account: AccountRow, email: str | None = None
 async def _make(sync: Sync, account: AccountRow) -> str:
     """Nothing but what never changes is sent with the key, so that a repetition is the same."""
     mode, account_id = mode_of(sync), account.account_id
-    async with sync.customer_locked(f"of account {account_id}") as session:
+    async with sync.asking_locked(f"of account {account_id}") as session:
         known = await session.value("customer_find", *mode, account_id)
         if known is not None:
             return str(known)

@@ -217,7 +217,7 @@ def is_upgrade(live: Live, target: Target) -> bool:
 async def _turn(sync: Sync, account: AccountRow) -> AsyncIterator[tuple[SubscriptionRow, Live]]:
     """The account's subscription, for this caller alone to change."""
     customer_id = await sync.ledger.customer_of_account(mode_of(sync), account.account_id)
-    async with sync.customer_locked(f"changes of {customer_id}"):
+    async with sync.asking_locked(f"changes of {customer_id}"):
         row = await _find(sync, account, customer_id)
         yield row, await _look(sync, row)
 

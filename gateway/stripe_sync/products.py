@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     Document = Mapping[str, Any]
     Shelf = tuple[str, str]  # kind and slug: the products of one plan or pack
 
-# Whoever looks at the catalogue takes the lock of this name, where others have a customer's id.
-CATALOGUE = "catalogue"
 PLANS_MAX = 10_000
 UNTAGGED = f'it is not tagged "{TAG}" any more'
 
@@ -75,7 +73,7 @@ async def sync_catalogue(sync: Sync) -> Synced:
 
     Raises: StripeTroubleError, LedgerUnavailable; then nothing is changed.
     """
-    async with sync.customer_locked(CATALOGUE) as session:
+    async with sync.catalogue_locked() as session:
         listed = {one["id"]: one async for one in sync.api.pages(_list_products)}
         ours = {product_id for product_id, one in listed.items() if _is_ours(sync, one)}
         known = {row.product_id: row for row in await _find(sync, session)}
@@ -139,7 +137,7 @@ async def look_at_product(sync: Sync, product_id: str) -> None:
 
     Raises: StripeTroubleError, LedgerUnavailable.
     """
-    async with sync.customer_locked(CATALOGUE) as session:
+    async with sync.catalogue_locked() as session:
         product = await _retrieve(sync, product_id)
         known = await find_product(session, sync.platform_id, sync.livemode, product_id)
         if known is None and (product is None or not _is_ours(sync, product)):

@@ -16,7 +16,8 @@ from gateway.ledger.rows import BY_STRIPE
 from gateway.ledger.stripe_products import PACK_KIND, PLAN_KIND
 from gateway.stripe_sync.errors import StripeRefusedError
 from gateway.stripe_sync.metadata import TAG, keys_of, pack_metadata, plan_metadata
-from gateway.stripe_sync.products import CATALOGUE, PLANS_MAX
+from gateway.stripe_sync.products import PLANS_MAX
+from gateway.stripe_sync.sync import CATALOGUE
 from policies.money import Money
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ async def push(sync: Sync, *, dry_run: bool) -> Pushed:
     Raises: StripeTroubleError, with what was to be done; LedgerUnavailable.
     """
     wanted, left = await _wanted(sync)
-    async with sync.customer_locked(CATALOGUE) as session:
+    async with sync.catalogue_locked() as session:
         products, prices = await _there(sync)
         steps = [step for one in wanted for step in steps_for(one, products, prices)]
         if not dry_run:

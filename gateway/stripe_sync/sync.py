@@ -8,13 +8,14 @@ came, then makes no difference.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
 from gateway.operations.errors import NotToldError
 from gateway.operations.publish import publish_account
 from gateway.stripe_sync.client import StripeApi, stripe_session
 from gateway.stripe_sync.errors import NotSetUpError
+from gateway.stripe_sync.turns import AllTurns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
     from gateway.ledger.database import Session
     from gateway.stripe_sync.settings import StripeSettings
+    from gateway.stripe_sync.turns import Turns
     from policies.billing_options import BillingOptions
+
+# Whoever looks at the catalogue takes the lock of this name, where others have a customer's id.
+CATALOGUE = "catalogue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Sync:
     api: StripeApi
     ledger: Ledger
     counters: Counters
+    turns: AllTurns = field(default_factory=AllTurns)
 
     @property
     def platform_id(self) -> int:
@@ -60,12 +66,31 @@ class Sync:
     async def customer_locked(self, customer_id: str) -> AsyncIterator[Session]:
         """A transaction in which nobody else works on this customer's objects.
 
-        Fetch them inside. It waits for others at most as long as a query may take.
+        Fetch them inside, and lock no other customer there. It waits for others at most as long as
+        a query may take.
 
         Raises: LedgerUnavailable.
         """
-        async with self.ledger.transaction_apart() as session:
-            await session.value("billing_lock", self.platform_id, self.livemode, customer_id)
+        async with self._locked(self.turns.working, customer_id) as session:
+            yield session
+
+    @asynccontextmanager
+    async def asking_locked(self, name: str) -> AsyncIterator[Session]:
+        """The same for whoever changes something at Stripe, and may lock the customer meanwhile."""
+        async with self._locked(self.turns.asking, name) as session:
+            yield session
+
+    @asynccontextmanager
+    async def catalogue_locked(self) -> AsyncIterator[Session]:
+        """A transaction in which nobody else takes over what is sold; also within the others."""
+        async with self._locked(self.turns.taking_over, CATALOGUE) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _locked(self, turns: Turns, name: str) -> AsyncIterator[Session]:
+        lock = self.platform_id, self.livemode, name
+        async with turns.turn(*lock), self.ledger.transaction_apart() as session:
+            await session.value("billing_lock", *lock)
             yield session
 
     async def tell(self, account_id: int) -> None:
@@ -102,6 +127,7 @@ class Billing:
         self.source = source
         self._session: aiohttp.ClientSession | None = None
         self._apis: dict[StripeSettings, StripeApi] = {}
+        self._turns = AllTurns()
 
     async def __aenter__(self) -> Self:
         self._session = stripe_session()
@@ -119,7 +145,7 @@ class Billing:
         settings = await self.source.settings(platform_id)
         if settings is None:
             raise NotSetUpError(await self.ledger.platform_slug(platform_id) or "")
-        return Sync(settings, self._api(settings), self.ledger, self.counters)
+        return Sync(settings, self._api(settings), self.ledger, self.counters, self._turns)
 
     def _api(self, settings: StripeSettings) -> StripeApi:
         api = self._apis.get(settings)
