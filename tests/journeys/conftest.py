@@ -1,4 +1,4 @@
-"""A sample agent for all journeys, and a config whose routes go to it."""
+"""A sample agent for all journeys, a config whose routes go to it, and a deployment that sells."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import pytest_asyncio
 from gateway.embedded.agent import SAMPLE_AGENT_PORT, sample_agent
 from gateway.embedded.ports import free_port
 from tests.support.dev import ROOT
+from tests.support.memory import memory_folder
+from tests.support.paying import opened_paying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.support.paying import Paying
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -33,3 +37,12 @@ def config_file(tmp_path: Path, agent_url: str) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(text.replace(usual, agent_url))
     return path
+
+
+@pytest_asyncio.fixture(scope="module")
+async def paying(tmp_path_factory: pytest.TempPathFactory, agent_url: str) -> AsyncIterator[Paying]:
+    """A deployment that sells, for all tests of a file: each has an account of its own."""
+    with memory_folder(otherwise=tmp_path_factory.mktemp("paying")) as folder:
+        folder.chmod(0o755)
+        async with opened_paying(folder, agent_url) as opened:
+            yield opened
