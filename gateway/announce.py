@@ -49,7 +49,7 @@ class Ready:
     postgres_url: str
     postgres_pid: int | None
     sample_agent_url: str
-    fake_stripe_url: str | None = None
+    fake_stripe_url: str | None = None  # told only where there is one
 
 
 class Voice:
@@ -78,7 +78,10 @@ class Voice:
         `plan_sold`: a plan that can be subscribed to, for the fake Stripe.
         """
         if self._as_json:
-            _line(json.dumps({"event": "ready", **asdict(ready)}))
+            event = {"event": "ready", **asdict(ready)}
+            if ready.fake_stripe_url is None:
+                del event["fake_stripe_url"]
+            _line(json.dumps(event))
             return
         _line(f"""
 Tollkeeper is ready.
