@@ -121,6 +121,20 @@ async def test_prorations_wait_for_the_next_invoice_unless_told_otherwise(shop: 
     assert amounts((await invoices_of(shop, subscription))[-1]) == [9000, -2000, 6000]
 
 
+async def test_what_waits_for_an_invoice_is_credited_when_another_change_follows(
+    shop: Shop,
+) -> None:
+    subscription, big = await scene(shop)
+    await change(shop, subscription, big)
+    await shop.fake.advance(days=10)
+    await change(shop, subscription, await shop.price(18000, "month"))
+    await shop.fake.advance_to(at(2030, 5, 1, 1))
+    drawn_up = (await invoices_of(shop, subscription))[-1]
+    assert amounts(drawn_up) == [18000, -2000, 6000, -3000, 6000]
+    details = drawn_up.lines.data[3].parent.subscription_item_details
+    assert (details.proration, details.proration_details.credited_items) == (True, None)
+
+
 async def test_without_proration_a_change_costs_nothing_now(shop: Shop) -> None:
     subscription, big = await scene(shop)
     changed = await change(shop, subscription, big, proration_behavior="none")

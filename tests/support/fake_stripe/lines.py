@@ -51,7 +51,9 @@ def of_invoice_item(store: Store, item: Object) -> Object:
         details.get(name) for name in ("subscription", "subscription_item")
     )
     credited = item["proration_details"]["credited_items"] if item["proration"] else None
-    shown = None if credited is None else dict(credited["invoice_line_item_details"])
+    # What is credited may wait for an invoice itself: then there is no line to be named.
+    named = None if credited is None else credited["invoice_line_item_details"]
+    shown = None if named is None else dict(named)
     if item["proration"] and store.proration_parent == "subscription_item_details":
         parent = _of_subscription(subscription, subscription_item, item["id"], shown)
     else:
