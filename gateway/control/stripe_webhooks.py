@@ -64,15 +64,23 @@ def add_stripe_webhooks(app: web.Application, reception: Reception, metrics: Met
 
 
 async def _read(request: web.Request) -> bytes:
-    """All of the body. Raises: NotBelievedError when it is too large; no more of it is read."""
+    """All of the body.
+
+    Raises: NotBelievedError when it breaks off, or is too large; no more of it is read then.
+    """
     body = b""
     if (request.content_length or 0) <= EVENT_BYTES_MAX:
-        while chunk := await request.content.read(READ_BYTES):
-            body += chunk
-            if len(body) > EVENT_BYTES_MAX:
-                break
-        else:
-            return body
+        try:
+            while chunk := await request.content.read(READ_BYTES):
+                body += chunk
+                if len(body) > EVENT_BYTES_MAX:
+                    break
+            else:
+                return body
+        except (ConnectionError, web.RequestPayloadError):
+            raise NotBelievedError(
+                Refusal.UNREADABLE, "The body broke off, or is not packed as its header says."
+            ) from None
     raise NotBelievedError(
         Refusal.TOO_LARGE, f"Events have no more than {EVENT_BYTES_MAX // 1024} kB."
     )

@@ -160,6 +160,8 @@ def check_signature(text: str, header: str, secrets: Sequence[str], at_ms: int) 
 
 
 def _signed_by(secret: str, text: str, header: str) -> bool:
+    if not header.isascii():  # Stripe's library can't compare these
+        return False
     try:
         return bool(stripe.WebhookSignature.verify_header(text, header, secret))
     except stripe.SignatureVerificationError:
@@ -194,8 +196,11 @@ def read_event(body: bytes, handled: Collection[str] = HANDLERS) -> Arrived:
 
 
 def written(document: Mapping[str, Any]) -> str:
-    """A document as Postgres can keep it."""
-    return orjson.dumps(_without_nul(document)).decode()
+    """A document as Postgres can keep it. Raises: NotBelievedError for one within one too often."""
+    try:
+        return orjson.dumps(_without_nul(document)).decode()
+    except (RecursionError, orjson.JSONEncodeError):
+        raise _unreadable() from None
 
 
 def snapshot(

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -157,6 +158,29 @@ async def test_a_body_of_no_stated_length_is_bounded_as_well(intake: Intake) -> 
     async with intake._session.post(f"{intake.url}/webhooks/stripe/demo", data=pieces()) as answer:
         assert answer.status == 400
         assert (await answer.json(content_type=None))["code"] == "stripe_too_large"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (b"Content-Length: 100", b"{"),
+        (b"Content-Length: 6\r\nContent-Encoding: gzip", b"abcdef"),
+    ],
+    ids=["broken off", "packed otherwise"],
+)
+async def test_whoever_sends_a_broken_body_makes_no_error_in_the_log(
+    intake: Intake, headers: bytes, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody can send one: an error would say that something of ours is to be mended."""
+    parts = urlsplit(intake.url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = b"POST /webhooks/stripe/demo HTTP/1.1\r\nHost: here\r\n"
+    writer.write(head + headers + b"\r\n\r\n" + body)
+    await writer.drain()
+    writer.close()
+    await eventually(lambda: intake.count("events_refused", reason="unreadable") == 1)
+    ours = [one for one in caplog.records if one.name == "tollkeeper.control"]
+    assert [one.levelname for one in ours] == ["WARNING"]
 
 
 async def test_events_of_the_account_that_is_the_platforms_are_taken(intake: Intake) -> None:
