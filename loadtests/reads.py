@@ -34,7 +34,7 @@ from gateway.operations.errors import UsageError
 from gateway.operations.receipts import show_receipt
 from gateway.operations.settlements import follow_settlements, search_settlements
 from gateway.operations.usage import project_usage, usage_series
-from policies.periods import DAY_MS
+from policies.spans import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -26,7 +26,8 @@ from gateway.cli.session import find_servers, read_config
 from gateway.ledger import Ledger, migrate
 from gateway.operations.errors import OperationError
 from policies.catalog import MeterSpec, Plan, Platform, Price, Route, Source
-from policies.periods import DAY_MS, months_after_ms
+from policies.periods import months_after_ms
+from policies.spans import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence

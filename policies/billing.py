@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from policies import dunning
 from policies.billing_options import UpgradeCredits
 from policies.catalog import Plan
-from policies.periods import DAY_MS, MONTHS, months_after_ms
+from policies.periods import MONTHS, months_after_ms
+from policies.spans import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

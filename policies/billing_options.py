@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-HOUR_MS = 3_600_000
+from policies.spans import HOUR_MS
 
 
 class UpgradeCredits(StrEnum):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from policies.spans import DAY_MS
+
 if TYPE_CHECKING:
     from policies.billing_options import DunningRules
-
-DAY_MS = 86_400_000
 
 
 class Stage(StrEnum):

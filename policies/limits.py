@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from policies.catalog import QuotaWindow
+from policies.spans import DAY_MS
 from policies.units import AMOUNT_MICROCREDITS_MAX, BASIS_POINTS
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SECOND_US = 1_000_000
 MINUTE_US = 60_000_000
-DAY_MS = 86_400_000
 # Above these an emission interval would be under a microsecond.
 PER_SECOND_MAX = SECOND_US
 PER_MINUTE_MAX = MINUTE_US

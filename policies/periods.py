@@ -7,7 +7,8 @@ the next ones: from the 31st of January it goes to the 28th of February and the 
 
 from __future__ import annotations
 
-DAY_MS = 86_400_000
+from policies.spans import DAY_MS
+
 # Calendar months in a plan's period.
 MONTHS = {"month": 1, "year": 12}
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NoReturn
 from gateway.jobs.rounds import repeat
 from gateway.ledger import LedgerRejected
 from gateway.stripe_sync.customers import mode_of
+from gateway.stripe_sync.deciding import decide_account
 from gateway.stripe_sync.errors import NeedsMendingError, NotSetUpError, StripeTroubleError
-from gateway.stripe_sync.settle import settle_account
 from gateway.stripe_sync.subscriptions import see_to_subscription
 from gateway.stripe_sync.superseded import cancel_superseded
 from policies.dunning import Unpaid, stage_at, with_another
@@ -83,7 +83,7 @@ async def look_at_platform(sync: Sync) -> int:
         if over.is_stale:
             seen += await _tried(see_to_subscription(sync, over.stripe_id), over.stripe_id)
         elif not over.is_over:
-            seen += await _tried(settle_account(sync, over.account_id), over.stripe_id)
+            seen += await _tried(decide_account(sync, over.account_id), over.stripe_id)
     await _tried(cancel_superseded(sync), "superseded subscriptions")
     return seen
 

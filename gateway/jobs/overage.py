@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from gateway.jobs.rounds import repeat
 from gateway.stripe_sync.errors import NeedsMendingError, NotSetUpError, StripeTroubleError
 from gateway.stripe_sync.overage import ASKING_MS_MAX, bill_overage
+from policies.spans import DAY_MS
 
 if TYPE_CHECKING:
     from gateway.ledger.overage import DueOverage
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 INTERVAL_S = 60.0
 PAGE_ACCOUNTS_MAX = 500
 # Lots outlast their period by the platform's bridge, which is at most this.
-AHEAD_MS = 86_400_000
+AHEAD_MS = DAY_MS
 # Overage of a period that ended before this is not billed any more: nobody would expect it.
-GIVEN_UP_MS = 90 * 86_400_000
+GIVEN_UP_MS = 90 * DAY_MS
 
 log = logging.getLogger("tollkeeper.jobs")
 

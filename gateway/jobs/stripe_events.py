@@ -14,7 +14,8 @@ from gateway.clock import now_ms
 from gateway.jobs.rounds import repeat
 from gateway.ledger import LedgerUnavailable
 from gateway.stripe_sync.errors import NeedsMendingError, NotSetUpError, StripeTroubleError
-from gateway.stripe_sync.reconcile import DAY_MS, Reconciler
+from gateway.stripe_sync.reconcile import Reconciler
+from policies.spans import DAY_MS, HOUR_MS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -38,9 +39,9 @@ PAGE_ROWS_MAX = 500
 # A page takes milliseconds; what is left over is the next round's.
 PAGES_MAX = 200
 TURN_LOOK_INTERVAL_S = 60.0
-TURN_EVERY_MS = 3_600_000
+TURN_EVERY_MS = HOUR_MS
 # Events come into Stripe's list somewhat later than they were made, and clocks differ.
-OVERLAP_MS = 3_600_000
+OVERLAP_MS = HOUR_MS
 EVENTS_CURSOR, PAYMENTS_CURSOR = "events", "payments"
 
 log = logging.getLogger("tollkeeper.jobs")

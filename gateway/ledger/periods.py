@@ -15,9 +15,10 @@ from gateway.ledger.database import Database, Session, rows
 from gateway.ledger.lots import NewLot, insert_lot
 from gateway.ledger.rows import AccountRow
 from gateway.ledger.specs import plan_from_spec
-from policies.periods import DAY_MS, MONTHS, period_end_ms
+from policies.periods import MONTHS, period_end_ms
 from policies.rollover import rolled_over
 from policies.settlement import LedgerChange, Posting
+from policies.spans import DAY_MS
 
 if TYPE_CHECKING:
     from asyncpg import Record

@@ -14,7 +14,6 @@ from gateway.ledger.specs import key_from_spec, plan_from_spec
 from policies.delegation import Share
 from policies.limits import (
     CAPS,
-    DAY_MS,
     PERIOD,
     QUOTAS,
     Counter,
@@ -29,6 +28,7 @@ from policies.limits import (
 )
 from policies.periods import MONTHS, months_after_ms, period_end_ms
 from policies.pricing import POSITION_MAX
+from policies.spans import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

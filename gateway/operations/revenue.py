@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.ledger.revenue import MONTHS_ALL, Attempts, RevenueQuery, Subscribers
 from gateway.operations.errors import UsageError
 from gateway.operations.usage import unit_end_ms, unit_start_ms
-from policies.periods import DAY_MS, months_after_ms
+from policies.periods import months_after_ms
+from policies.spans import DAY_MS
 from policies.units import BASIS_POINTS
 
 if TYPE_CHECKING:

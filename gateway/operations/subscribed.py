@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.clock import now_ms
 from gateway.operations.standing import balance_of
-from policies.dunning import DAY_MS, Stage
+from policies.dunning import Stage
+from policies.spans import DAY_MS
 
 if TYPE_CHECKING:
     from gateway.counters import Counters

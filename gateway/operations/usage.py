@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.ledger.usage import UsageQuery, UsageSource, usage_source
 from gateway.operations.errors import UsageError
 from policies.limits import month_end_ms
-from policies.periods import DAY_MS, months_after_ms
+from policies.periods import months_after_ms
+from policies.spans import DAY_MS, HOUR_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 UNITS = ("hour", "day", "month")
 PARTS = ("account", "route", "key")
-HOUR_MS = 3_600_000
 SERIES_POINTS_MAX = 5_000
 # Of sums by hour, route and key, which are nearly as many as calls where there are many keys: about
 # 2 ms a thousand.

@@ -27,6 +27,7 @@ from gateway.stripe_sync.events import HANDLERS, Hint
 from gateway.stripe_sync.sold import months_of_price
 from gateway.stripe_sync.subscriptions import see_to_subscription
 from policies.billing import ENTITLING
+from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tollkeeper.stripe")
 
-SECOND_MS = 1_000
 # Of these nothing comes any more.
 OVER = ("canceled", "incomplete_expired")
 PAID = "paid"

@@ -18,6 +18,7 @@ from gateway.stripe_sync.choosing import pack_offer, plan_offer
 from gateway.stripe_sync.customers import PLATFORM_KEY, account_metadata, id_of, mode_of
 from gateway.stripe_sync.errors import StripeRefusedError
 from policies.billing import ENTITLING
+from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
     from gateway.ledger.rows import AccountRow
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tollkeeper.stripe")
 
-SECOND_MS = 1_000
 URL_CHARACTERS_MAX = 2_000
 SUBSCRIPTION = "subscription"
 # Of subscriptions that nobody ever paid for: they are no first one.

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 from gateway.ledger.billing import Paid, Payment, PaymentLine, give_paid_lots, save_payment
 from gateway.ledger.serving import lock_account
 from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
+from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
 from gateway.stripe_sync.invoices import fetch_invoice, write_invoice
 from gateway.stripe_sync.refunds import take_back_of
-from gateway.stripe_sync.settle import settle
 from gateway.stripe_sync.sold import Priced, usable, wares_of
 from gateway.stripe_sync.subscriptions import fetch_subscription, write_subscription
 from gateway.stripe_sync.superseded import cancel_superseded
 from policies.billing import SESSION_PAID, given_by_session, session_status
 from policies.catalog import Pack
+from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 # Of a completed session: the bank has refused, and nobody tries again.
 FAILED_INTENTS = ("requires_payment_method", "canceled")
-SECOND_MS = 1_000
 
 
 async def sync_checkout(sync: Sync, hint: Hint) -> None:
@@ -51,7 +51,7 @@ async def sync_checkout(sync: Sync, hint: Hint) -> None:
         account_id, transaction_id = await _write(sync, session, document)
         if account_id is None:
             return
-        await settle(sync, session, account_id)
+        await decide(sync, session, account_id)
         await session.value("untold_note", account_id)
     await sync.tell(account_id)
     if transaction_id is not None and document["payment_status"] in SESSION_PAID:

@@ -19,9 +19,10 @@ from gateway.ledger.billing import (
 )
 from gateway.ledger.serving import lock_account
 from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
+from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
+from gateway.stripe_sync.moments import ms_of
 from gateway.stripe_sync.refunds import take_back_of
-from gateway.stripe_sync.settle import settle
 from gateway.stripe_sync.sold import Priced, usable, wares_of
 from gateway.stripe_sync.subscriptions import (
     fetch_subscription,
@@ -39,6 +40,7 @@ from policies.billing import (
     price_problem,
 )
 from policies.catalog import Plan
+from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 CHANGE = "subscription_update"
-SECOND_MS = 1_000
 # On the invoice items that we make for overage (overage.py): which part of it they are.
 OVERAGE_KEY = "tollkeeper_overage"
 
@@ -87,7 +88,7 @@ async def see_to_invoice(sync: Sync, invoice_id: str, hint: Hint) -> None:
         written = await write_invoice(sync, session, document)
         if written is None:
             return
-        await settle(sync, session, written.account_id)
+        await decide(sync, session, written.account_id)
         await session.value("untold_note", written.account_id)
     await sync.tell(written.account_id)
     if written.is_paid:
@@ -232,7 +233,7 @@ def _payment(document: Document, lines: list[Document]) -> Payment:
         amount_minor=document["total"],
         tax_minor=sum(tax["amount"] for tax in document["total_taxes"] or ()),
         created_ms=document["created"] * SECOND_MS,
-        paid_ms=_ms(transitions["paid_at"]) if document["status"] == "paid" else None,
+        paid_ms=ms_of(transitions["paid_at"]) if document["status"] == "paid" else None,
         invoice_id=document["id"],
         payment_intent_id=paid[0]["id"] if paid else None,
         charge_id=id_of(charge),
@@ -319,7 +320,3 @@ def _is_credit(line: Mapping[str, Any], details: Mapping[str, Any]) -> bool:
     """Whether a line is for time unused: by its sign or, of nothing, by what it refers to."""
     credited = (details.get("proration_details") or {}).get("credited_items")
     return bool(line["amount"] < 0 or credited is not None)
-
-
-def _ms(seconds: int | None) -> int | None:
-    return None if seconds is None else seconds * SECOND_MS

@@ -15,6 +15,7 @@ from gateway.stripe_sync.client import KEY_REUSED
 from gateway.stripe_sync.errors import StripeMissingError, StripeRefusedError
 from gateway.stripe_sync.invoices import OVERAGE_KEY, sync_invoice
 from policies.billing_options import OverageBy
+from policies.spans import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from policies.units import MICROCREDITS_PER_CREDIT, format_credits
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 RENEWAL = "subscription_cycle"
 LIVING = ("trialing", "active", "past_due")
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 # Our clocks and Stripe's differ.
 CLOCKS_MS = MINUTE_MS
 # A lot whose calls go on when it is over is billed without them after this.
@@ -92,7 +92,7 @@ async def bill_overage(sync: Sync, account_id: int) -> None:
         begun = await sync.ledger.open_overage_charges(account_id, livemode=sync.livemode)
         until_ms = found.now_ms - WAIT_MS
         if target.draft is not None:
-            drawn_up_ms = target.draft["created"] * 1_000
+            drawn_up_ms = target.draft["created"] * SECOND_MS
             until_ms = max(found.now_ms, drawn_up_ms) + sync.options.bridge_ms + CLOCKS_MS
         await open_overage(session, account_id, found.currency, until_ms, livemode=sync.livemode)
     before = {charge.charge_id for charge in begun}
@@ -141,7 +141,7 @@ async def _known(sync: Sync, charge: OverageCharge, target: Target) -> Document 
     async for item in sync.api.pages(
         lambda v1, params: v1.invoice_items.list_async(params),
         customer=target.subscription.customer_id,
-        created={"gte": (charge.created_ms - HOUR_MS) // 1_000},
+        created={"gte": (charge.created_ms - HOUR_MS) // SECOND_MS},
     ):
         if (item["metadata"] or {}).get(OVERAGE_KEY) == charge.business_key:
             return item
@@ -204,9 +204,9 @@ async def _ask_item(
         "discountable": False,
         "metadata": _metadata(sync, charge),
         "period": {
-            "start": charge.effective_ms // 1_000,
+            "start": charge.effective_ms // SECOND_MS,
             # Not by now: what is sent with a key must be the same each time.
-            "end": max(charge.effective_ms, min(charge.expires_ms, charge.created_ms)) // 1_000,
+            "end": max(charge.effective_ms, min(charge.expires_ms, charge.created_ms)) // SECOND_MS,
         },
         **priced,
     }

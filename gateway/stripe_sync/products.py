@@ -29,7 +29,7 @@ from gateway.operations.errors import NotToldError
 from gateway.operations.publish import publish_accounts
 from gateway.stripe_sync.errors import StripeMissingError
 from gateway.stripe_sync.metadata import TAG, read_metadata
-from gateway.stripe_sync.shelf import Described, price_of, settled
+from gateway.stripe_sync.shelf import Described, decided, price_of
 from policies.catalog import Pack
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ async def sync_catalogue(sync: Sync) -> Synced:
             own = [one for one in prices if one["product"] == product_id]
             looked = _Looked(product_id, listed.get(product_id), own)
             shelves |= await _keep(sync, session, looked, known.get(product_id))
-        changed = await _settle(sync, session, shelves)
+        changed = await _decide(sync, session, shelves)
         products = await _find(sync, session)
     await _tell(sync, changed)
     return Synced(
@@ -145,7 +145,7 @@ async def look_at_product(sync: Sync, product_id: str) -> None:
         prices = [one async for one in sync.api.pages(_list_prices, product=product_id)]
         looked = _Looked(product_id, product, prices)
         shelves = await _keep(sync, session, looked, known)
-        changed = await _settle(sync, session, shelves)
+        changed = await _decide(sync, session, shelves)
     await _tell(sync, changed)
 
 
@@ -204,16 +204,16 @@ async def _keep(
     return before | {(kind, slug)}
 
 
-async def _settle(sync: Sync, session: Session, shelves: Iterable[Shelf]) -> set[Shelf]:
+async def _decide(sync: Sync, session: Session, shelves: Iterable[Shelf]) -> set[Shelf]:
     """Decide what plans and packs are by all of their products; answers which have changed."""
     await session.value("catalog_lock")
-    return {shelf for shelf in sorted(shelves) if await _settle_one(sync, session, *shelf)}
+    return {shelf for shelf in sorted(shelves) if await _decide_one(sync, session, *shelf)}
 
 
-async def _settle_one(sync: Sync, session: Session, kind: str, slug: str) -> bool:
+async def _decide_one(sync: Sync, session: Session, kind: str, slug: str) -> bool:
     products = await find_products(session, sync.platform_id, sync.livemode, kind=kind, slug=slug)
     described = await _described(sync, session, kind, slug)
-    after = settled(sync.settings.slug, products, described)
+    after = decided(sync.settings.slug, products, described)
     for before, row in zip(products, after.products, strict=True):
         if row != before:
             await save_product(session, sync.platform_id, sync.livemode, row)

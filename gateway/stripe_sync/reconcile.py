@@ -22,6 +22,7 @@ from gateway.stripe_sync.client import PAGE_MAX
 from gateway.stripe_sync.events import HANDLERS, Hint
 from gateway.stripe_sync.processing import TROUBLES, problem_text
 from gateway.stripe_sync.webhooks import NotBelievedError, snapshot, written
+from policies.spans import DAY_MS, SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
-DAY_MS = 86_400_000
 # For how long Stripe keeps events, and what else is looked at unless somebody says otherwise.
 EVENTS_DAYS_MAX = 30
 PAYMENTS_DAYS = 35
@@ -124,7 +124,7 @@ class Reconciler:
             if stage.name == "events":
                 since_ms = max(since_ms, events_since_ms)
             after = start.after if start is not None and start.stage == stage.name else ""
-            async with aclosing(self._chunks(stage, since_ms // 1_000, after)) as chunks:
+            async with aclosing(self._chunks(stage, since_ms // SECOND_MS, after)) as chunks:
                 async for chunk in chunks:
                     await stage.work(self, chunk)
                     if enough():
@@ -200,7 +200,7 @@ class Reconciler:
 
     async def _handle(self, handler: Handler, payment: Payment) -> None:
         document = payment.document
-        hint = Hint(payment.type, document["id"], document["created"] * 1_000, document)
+        hint = Hint(payment.type, document["id"], document["created"] * SECOND_MS, document)
         try:
             await handler(self._sync, hint)
         except TROUBLES:

@@ -31,7 +31,7 @@ class Described(NamedTuple):
     is_sold: bool = True
 
 
-class Settled(NamedTuple):
+class Decided(NamedTuple):
     """The products, each with its problem or without; and what they say that is to be kept.
 
     `what` None: nothing, because others describe it, or nothing sensible is said.
@@ -42,9 +42,9 @@ class Settled(NamedTuple):
     is_sold: bool = True
 
 
-def settled(
+def decided(
     platform_slug: str, products: Sequence[StripeProduct], described: Described | None
-) -> Settled:
+) -> Decided:
     """What is to be kept of all products, by id, of one plan or pack.
 
     Where the config or the API describes it, products are only linked to it. Else it is what they
@@ -55,13 +55,13 @@ def settled(
     said = {one.product_id: read_metadata(one.metadata, one.name) for one in tagged}
     if described is not None and described.managed_by != BY_STRIPE:
         linked = dict.fromkeys(said)
-        return Settled(_marked(products, linked, described.what))
+        return Decided(_marked(products, linked, described.what))
     problems = {product_id: one.problem for product_id, one in said.items()}
     good = [one for one in tagged if problems[one.product_id] is None]
     known = None if described is None else described.what
     if not good:
         kept = known if isinstance(known, Pack) else None
-        return Settled(_marked(products, problems, known), kept, is_sold=False)
+        return Decided(_marked(products, problems, known), kept, is_sold=False)
 
     def rank(one: StripeProduct) -> tuple[bool, bool, str]:
         return said[one.product_id].what != known, not one.active, one.product_id
@@ -75,7 +75,7 @@ def settled(
                 "them, or make them say the same"
             )
     is_sold = any(one.active for one in good) or isinstance(what, Plan)
-    return Settled(_marked(products, problems, what), what, is_sold)
+    return Decided(_marked(products, problems, what), what, is_sold)
 
 
 def price_of(price: Mapping[str, Any], kind: str) -> StripePrice:

@@ -1,7 +1,7 @@
 """Subscriptions: written down as they are, and what follows for their account.
 
 Which one serves, the account's plan and period, and what it loses for want of payment are decided
-anew whenever one of them changes (`settle`), from all that the books have of them and from the
+anew whenever one of them changes (`decide`), from all that the books have of them and from the
 time. docs/money.md has the tables.
 """
 
@@ -18,13 +18,15 @@ from gateway.ledger.subscriptions import (
     save_subscription,
 )
 from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
+from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
-from gateway.stripe_sync.settle import settle
+from gateway.stripe_sync.moments import ms_of
 from gateway.stripe_sync.sold import Priced, months_of_price, usable, wares_of
 from gateway.stripe_sync.superseded import cancel_superseded
 from gateway.stripe_sync.unpaid import unpaid_of
 from policies.billing import ENTITLING, price_problem
 from policies.catalog import Plan
+from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 TRIAL_WILL_END = "customer.subscription.trial_will_end"
-SECOND_MS = 1_000
 # Coupons that go on for longer than one invoice lower what a subscription brings in.
 LASTING = ("forever", "repeating")
 
@@ -84,7 +85,7 @@ async def see_to_subscription(sync: Sync, subscription_id: str, hint: Hint | Non
             return
         if hint is not None and hint.type == TRIAL_WILL_END:
             await _tell_of_trial(sync, session, account_id, document)
-        await settle(sync, session, account_id)
+        await decide(sync, session, account_id)
         await session.value("untold_note", account_id)
     await sync.tell(account_id)
     await cancel_superseded(sync, account_id)
@@ -183,13 +184,13 @@ async def _facts(
         unit_amount=price["unit_amount"],
         months=months_of_price(price),
         discount_percent_basis_points=_discount(document),
-        period_start_ms=_ms(item["current_period_start"]),
-        period_end_ms=_ms(item["current_period_end"]),
-        trial_end_ms=_ms(document["trial_end"]),
-        cancel_ms=_ms(cancel_s),
-        canceled_ms=_ms(document["canceled_at"]),
+        period_start_ms=ms_of(item["current_period_start"]),
+        period_end_ms=ms_of(item["current_period_end"]),
+        trial_end_ms=ms_of(document["trial_end"]),
+        cancel_ms=ms_of(cancel_s),
+        canceled_ms=ms_of(document["canceled_at"]),
         started_ms=document["start_date"] * SECOND_MS,
-        ended_ms=_ms(document["ended_at"]),
+        ended_ms=ms_of(document["ended_at"]),
         collection_paused=document["pause_collection"] is not None,
         unpaid_invoice_id=unpaid.invoice_id if unpaid else None,
         unpaid_since_ms=unpaid.since_ms if unpaid else None,
@@ -239,10 +240,6 @@ def _discount(document: Document) -> int:
         if isinstance(coupon, dict) and coupon["percent_off"] and coupon["duration"] in LASTING:
             left -= int(left * Decimal(str(coupon["percent_off"])) // 100)
     return 10_000 - left
-
-
-def _ms(seconds: int | None) -> int | None:
-    return None if seconds is None else seconds * SECOND_MS
 
 
 async def _tell_of_trial(sync: Sync, session: Session, account_id: int, document: Document) -> None:

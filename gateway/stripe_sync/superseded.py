@@ -19,6 +19,7 @@ from gateway.stripe_sync.errors import StripeMissingError, StripeRefusedError
 from gateway.stripe_sync.refunds import NOT_REFUNDED
 from policies.billing import ENTITLING
 from policies.billing_options import OlderSubscription
+from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tollkeeper.stripe")
 
 REASON_KEY = "tollkeeper_superseded"  # the id of the subscription
-SECOND_MS = 1_000
 
 
 async def cancel_superseded(sync: Sync, account_id: int | None = None) -> int:

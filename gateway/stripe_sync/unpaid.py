@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.stripe_sync.customers import id_of
 from policies.dunning import Unpaid
+from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 # for it; one that is incomplete never began.
 OWING = ("past_due", "unpaid", "canceled")
 PROCESSING = "processing"
-SECOND_MS = 1_000
 
 
 async def unpaid_of(sync: Sync, subscription: Mapping[str, Any]) -> Unpaid | None:

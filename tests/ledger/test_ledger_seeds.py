@@ -23,8 +23,9 @@ from policies.catalog import (
     Source,
     Tier,
 )
-from policies.limits import DAY_MS, month_end_ms
+from policies.limits import month_end_ms
 from policies.periods import months_after_ms
+from policies.spans import DAY_MS
 from tests.support.settlements import account_with_grants, ledger_change, settlement
 
 if TYPE_CHECKING:

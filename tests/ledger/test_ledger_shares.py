@@ -10,7 +10,7 @@ from gateway.counters import Counters
 from gateway.ledger.specs import key_to_spec
 from policies.catalog import Caps, Limits
 from policies.delegation import DELEGATED_KEYS_MAX
-from policies.limits import DAY_MS
+from policies.spans import DAY_MS
 from tests.support.delegated import change, delegate
 from tests.support.settlements import account_with_grants, settlement
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.operations.accounts import sign_up
 from gateway.operations.errors import ConflictError
 from policies.catalog import Platform
-from policies.periods import DAY_MS
+from policies.spans import DAY_MS
 from tests.support.deployment import CREDIT, PLAN, Deployment
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from policies.catalog import Caps, Limits, Plan, QuotaWindow
 from policies.limits import (
     BURST_MAX,
-    DAY_MS,
     MINUTE_US,
     PER_MINUTE_MAX,
     PER_SECOND_MAX,
@@ -30,6 +29,7 @@ from policies.limits import (
     use,
     window_end_ms,
 )
+from policies.spans import DAY_MS
 
 NOW_US = 1_790_000_000_000_123
 NOW_MS = NOW_US // 1000

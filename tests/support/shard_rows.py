@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from policies.delegation import Share
-from policies.limits import DAY_MS
+from policies.spans import DAY_MS
 from tests.support.shard_sums import PARENTS, ROOTS
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from policies.catalog import Plan
 
 
-async def settle(sync: Sync, session: Session, account_id: int) -> None:
+async def decide(sync: Sync, session: Session, account_id: int) -> None:
     """Decide by which subscription the account goes from now on, and write all of it."""
     account = await lock_account(session, account_id)
     if account is None:
@@ -60,10 +60,10 @@ async def settle(sync: Sync, session: Session, account_id: int) -> None:
         await _note(sync, session, account_id, old, new)
 
 
-async def settle_account(sync: Sync, account_id: int) -> None:
+async def decide_account(sync: Sync, account_id: int) -> None:
     """The same in a transaction of its own, for what time alone has changed; tells Redis."""
     async with sync.ledger.transaction() as session:
-        await settle(sync, session, account_id)
+        await decide(sync, session, account_id)
         await session.value("untold_note", account_id)
     await sync.tell(account_id)
 
