@@ -49,8 +49,8 @@ _OPTIONS, _RULES = BillingOptions(), DunningRules()
 class StripeTable:
     """A platform's Stripe, as it is written: keys by reference.
 
-    Without `webhook_secrets` no event is believed. `account` ("acct_…"): whose events are; None:
-    whoever knows a secret.
+    Without `webhook_secrets` no event is believed. `account` ("acct_…") is the
+    connected account whose events are believed, too; those of the key's own name none.
     """
 
     secret_key: str

@@ -35,7 +35,7 @@ class StripeSettings:
     """One platform's Stripe, in one mode.
 
     `webhook_secrets` may be several, while they are rotated; none: no event is believed.
-    `stripe_account` ("acct_…") is whose events are believed; None: whoever knows a secret.
+    Events that name an account ("acct_…") are believed only if it is `stripe_account`.
     """
 
     platform_id: int

@@ -41,7 +41,7 @@ class StripeOptions(Model):
     """How billing is done. Null says nothing: the default holds."""
 
     account: Annotated[str, StringConstraints(pattern=r"^acct_[!-~]+$")] | None = Field(
-        default=None, description="Whose events are believed; null: whoever knows a secret."
+        default=None, description="Events that name an account must name this one."
     )
     automatic_tax: bool | None = None
     promotion_codes: bool | None = None
