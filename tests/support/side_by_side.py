@@ -28,8 +28,13 @@ PORT_9100 = (
 FAULTS = "tests/faults/test_"
 TOGETHER = {**dict.fromkeys(PORT_9100, "port 9100"), FAULTS: "faults"}
 # Each test on its own: they share nothing and take long.
-APART = ("tests/control/test_schemathesis.py", "tests/simulation/test_simulation.py")
-SLOWEST_FIRST = (*APART, FAULTS, *PORT_9100)
+APART = (
+    "tests/control/test_schemathesis.py",
+    "tests/simulation/test_simulation.py",
+    "tests/stripe_sync/test_any_order.py",
+)
+PAYING = "tests/journeys/test_paying"
+SLOWEST_FIRST = (*APART, FAULTS, *PORT_9100, PAYING)
 
 
 class SideBySide(LoadFileScheduling):  # type: ignore[misc]
