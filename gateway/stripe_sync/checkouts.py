@@ -15,7 +15,7 @@ from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
 from gateway.stripe_sync.invoices import fetch_invoice, write_invoice
 from gateway.stripe_sync.refunds import take_back_of
-from gateway.stripe_sync.sold import Priced, usable, wares_of
+from gateway.stripe_sync.sold import Priced, quantity_of, usable, wares_of
 from gateway.stripe_sync.subscriptions import fetch_subscription, write_subscription
 from gateway.stripe_sync.superseded import cancel_superseded
 from policies.billing import SESSION_PAID, given_by_session, session_status
@@ -80,6 +80,10 @@ async def _write(sync: Sync, session: Session, document: Document) -> tuple[int 
         invoice = await fetch_invoice(sync, invoice_id)
         written = await write_invoice(sync, session, invoice, sessions=(document,))
         return (None, None) if written is None else (written.account_id, written.transaction_id)
+    if (document["invoice_creation"] or {}).get("enabled"):
+        # That is drawn up once it is paid for, and then says so. Whose it is, we learn here.
+        await account_of(sync, session, id_of(document["customer"]), others=[document])
+        return None, None
     return await _write_packs(sync, session, document)
 
 
@@ -176,7 +180,7 @@ def _row(item: Mapping[str, Any], wares: Wares) -> PaymentLine:
         sold.slug if sold is not None and is_pack else "",
         priced.product_id,
         priced.price_id,
-        item["quantity"] or 1,
+        quantity_of(item),
         item["amount_total"] - item["amount_tax"],
     )
 
@@ -194,5 +198,5 @@ def _packs(items: list[Document], wares: Wares) -> list[tuple[str, Pack, int]]:
             raise NeedsMendingError(
                 f'the plan "{sold.slug}" was sold once, by a price that does not recur'
             )
-        found.append((item["id"], what, item["quantity"] or 1))
+        found.append((item["id"], what, quantity_of(item)))
     return found

@@ -23,7 +23,7 @@ from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
 from gateway.stripe_sync.moments import ms_of
 from gateway.stripe_sync.refunds import take_back_of
-from gateway.stripe_sync.sold import Priced, usable, wares_of
+from gateway.stripe_sync.sold import Priced, quantity_of, usable, wares_of
 from gateway.stripe_sync.subscriptions import (
     fetch_subscription,
     plan_period,
@@ -259,7 +259,7 @@ def _row(line: Mapping[str, Any], wares: Wares) -> PaymentLine:
         slug,
         priced.product_id,
         priced.price_id,
-        line["quantity"] or 1,
+        quantity_of(line),
         line["amount"] - off - within,
         bool(_details(line).get("proration")),
         line["period"]["start"] * SECOND_MS,
@@ -297,7 +297,7 @@ def _paid_invoice(
             Line(
                 line["id"],
                 what,
-                line["quantity"] or 1,
+                quantity_of(line),
                 line["amount"],
                 line["period"]["start"] * SECOND_MS,
                 end_ms,

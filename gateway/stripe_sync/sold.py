@@ -72,6 +72,12 @@ def months_of_price(price: Mapping[str, Any]) -> int | None:
     return None if per is None else per * int(recurring["interval_count"])
 
 
+def quantity_of(line: Mapping[str, Any]) -> int:
+    """For how many it is; what does not say is for one. Of a plan there may be none."""
+    found: int | None = line["quantity"]
+    return 1 if found is None else found
+
+
 def usable(sold: Sold, product_id: str | None) -> Sold:
     """The same. Raises: NeedsMendingError for what is parked: it never gives nothing."""
     if sold.problem is not None or sold.what is None:

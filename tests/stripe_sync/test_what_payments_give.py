@@ -410,3 +410,12 @@ async def test_what_somebody_else_sells_is_left_alone(market: Market) -> None:
     assert await market.sql("SELECT count(*) FROM billing_transactions") == 0
     assert await market.sql("SELECT count(*) FROM subscriptions") == 0
     assert await market.sql("SELECT count(*) FROM stripe_customers") == 0
+
+
+async def test_none_of_a_plan_is_paid_with_nothing_and_gives_nothing(market: Market) -> None:
+    await market.subscribe("pro", quantity=0)
+    await market.catch_up()
+    assert await market.payments() == [("subscription", "succeeded", 0)]
+    assert await market.lots("plan", "overage") == []
+    assert await market.balance() == 0
+    assert await market.findings() == []
