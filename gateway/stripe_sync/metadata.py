@@ -111,6 +111,15 @@ def plan_metadata(platform_slug: str, plan: Plan) -> dict[str, str]:
 
     Raises: ValueError for what Stripe has no room for.
     """
+    metadata = _plan_metadata(platform_slug, plan)
+    for key, text in metadata.items():
+        if len(text) > VALUE_CHARACTERS_MAX:
+            raise ValueError(f"{key} is longer than Stripe's {VALUE_CHARACTERS_MAX} characters")
+    return metadata
+
+
+def _plan_metadata(platform_slug: str, plan: Plan) -> dict[str, str]:
+    """The same, however long it is."""
     document, defaults = plan_document(plan), plan_document(Plan(plan.slug, 0))
     caps = document.pop("caps") or {}
     features = document.pop("features")
@@ -155,7 +164,7 @@ def difference(metadata: Mapping[str, str], what: Plan | Pack) -> str | None:
 
 
 def _written(what: Plan | Pack) -> dict[str, str]:
-    return plan_metadata("", what) if isinstance(what, Plan) else pack_metadata("", what)
+    return _plan_metadata("", what) if isinstance(what, Plan) else pack_metadata("", what)
 
 
 def _read_pack(document: dict[str, Any], name: str) -> tuple[Pack, list[Problem]]:
@@ -209,8 +218,4 @@ def _text(problems: list[Problem]) -> str:
 
 
 def _sorted(texts: Mapping[str, Any]) -> dict[str, str]:
-    """Raises: ValueError for what Stripe has no room for."""
-    for key, text in texts.items():
-        if len(str(text)) > VALUE_CHARACTERS_MAX:
-            raise ValueError(f"{key} is longer than Stripe's {VALUE_CHARACTERS_MAX} characters")
     return {key: str(texts[key]) for key in sorted(texts)}

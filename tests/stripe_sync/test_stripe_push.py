@@ -284,3 +284,11 @@ def test_what_a_linked_product_says_otherwise_is_told() -> None:
     assert difference({**metadata, "credits": "1000.0"}, PLAN) is None
     assert "credits" in (difference({**metadata, "credits": "x"}, PLAN) or "")
     assert difference({"tollkeeper": "demo", "plan": "pro"}, PLAN) is None
+
+
+def test_a_product_is_compared_with_a_plan_that_stripe_has_no_room_for() -> None:
+    plan = replace(PLAN, features=tuple(f"{n:02} {'x' * 70}" for n in range(9)))
+    metadata = plan_metadata("demo", PLAN)
+    assert difference(metadata, plan) is None
+    told = difference({**metadata, "features": "One"}, plan)
+    assert told == "metadata say otherwise: features"
