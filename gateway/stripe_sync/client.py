@@ -8,6 +8,7 @@ import aiohttp
 import stripe
 
 from gateway.stripe_sync.errors import (
+    StripeKeyError,
     StripeMissingError,
     StripeRefusedError,
     StripeUnavailableError,
@@ -46,7 +47,8 @@ def stripe_session() -> aiohttp.ClientSession:
 class StripeApi:
     """One platform's Stripe.
 
-    Raises, from any method: StripeUnavailableError, StripeRefusedError, StripeMissingError.
+    Raises, from any method: StripeUnavailableError, StripeRefusedError, StripeMissingError,
+    StripeKeyError.
     """
 
     def __init__(self, settings: StripeSettings, session: aiohttp.ClientSession) -> None:
@@ -110,6 +112,8 @@ def _by_cure(error: stripe.StripeError) -> Exception:
     message = error.user_message or str(error)
     if status >= SERVER_ERRORS or status == CONFLICT:
         return StripeUnavailableError(f"Stripe has trouble: {message}")
+    if isinstance(error, stripe.AuthenticationError):
+        return StripeKeyError(message)
     if error.code == "resource_missing":
         return StripeMissingError(message, "resource_missing")
     if isinstance(error, stripe.IdempotencyError):

@@ -23,6 +23,10 @@ class StripeMissingError(StripeRefusedError):
     """There is no such object, or not in this mode."""
 
 
+class StripeKeyError(StripeTroubleError):
+    """Stripe takes no such key, or not any more. Nothing can be asked until there is another."""
+
+
 class NotSetUpError(Exception):
     """The platform has no Stripe settings. The text says what to set."""
 

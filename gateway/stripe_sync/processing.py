@@ -7,6 +7,8 @@
     than the platform's key is by now
     trouble: Stripe, Postgres or Redis did not      waits, tried as TROUBLE says: for days
     answer, or the handler took too long
+    no key: the platform's is not there, or Stripe  waits, tried as WITHOUT_KEY says: for days,
+    does not take it any more                       and seldom
     a refusal: anything else, such as something     waits, tried as REFUSAL says: for an hour and a
     that a person has to mend                       half; then parked, with an error in the log
 
@@ -33,8 +35,10 @@ from gateway.ledger.inbox import EventKey
 from gateway.operations.errors import NotToldError
 from gateway.operations.withdraw import NotTakenError
 from gateway.stripe_sync.errors import (
+    KeysMissingError,
     NeedsMendingError,
     NotSetUpError,
+    StripeKeyError,
     StripeTroubleError,
     StripeUnavailableError,
 )
@@ -73,6 +77,9 @@ class Patience(NamedTuple):
 REFUSAL = Patience(tries=10, first_ms=10_000, longest_ms=3_600_000)
 # About three days, as long as Stripe would send an event again.
 TROUBLE = Patience(tries=900, first_ms=5_000, longest_ms=300_000)
+# About three days as well, but in the end once an hour: none of the platform's events can be worked
+# on, and other platforms' find room meanwhile.
+WITHOUT_KEY = Patience(tries=82, first_ms=10_000, longest_ms=3_600_000)
 TROUBLES = (
     StripeUnavailableError,
     LedgerUnavailable,
@@ -81,6 +88,7 @@ TROUBLES = (
     NotToldError,
     TimeoutError,
 )
+KEYLESS = (KeysMissingError, StripeKeyError)
 # What says by itself what is wrong; the rest are mistakes of ours.
 TOLD = (*TROUBLES, StripeTroubleError, NeedsMendingError, NotSetUpError)
 
@@ -95,6 +103,7 @@ class Processor:
         handlers: Mapping[str, Handler] = HANDLERS,
         refusal: Patience = REFUSAL,
         trouble: Patience = TROUBLE,
+        without_key: Patience = WITHOUT_KEY,
         timeout_s: float = TRY_TIMEOUT_S,
     ) -> None:
         self._billing = billing
@@ -102,6 +111,7 @@ class Processor:
         self._handlers = handlers
         self._refusal = refusal
         self._trouble = trouble
+        self._without_key = without_key
         self._timeout_s = timeout_s
 
     async def work(self, text: str, tried: int) -> int | None:
@@ -148,6 +158,9 @@ class Processor:
         if isinstance(failure, TROUBLES):
             attempts = event.attempts
             delay_ms = self._trouble.delay_ms(tried + 1)
+        elif isinstance(failure, KEYLESS):
+            attempts = event.attempts
+            delay_ms = self._without_key.delay_ms(tried + 1)
         else:
             attempts = event.attempts + 1
             delay_ms = self._refusal.delay_ms(attempts)

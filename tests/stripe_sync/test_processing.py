@@ -17,14 +17,15 @@ from gateway.ledger.inbox import EventKey
 from gateway.operations.errors import NotToldError
 from gateway.operations.withdraw import NotTakenError
 from gateway.stripe_sync.errors import (
+    KeysMissingError,
     NeedsMendingError,
     StripeRefusedError,
     StripeUnavailableError,
 )
-from gateway.stripe_sync.processing import REFUSAL, TROUBLE, Patience, replay
+from gateway.stripe_sync.processing import REFUSAL, TROUBLE, WITHOUT_KEY, Patience, replay
 from tests.support.inbox import TEST, execute, jobs, statuses, working
 from tests.support.postgres_gate import postgres_gate
-from tests.support.stripe_intake import running_intake, snapshot_event, thin_event
+from tests.support.stripe_intake import QUICK, running_intake, snapshot_event, thin_event
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ async def event(intake: Intake, event_id: str = "evt_1") -> Any:
 async def receive(intake: Intake, *documents: Any) -> None:
     for document in documents:
         assert (await intake.post(document)).status == 200
+
+
+async def told(intake: Intake, problem: str) -> bool:
+    return problem in (await event(intake)).problem
 
 
 def failing(*failures: Exception) -> Any:
@@ -163,6 +168,31 @@ async def test_trouble_is_borne_for_longer_than_a_refusal(
     assert (calls, (await event(intake)).attempts) == (6, 0)
 
 
+async def test_events_wait_while_their_platform_has_no_key_that_stripe_takes(
+    intake: Intake,
+) -> None:
+    """Whoever replaces a key that was revoked days ago has nothing to replay."""
+
+    async def ask(sync: Sync, hint: Hint) -> None:
+        calls.append(hint.type)
+        await sync.api.ask(lambda v1: v1.customers.list_async())
+
+    calls: list[str] = []
+    intake.handlers["invoice.paid"] = ask
+    await receive(intake, snapshot_event())
+    good = intake.source.by_platform[intake.platform_id].secret_key
+    intake.source.change(intake.platform_id, secret_key="sk_test_revoked")
+    async with intake.working(without_key=LONG):
+        await eventually(lambda: len(calls) > QUICK.tries)
+        intake.source.failure = KeysMissingError("demo", "it is not set")
+        await eventually(lambda: told(intake, "not set"))
+        row = await event(intake)
+        assert (row.status, row.attempts) == ("waiting", 0)
+        intake.source.failure = None
+        intake.source.change(intake.platform_id, secret_key=good)
+        await eventually(lambda: became(intake, "done"))
+
+
 async def test_trouble_that_never_ends_is_parked_as_well(intake: Intake) -> None:
     intake.handlers["invoice.paid"] = failing(StripeUnavailableError("Stripe is away"))
     await receive(intake, snapshot_event())
@@ -206,6 +236,8 @@ def test_how_long_is_waited() -> None:
     assert refused[:3] == [10_000, 20_000, 40_000]
     assert refused[-1] is None
     waited = sum(delay for delay in refused if delay)
+    keyless = [WITHOUT_KEY.delay_ms(failed) or 0 for failed in range(1, WITHOUT_KEY.tries)]
+    assert 3 * 24 * HOUR_MS <= sum(keyless) < 4 * 24 * HOUR_MS
     assert HOUR_MS < waited < 2 * HOUR_MS
     troubled = [TROUBLE.delay_ms(failed) or 0 for failed in range(1, TROUBLE.tries + 1)]
     assert 3 * 24 * HOUR_MS <= sum(troubled) < 4 * 24 * HOUR_MS

@@ -121,7 +121,7 @@ class Intake:
 
     def processor(self, **options: Any) -> Processor:
         """A worker of the table, impatient unless told otherwise."""
-        options = {"refusal": QUICK, "trouble": QUICK, **options}
+        options = {"refusal": QUICK, "trouble": QUICK, "without_key": QUICK, **options}
         return Processor(self.billing, handlers=self.handlers, **options)
 
     @asynccontextmanager

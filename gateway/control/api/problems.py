@@ -29,6 +29,7 @@ from gateway.stripe_sync.errors import (
     KeysMissingError,
     NeedsMendingError,
     NotSetUpError,
+    StripeKeyError,
     StripeRefusedError,
     StripeUnavailableError,
 )
@@ -179,7 +180,7 @@ def _of_stripe(failure: BaseException) -> Problem | None:
             return conflict("stripe_not_set_up", f"{failure}.")
         case NeedsMendingError():
             return conflict("stripe_needs_mending", f"{failure}.")
-        case StripeRefusedError():
+        case StripeRefusedError() | StripeKeyError():
             return conflict("stripe_refused", f"Stripe refuses this: {failure}")
         case StripeUnavailableError():
             return unavailable("Stripe does not answer at the moment.")
