@@ -153,7 +153,7 @@ async def give_paid_lots(session: Session, paid: Paid, lots: Iterable[Given]) ->
     """Give what a payment gives and was not given yet; the new lots."""
     given = []
     for lot in lots:
-        business_key = f"stripe:{int(paid.mode.livemode)}:{lot.key}"
+        business_key = paid.mode.key_of_lot(lot.key)
         if await session.value("paid_lot_known", business_key):
             continue
         if lot.replaces:
@@ -192,8 +192,18 @@ async def give_paid_lots(session: Session, paid: Paid, lots: Iterable[Given]) ->
     return given
 
 
-async def note_event(
-    session: Session, account_id: int, kind: str, business_key: str, detail: Mapping[str, object]
-) -> None:
+class Notice(NamedTuple):
+    """What an account is to be told of, once for each `about`: ids of Stripe's, times."""
+
+    kind: str
+    about: tuple[object, ...]
+    detail: Mapping[str, object]
+
+
+async def note_event(session: Session, mode: Mode, account_id: int, notice: Notice) -> None:
     """Record what an account is to be told of, once."""
-    await session.value("event_note", account_id, kind, business_key, json.dumps(detail))
+    business_key = ":".join(
+        map(str, (notice.kind, mode.platform_id, int(mode.livemode), *notice.about))
+    )
+    detail = json.dumps(notice.detail)
+    await session.value("event_note", account_id, notice.kind, business_key, detail)

@@ -87,9 +87,7 @@ async def give_overage(
     facts, plan, period = serving
     if not plan.overage_cap_microcredits or not facts.quantity:
         return
-    business_key = (
-        f"stripe:{int(mode.livemode)}:{facts.stripe_id}:overage:{period.start_ms}:{plan.slug}"
-    )
+    business_key = mode.key_of_lot(f"{facts.stripe_id}:overage:{period.start_ms}:{plan.slug}")
     if await session.value("paid_lot_known", business_key) or not await session.value(
         "billing_period_paid",
         account.account_id,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SOME_MAX = 1_000
+# So business keys of what Stripe's objects gave begin; grant_revoke_ahead.sql leaves these alone.
+STRIPE_LOTS = "stripe:"
 
 
 class Mode(NamedTuple):
@@ -22,6 +24,10 @@ class Mode(NamedTuple):
 
     platform_id: int
     livemode: bool
+
+    def key_of_lot(self, given: str) -> str:
+        """The business key of a lot, by what of Stripe's it was given for."""
+        return f"{STRIPE_LOTS}{int(self.livemode)}:{given}"
 
 
 class SubscriptionFacts(NamedTuple):

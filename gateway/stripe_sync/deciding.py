@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.ledger.billing import note_event
+from gateway.ledger.billing import Notice, note_event
 from gateway.ledger.serving import (
     Serving,
     fall_back,
@@ -26,7 +26,7 @@ from policies.billing import ENTITLING, Contender, served
 from policies.dunning import Stage, Unpaid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from gateway.ledger.database import Session
     from gateway.ledger.serving import ServedAccount
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 async def decide(sync: Sync, session: Session, account_id: int) -> None:
     """Decide by which subscription the account goes from now on, and write all of it."""
-    account = await lock_account(session, account_id)
+    account, mode = await lock_account(session, account_id), mode_of(sync)
     if account is None:
         return
     before = await subscriptions_of(session, account_id, livemode=sync.livemode)
@@ -53,11 +53,12 @@ async def decide(sync: Sync, session: Session, account_id: int) -> None:
     else:
         await follow(session, account, serving)
         bridge_ms = sync.options.bridge_ms
-        await give_overage(session, account, mode_of(sync), serving, bridge_ms=bridge_ms)
+        await give_overage(session, account, mode, serving, bridge_ms=bridge_ms)
     suspended = any(row.stage is Stage.SUSPENDED for row in after)
     await suspend_for_payment(session, account, suspended=suspended)
     for old, new in zip(before, after, strict=True):
-        await _note(sync, session, account_id, old, new)
+        for notice in _notices(old, new):
+            await note_event(session, mode, account_id, notice)
 
 
 async def decide_account(sync: Sync, account_id: int) -> None:
@@ -121,31 +122,19 @@ def _serving(
     return None if period is None else Serving(row.facts, plan, period)
 
 
-async def _note(
-    sync: Sync, session: Session, account_id: int, old: SubscriptionRow, new: SubscriptionRow
-) -> None:
+def _notices(old: SubscriptionRow, new: SubscriptionRow) -> Iterator[Notice]:
     """What the account is to be told of a subscription that has changed so."""
     facts = new.facts
-    scope = f"{sync.platform_id}:{int(sync.livemode)}"
-    about: dict[str, object] = {"subscription": facts.stripe_id, "plan": facts.plan_slug}
+    detail: dict[str, object] = {"subscription": facts.stripe_id, "plan": facts.plan_slug}
+    unpaid = {**detail, "invoice": facts.unpaid_invoice_id}
     if new.superseded_by and new.superseded_by != old.superseded_by:
-        key = f"subscription_superseded:{scope}:{facts.stripe_id}:{new.superseded_by}"
-        detail = {**about, "by": new.superseded_by}
-        await note_event(session, account_id, "subscription_superseded", key, detail)
+        about = (facts.stripe_id, new.superseded_by)
+        yield Notice("subscription_superseded", about, {**detail, "by": new.superseded_by})
     if old.serves and facts.status not in ENTITLING:
-        key = f"subscription_ended:{scope}:{facts.stripe_id}:{facts.period_end_ms}"
-        detail = {**about, "status": facts.status}
-        await note_event(session, account_id, "subscription_ended", key, detail)
+        ended = (facts.stripe_id, facts.period_end_ms)
+        yield Notice("subscription_ended", ended, {**detail, "status": facts.status})
     for stage in dunning.told(old.stage, new.stage):
-        key = f"{dunning.EVENTS[stage]}:{scope}:{facts.unpaid_invoice_id}"
-        detail = {
-            **about,
-            "invoice": facts.unpaid_invoice_id,
-            "failures": facts.failures,
-            "unpaid_since_ms": facts.unpaid_since_ms,
-        }
-        await note_event(session, account_id, dunning.EVENTS[stage], key, detail)
+        tried = {"failures": facts.failures, "unpaid_since_ms": facts.unpaid_since_ms}
+        yield Notice(dunning.EVENTS[stage], (facts.unpaid_invoice_id,), {**unpaid, **tried})
     if old.stage is not Stage.NONE and facts.unpaid_since_ms is None:
-        key = f"{dunning.RECOVERED}:{scope}:{facts.unpaid_invoice_id}"
-        detail = {**about, "invoice": facts.unpaid_invoice_id}
-        await note_event(session, account_id, dunning.RECOVERED, key, detail)
+        yield Notice(dunning.RECOVERED, (facts.unpaid_invoice_id,), unpaid)

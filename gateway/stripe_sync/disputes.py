@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.ledger.billing import note_event
+from gateway.ledger.billing import Notice, note_event
 from gateway.stripe_sync.charges import look_at_charge
+from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import StripeMissingError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ async def sync_dispute(sync: Sync, hint: Hint) -> None:
         told.append("dispute_closed")
     async with sync.ledger.transaction() as session:
         for kind in told:
-            key = f"{kind}:{sync.platform_id}:{int(sync.livemode)}:{dispute['id']}"
-            await note_event(session, payment.account_id, kind, key, _detail(payment, dispute))
+            notice = Notice(kind, (dispute["id"],), _detail(payment, dispute))
+            await note_event(session, mode_of(sync), payment.account_id, notice)
 
 
 def _detail(payment: Payment, dispute: dict[str, Any]) -> dict[str, object]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.money import mode_word
 from gateway.control.api.roles import EVERYBODY
 from gateway.control.offers.models import Offers, PackOffer, PlanOffer, Price
-from gateway.control.stripe.documents import mode_word
 from gateway.stripe_sync.offers import offers_of
 from policies.catalog import Pack, Plan
 from policies.money import format_minor, format_overage_price

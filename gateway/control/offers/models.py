@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from gateway.control.api.fields import Credits, Model, Slug
+from gateway.control.api.money import Mode
 
 
 class Price(Model):
@@ -48,7 +49,7 @@ class PackOffer(Model):
 class Offers(Model):
     """All that the platform sells."""
 
-    mode: Literal["test", "live"] | None = Field(
+    mode: Mode | None = Field(
         description="Of its Stripe; null: it has none, and nothing can be paid here."
     )
     plans: list[PlanOffer]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.clock import now_ms
 from gateway.control.api.cursors import read_cursor, read_text_cursor, write_cursor
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.money import is_live
 from gateway.control.api.roles import VIEWERS
 from gateway.control.revenue.models import (
     Metrics,
@@ -24,7 +25,7 @@ from policies.units import format_percent
 
 if TYPE_CHECKING:
     from gateway.control.api.ask import Ask
-    from gateway.control.transactions.models import Mode
+    from gateway.control.api.money import Mode
     from gateway.ledger.revenue import ProductRevenue as ProductSum
     from gateway.ledger.revenue import RevenuePoint as Point
     from gateway.ledger.revenue import RevenueQuery as Asked
@@ -94,7 +95,7 @@ async def _asked(ask: Ask, query: RevenueQuery) -> Asked:
 
 async def _livemode(ask: Ask, mode: Mode | None) -> bool:
     if mode is not None:
-        return mode == "live"
+        return is_live(mode)
     return await ask.ledger.billing_livemode(ask.platform_id)
 
 

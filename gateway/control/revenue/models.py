@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from gateway.control.api.fields import Model, Moment, Page, PageQuery
-from gateway.control.transactions.models import Amount, Currency, Mode
+from gateway.control.api.money import Amount, Currency, Mode
 
 Percent = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d{1,2})?$"), Field(examples=["2.5"])]
 Month = Annotated[

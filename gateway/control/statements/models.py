@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from gateway.control.api.fields import Credits, Id, Model, Moment, SignedCredits
-from gateway.control.transactions.models import Amount, Currency, Transaction
+from gateway.control.api.money import Amount, Currency
+from gateway.control.transactions.models import Transaction
 
 
 class RouteUse(Model):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from gateway.config.references import secret_name
 from gateway.config.stripe import stripe_document
+from gateway.control.api.money import mode_word
 from gateway.control.stripe.models import (
     LeftOut,
     Parked,
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
     from gateway.stripe_sync.products import Synced
     from gateway.stripe_sync.push import Pushed
     from gateway.stripe_sync.shelf import Described
-
-
-def mode_word(livemode: bool) -> Literal["test", "live"]:
-    """A mode in a word."""
-    return "live" if livemode else "test"
 
 
 def settings_document(stored: StoredStripe, problem: str | None) -> StripeSettings:

@@ -14,6 +14,7 @@ from gateway.config.stripe import (
     WEBHOOK_SECRETS_MAX,
 )
 from gateway.control.api.fields import Model, Moment, Page
+from gateway.control.api.money import Mode
 from gateway.control.api.written import WrittenModel
 
 Reference = Annotated[
@@ -24,7 +25,6 @@ Reference = Annotated[
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$", max_length=2_048)]
 Failures = Annotated[int, Field(ge=1, le=FAILURES_MAX)] | Literal["never"]
 Days = Annotated[int, Field(ge=1, le=DUNNING_DAYS_MAX)] | Literal["never"]
-Mode = Literal["test", "live"]
 Kind = Literal["plan", "pack", "unknown"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.control.api.fields import or_never
+from gateway.control.api.money import mode_word
 from gateway.control.subscription.models import PaymentProblem, ScheduledChange, Subscription
 from policies.dunning import Stage
 from policies.money import format_minor
@@ -34,7 +35,7 @@ def subscription_document(found: Subscribed, *, livemode: bool) -> Subscription:
         plan=found.plan_slug,
         status=found.status,
         renewed_by=_renewed_by(found),
-        mode=None if facts is None else "live" if livemode else "test",
+        mode=None if facts is None else mode_word(livemode),
         subscription_id=facts and facts.stripe_id,
         subscribed_plan=facts and facts.plan_slug,
         interval=INTERVALS.get(facts.months or 0) if facts else None,  # type: ignore[arg-type] # the two

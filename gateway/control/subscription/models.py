@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from gateway.control.api.fields import Credits, Model, Moment, Slug
-from gateway.control.transactions.models import Amount, Currency, Mode
+from gateway.control.api.money import Amount, Currency, Mode
 
 Interval = Literal["month", "year"]
 Renewer = Literal["subscription", "clock"]

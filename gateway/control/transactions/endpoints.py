@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.control.api.cursors import next_cursor, read_id_cursor
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.fields import or_never
+from gateway.control.api.money import is_live, mode_word
 from gateway.control.api.problems import not_found
 from gateway.control.api.roles import MEMBERS, VIEWERS
 from gateway.control.transactions.models import (
@@ -66,7 +67,7 @@ async def _read_list(ask: Ask, query: MyTransactionsQuery, account_id: int | Non
         ask.platform_id,
         TransactionFilter(
             account_id=account_id,
-            livemode=None if query.mode is None else query.mode == "live",
+            livemode=None if query.mode is None else is_live(query.mode),
             status=query.status,
             kind=query.kind,
             currency=query.currency,
@@ -87,7 +88,7 @@ def _fields(row: TransactionRow) -> dict[str, Any]:
     return {
         "id": row.transaction_id,
         "account_id": row.account_id,
-        "mode": "live" if row.livemode else "test",
+        "mode": mode_word(row.livemode),
         "kind": row.kind,
         "status": row.status,
         "currency": currency,

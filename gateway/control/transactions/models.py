@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from gateway.control.api.fields import Credits, Id, Model, Moment, Page, PageQuery
+from gateway.control.api.money import Amount, Currency, Mode
 
 Status = Literal["pending", "processing", "succeeded", "failed", "refunded", "cancelled"]
 Kind = Literal["subscription", "renewal", "change", "pack", "overage", "other"]
-Mode = Literal["live", "test"]
-Currency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$"), Field(examples=["usd"])]
-# In the currency's major unit, with all of its decimal places.
-Amount = Annotated[
-    str, StringConstraints(pattern=r"^-?\d+(\.\d{2,3})?$"), Field(examples=["19.00"])
-]
 
 
 class Transaction(Model):

@@ -1,0 +1,24 @@
+"""How the API writes money, and which of Stripe's modes it is of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+Mode = Literal["test", "live"]
+Currency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$"), Field(examples=["usd"])]
+# In the currency's major unit, with all of its decimal places.
+Amount = Annotated[
+    str, StringConstraints(pattern=r"^-?\d+(\.\d{2,3})?$"), Field(examples=["19.00"])
+]
+
+
+def mode_word(livemode: bool) -> Mode:
+    """A mode in a word."""
+    return "live" if livemode else "test"
+
+
+def is_live(mode: Mode) -> bool:
+    """What a word means."""
+    return mode == "live"
