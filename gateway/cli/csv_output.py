@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, all of the list.")]
 
 
-async def print_csv(client: ApiClient, path: str, **query: object) -> None:
-    """A whole list.
+async def all_or_csv(
+    client: ApiClient, path: str, *, as_csv: bool, limit: int | None = None, **query: object
+) -> list[Any]:
+    """A list, so many of it. As CSV all of it is printed instead, and nothing is left to show.
 
-    Raises: as `ApiClient.csv`.
+    Raises: as `ApiClient.all` and `ApiClient.csv`.
     """
+    if not as_csv:
+        return await client.all(path, limit=limit, **query)
     async for piece in client.csv(path, **query):
         sys.stdout.write(piece)
+    return []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.callers import ask
-from gateway.cli.csv_output import CsvOption, print_csv
+from gateway.cli.csv_output import CsvOption, all_or_csv
 from gateway.cli.options import Common, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, print_table, say, short_moment
 from gateway.cli.typed import moment
@@ -122,10 +122,7 @@ def _read(common: Common, path: str, query: Mapping[str, Any], *, as_csv: bool) 
     """The list; as CSV it is printed instead."""
 
     async def work(client: "ApiClient") -> list[Any]:
-        if as_csv:
-            await print_csv(client, path, **query)
-            return []
-        return await client.all(path, **query)
+        return await all_or_csv(client, path, as_csv=as_csv, **query)
 
     return ask(common, work)
 

@@ -73,11 +73,7 @@ def buy(
     """Print a page of Stripe's where somebody can pay for a pack."""
     body = {"pack": pack, "quantity": quantity}
     body |= _told(currency, success_url, cancel_url, email)
-
-    async def work(client: "ApiClient") -> Any:
-        return await client.post(f"{await account_base(client, account)}/packs", body)
-
-    _print_page(common, ask(common, work))
+    _print_page(common, _post(common, account, "packs", body))
 
 
 @command(app, "tollkeeper subscriptions portal alice")
@@ -89,12 +85,7 @@ def portal(
     ] = "",
 ) -> None:
     """Print a link into Stripe's portal: cards and invoices. It is good for a short time."""
-
-    async def work(client: "ApiClient") -> Any:
-        base = await account_base(client, account)
-        return await client.post(f"{base}/portal", {"return_url": return_url or None})
-
-    opened = ask(common, work)
+    opened = _post(common, account, "portal", {"return_url": return_url or None})
     if common.as_json:
         print_json({"portal": opened})
     else:
@@ -108,11 +99,7 @@ def show(common: Common, account: OwnAccountArgument = "") -> None:
     async def work(client: "ApiClient") -> Any:
         return await client.get(f"{await account_base(client, account)}/subscription")
 
-    found = ask(common, work)
-    if common.as_json:
-        print_json({"subscription": found})
-    else:
-        _print(found)
+    _print_subscription(common, ask(common, work))
 
 
 @command(app, "tollkeeper subscriptions change max --account alice")
@@ -131,33 +118,19 @@ def change(
 ) -> None:
     """Change plan, interval or quantity: at once if that is dearer, else with the next period."""
     body = {"plan": plan or None, "interval": interval or None, "quantity": quantity}
-
-    async def work(client: "ApiClient") -> Any:
-        base = await account_base(client, account)
-        return await client.post(f"{base}/subscription/change", body)
-
-    _print_change(common, ask(common, work))
+    _print_change(common, _post(common, account, "subscription/change", body))
 
 
 @command(app, "tollkeeper subscriptions undo-change alice")
 def undo_change(common: Common, account: OwnAccountArgument = "") -> None:
     """Drop a change that is scheduled, or not paid yet."""
-
-    async def work(client: "ApiClient") -> Any:
-        base = await account_base(client, account)
-        return await client.post(f"{base}/subscription/change/undo")
-
-    _print_change(common, ask(common, work))
+    _print_change(common, _post(common, account, "subscription/change/undo"))
 
 
 @command(app, "tollkeeper subscriptions cancel alice")
 def cancel(common: Common, account: OwnAccountArgument = "") -> None:
     """End a subscription with the period that is paid for."""
-
-    async def work(client: "ApiClient") -> Any:
-        return await client.post(f"{await account_base(client, account)}/subscription/cancel")
-
-    done = ask(common, work)
+    done = _post(common, account, "subscription/cancel")
     if common.as_json:
         print_json({"cancelled": done})
     else:
@@ -167,15 +140,18 @@ def cancel(common: Common, account: OwnAccountArgument = "") -> None:
 @command(app, "tollkeeper subscriptions resume alice")
 def resume(common: Common, account: OwnAccountArgument = "") -> None:
     """Let a subscription go on that was cancelled and has not ended."""
+    _print_subscription(common, _post(common, account, "subscription/resume"))
+
+
+def _post(
+    common: Common, account: str, path: str, body: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Ask for something of an account's; the answer."""
 
     async def work(client: "ApiClient") -> Any:
-        return await client.post(f"{await account_base(client, account)}/subscription/resume")
+        return await client.post(f"{await account_base(client, account)}/{path}", body)
 
-    found = ask(common, work)
-    if common.as_json:
-        print_json({"subscription": found})
-    else:
-        _print(found)
+    return ask(common, work)
 
 
 def _told(currency: str, success_url: str, cancel_url: str, email: str) -> dict[str, Any]:
@@ -210,6 +186,13 @@ def _print_change(common: Common, done: Mapping[str, Any]) -> None:
         }[done["result"]]
     )
     _print(done["subscription"])
+
+
+def _print_subscription(common: Common, found: Mapping[str, Any]) -> None:
+    if common.as_json:
+        print_json({"subscription": found})
+    else:
+        _print(found)
 
 
 def _print(found: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.callers import account_base, ask, find_base, find_lists
-from gateway.cli.csv_output import CsvOption, print_csv
+from gateway.cli.csv_output import CsvOption, all_or_csv
 from gateway.cli.options import Common, OneAccountArgument, command, new_app
 from gateway.cli.output import Column, print_fields, print_json, print_rows, print_table, say
 from gateway.cli.output import short_moment as short
@@ -81,10 +81,8 @@ def list_(
             "until": moment(until, past=True) if until else None,
             **whose,
         }
-        if as_csv:
-            await print_csv(client, f"{base}/transactions", **chosen)
-            return []
-        return await client.all(f"{base}/transactions", limit=limit, **chosen)
+        path = f"{base}/transactions"
+        return await all_or_csv(client, path, as_csv=as_csv, limit=limit, **chosen)
 
     found = ask(common, work)
     if not as_csv:
