@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from gateway.ledger.billing import note_event
+from gateway.ledger.billing import Notice, note_event
 from gateway.ledger.serving import lock_account
 from gateway.ledger.subscriptions import (
     SubscriptionFacts,
@@ -246,12 +246,7 @@ async def _tell_of_trial(sync: Sync, session: Session, account_id: int, document
     """Once per trial, and only while it goes on."""
     if document["status"] != "trialing":
         return
-    mode = mode_of(sync)
-    end_ms = document["trial_end"] * SECOND_MS
-    await note_event(
-        session,
-        account_id,
-        "trial_will_end",
-        f"trial_will_end:{mode.platform_id}:{int(mode.livemode)}:{document['id']}:{end_ms}",
-        {"subscription": document["id"], "trial_end_ms": end_ms},
-    )
+    subscription_id, end_ms = document["id"], document["trial_end"] * SECOND_MS
+    detail = {"subscription": subscription_id, "trial_end_ms": end_ms}
+    notice = Notice("trial_will_end", (subscription_id, end_ms), detail)
+    await note_event(session, mode_of(sync), account_id, notice)
