@@ -42,7 +42,13 @@ class NeedsMendingError(Exception):
 
 
 class KeysMissingError(NeedsMendingError):
-    """What the platform's Stripe settings refer to is not there, or is no key."""
+    """What the platform's Stripe settings refer to is not there, or is no key.
+
+    Its text says where keys are on this machine, for its operator; `told` is for everybody.
+    """
 
     def __init__(self, slug: str, problems: str) -> None:
+        self.told = (
+            f'the Stripe settings of "{slug}" can\'t be used: "tollkeeper stripe show" says why'
+        )
         super().__init__(f'the Stripe settings of "{slug}" can\'t be used: {problems}')

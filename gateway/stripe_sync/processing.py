@@ -207,6 +207,8 @@ def problem_text(failure: Exception) -> str:
         return "It took too long."
     if isinstance(failure, NotSetUpError):
         return "The platform has no Stripe any more."
+    if isinstance(failure, KeysMissingError):
+        return failure.told
     if isinstance(failure, TOLD):
         return str(failure)
     return f"A mistake of ours ({type(failure).__name__}): see the log."

@@ -169,6 +169,9 @@ async def test_a_key_that_was_taken_away_is_told_and_nothing_is_asked(
     assert "not set" in (await owner.get(STRIPE)).body["problem"]
     answer = await owner.post(f"{STRIPE}/sync")
     assert (answer.status, answer.code) == (409, "stripe_not_set_up")
+    buyer = await api.as_("member").post("/v1/subscribe", {"plan": "pro"})
+    assert (buyer.status, buyer.code) == (409, "stripe_not_set_up")
+    assert "E_KEY" not in str(buyer.body)
     assert (await owner.get("/v1/offers")).body["mode"] is None
 
 

@@ -184,10 +184,11 @@ async def test_events_wait_while_their_platform_has_no_key_that_stripe_takes(
     intake.source.change(intake.platform_id, secret_key="sk_test_revoked")
     async with intake.working(without_key=LONG):
         await eventually(lambda: len(calls) > QUICK.tries)
-        intake.source.failure = KeysMissingError("demo", "it is not set")
-        await eventually(lambda: told(intake, "not set"))
+        intake.source.failure = KeysMissingError("demo", "env:KEY: it is not set")
+        await eventually(lambda: told(intake, "can't be used"))
         row = await event(intake)
         assert (row.status, row.attempts) == ("waiting", 0)
+        assert "env:" not in row.problem
         intake.source.failure = None
         intake.source.change(intake.platform_id, secret_key=good)
         await eventually(lambda: became(intake, "done"))

@@ -176,8 +176,10 @@ def _of_operation(failure: OperationError) -> Problem:
 def _of_stripe(failure: BaseException) -> Problem | None:
     """Stripe's own words are for people, and hold at most the ends of a key."""
     match failure:
-        case NotSetUpError() | KeysMissingError():
+        case NotSetUpError():
             return conflict("stripe_not_set_up", f"{failure}.")
+        case KeysMissingError(told=told):
+            return conflict("stripe_not_set_up", f"{told}.")
         case NeedsMendingError():
             return conflict("stripe_needs_mending", f"{failure}.")
         case StripeRefusedError() | StripeKeyError():
