@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, NoReturn
 
 from gateway.jobs.rounds import repeat
+from gateway.ledger import LedgerUnavailable
 from gateway.stripe_sync.errors import NeedsMendingError, NotSetUpError, StripeTroubleError
 from gateway.stripe_sync.products import sync_catalogue
 
@@ -34,7 +35,7 @@ class StripeCatalogue:
     async def look(self) -> int:
         """One round; answers how many platforms were looked at. One's trouble is its own.
 
-        Raises: LedgerUnavailable.
+        Raises: LedgerUnavailable when it is not known which there are.
         """
         done = 0
         for stored in await self._billing.ledger.all_stripe_settings():
@@ -42,8 +43,10 @@ class StripeCatalogue:
                 await sync_catalogue(await self._billing.sync(stored.platform_id))
             except NotSetUpError:
                 continue  # its settings were taken away at this moment
-            except (StripeTroubleError, NeedsMendingError) as error:
+            except (StripeTroubleError, NeedsMendingError, LedgerUnavailable) as error:
                 log.warning("the catalogue of %s can't be looked at: %s", stored.slug, error)
+            except Exception:
+                log.exception("looking at the catalogue of %s failed", stored.slug)
             else:
                 done += 1
         return done
