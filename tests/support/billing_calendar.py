@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
 from gateway.jobs.expiry import Expiry
 from gateway.jobs.renewal import Renewal
 from gateway.jobs.telling import Telling
@@ -68,6 +66,7 @@ class Calendar:
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
+        self.sql = deployment.sql
         self.ledger = deployment.ledger
         self.counters = deployment.counters
         self.lost_shards = LostShards()
@@ -111,13 +110,6 @@ class Calendar:
     async def sweep(self) -> int:
         carry = partial(Carrier(self.counters, self.ledger).carry, older_than_ms=0)
         return sum([await carry(shard) for shard in range(SHARDS)])
-
-    async def sql(self, statement: str, *arguments: object) -> Any:
-        connection = await asyncpg.connect(self.deployment.postgres_url)
-        try:
-            return await connection.fetchval(statement, *arguments)
-        finally:
-            await connection.close()
 
     async def end_period(self, caller: Caller, seconds: int = ENDED) -> int:
         """Let the account's period, and what it gave, end so many seconds from now; that moment."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from gateway.counters import Counters
 from gateway.ledger import Ledger
 from gateway.operations.accounts import create_account
+from gateway.operations.audit import audit
 from gateway.operations.keys import KeyMaker, create_key
 from policies.catalog import Plan, Platform
 from policies.decision import Admitted, NotLoaded, Settled, ShardLost
@@ -134,6 +135,20 @@ class Deployment:
             await connection.execute(statement, *arguments)
         finally:
             await connection.close()
+
+    async def sql(self, statement: str, *arguments: object) -> Any:
+        """The first value that a statement answers, as who owns the tables."""
+        connection = await asyncpg.connect(self.postgres_url)
+        try:
+            return await connection.fetchval(statement, *arguments)
+        finally:
+            await connection.close()
+
+    async def findings(self) -> list[str]:
+        """What an audit says, once Postgres has everything."""
+        await self.carry()
+        report = await audit(self.ledger, self.counters, looks_max=1)
+        return [f"{finding.check}: {finding}" for finding in report.findings]
 
     async def lot(self, caller: Caller, grant_id: int) -> tuple[int, int, int]:
         """Available, held, settled of a lot in Redis."""

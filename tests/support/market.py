@@ -7,33 +7,28 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
 from gateway.jobs.expiry import Expiry
-from gateway.operations.audit import audit
 from gateway.operations.publish import publisher
 from gateway.recovery.carry import Carrier
-from gateway.stripe_sync.client import StripeApi, stripe_session
-from gateway.stripe_sync.events import HANDLERS, Hint
-from gateway.stripe_sync.settings import StripeSettings
-from gateway.stripe_sync.sync import Sync
-from policies.billing_options import BillingOptions
 from policies.catalog import Pack, Plan, Platform
 from tests.support.billing_calendar import LostShards
 from tests.support.billing_rows import BillingRows
-from tests.support.deployment import CREDIT, running_deployment
-from tests.support.fake_stripe.face import FakeStripe
-from tests.support.stripe_shop import Shop, client_of
+from tests.support.deployment import CREDIT
+from tests.support.stripe_sales import handle_event, opened_sales
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from gateway.stripe_sync.sync import Sync
     from tests.support.deployment import Caller, Deployment
     from tests.support.fake_stripe.payment_methods import Behaviour
     from tests.support.fake_stripe.store import Object
+    from tests.support.stripe_shop import Shop
 
 DAY_S, HOUR_S = 86_400, 3_600
 DAY_MS = DAY_S * 1_000
@@ -71,6 +66,7 @@ class Market:
         self.caller = caller
         self.account_id = caller.account.account_id
         self.rows = BillingRows(deployment.postgres_url, deployment.platform_id, livemode=False)
+        self.sql, self.findings = deployment.sql, deployment.findings
         self.customer_id = ""
         self.prices: dict[tuple[str, str], str] = {}
         self.products: dict[str, str] = {}
@@ -183,21 +179,7 @@ class Market:
 
     async def handle(self, events: Iterable[Object], *, thin: bool = False) -> int:
         """Handle events in this order; how many there was something to be done for."""
-        done = 0
-        for event in events:
-            handler = HANDLERS.get(event["type"])
-            if handler is None:
-                continue
-            document = event["data"]["object"]
-            hint = Hint(
-                event["type"],
-                document["id"],
-                event["created"] * 1_000,
-                {} if thin else document,
-            )
-            await handler(self.sync, hint)
-            done += 1
-        return done
+        return sum([await handle_event(self.sync, event, thin=thin) for event in events])
 
     async def catch_up(self) -> int:
         """Handle all that happened, in its order."""
@@ -206,14 +188,6 @@ class Market:
     async def advance_to_now(self) -> None:
         """Let the fake's time be ours: all that falls due until then happens."""
         await self.fake.advance_to(int(time.time()))
-
-    async def sql(self, statement: str, *arguments: object) -> Any:
-        """The first value that a statement answers."""
-        connection = await asyncpg.connect(self.deployment.postgres_url)
-        try:
-            return await connection.fetchval(statement, *arguments)
-        finally:
-            await connection.close()
 
     async def row(self, statement: str, *arguments: object) -> tuple[Any, ...]:
         """The first row that a statement answers."""
@@ -298,12 +272,6 @@ class Market:
             publisher(self.ledger, self.deployment.counters),
         ).expire()
 
-    async def findings(self) -> list[str]:
-        """What an audit says, once Postgres has everything."""
-        await self.deployment.carry()
-        report = await audit(self.ledger, self.deployment.counters, looks_max=1)
-        return [f"{finding.check}: {finding}" for finding in report.findings]
-
 
 @asynccontextmanager
 async def opened_market(
@@ -314,21 +282,10 @@ async def opened_market(
     `ago_s`: how far in the past Stripe's clock begins. `options` are those of the platform's
     billing.
     """
-    async with AsyncExitStack() as stack:
-        deployment = await stack.enter_async_context(running_deployment(redis_url, postgres_url))
+    now_s = int(time.time()) - ago_s
+    async with opened_sales(redis_url, postgres_url, now_s=now_s, **options) as sales:
+        deployment, shop, sync = sales
         await deployment.ledger.apply_catalog(Platform("demo", signup_plan="free"), PLANS, [])
-        fake = await stack.enter_async_context(FakeStripe.running(now_s=int(time.time()) - ago_s))
-        shop = Shop(fake, await stack.enter_async_context(client_of(fake)))
-        session = await stack.enter_async_context(stripe_session())
-        settings = StripeSettings(
-            deployment.platform_id,
-            "demo",
-            livemode=False,
-            secret_key=fake.api_key,
-            options=BillingOptions(api_base=fake.url, **options),
-        )
-        api = StripeApi(settings, session)
-        sync = Sync(settings, api, deployment.ledger, deployment.counters)
         caller = await deployment.caller(microcredits=CREDIT)
         await deployment.call(caller, CREDIT)  # loads it, with nothing left
         await deployment.carry()

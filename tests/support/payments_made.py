@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
-from gateway.operations.audit import audit
 from gateway.operations.publish import publish_account
-from gateway.stripe_sync.client import StripeApi, stripe_session
-from gateway.stripe_sync.settings import StripeSettings
-from gateway.stripe_sync.sync import Sync
-from policies.billing_options import BillingOptions
 from tests.support.billing_rows import BillingRows
-from tests.support.deployment import CREDIT, running_deployment
-from tests.support.fake_stripe.face import FakeStripe
-from tests.support.stripe_shop import Shop, client_of
+from tests.support.deployment import CREDIT
+from tests.support.stripe_sales import opened_sales
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from gateway.stripe_sync.sync import Sync
     from tests.support.deployment import Caller, Deployment
+    from tests.support.stripe_shop import Shop
 
 PRICE_MINOR = 1_000
 
@@ -46,6 +40,7 @@ class Till:
         self.caller = caller
         self.account_id = caller.account.account_id
         self.rows = BillingRows(deployment.postgres_url, deployment.platform_id, livemode=False)
+        self.sql, self.findings = deployment.sql, deployment.findings
         self.customer_id = ""
         self._lots = 0
 
@@ -120,14 +115,6 @@ class Till:
         await self.deployment.call(self.caller, microcredits)
         await self.deployment.carry()
 
-    async def sql(self, statement: str, *arguments: object) -> Any:
-        """The first value that a statement answers."""
-        connection = await asyncpg.connect(self.deployment.postgres_url)
-        try:
-            return await connection.fetchval(statement, *arguments)
-        finally:
-            await connection.close()
-
     async def left(self, grant_id: int) -> int:
         """What Redis has available of a lot."""
         fields = (await self.deployment.counters.inspect(self.caller.keys)).fields
@@ -152,12 +139,6 @@ class Till:
         status, refunded, disputed = text.split()
         return status, int(refunded), int(disputed)
 
-    async def findings(self) -> list[str]:
-        """What an audit says, once Postgres has everything."""
-        await self.deployment.carry()
-        report = await audit(self.deployment.ledger, self.deployment.counters, looks_max=1)
-        return [f"{finding.check}: {finding}" for finding in report.findings]
-
     async def grants(self) -> Sequence[tuple[str, int]]:
         """Sources and totals of all lots, in the order in which they were made."""
         rows = await self.deployment.ledger.grants(self.account_id)
@@ -173,20 +154,8 @@ async def opened_till(redis_url: str, postgres_url: str, **options: Any) -> Asyn
 
     `options` are those of the platform's billing.
     """
-    async with AsyncExitStack() as stack:
-        deployment = await stack.enter_async_context(running_deployment(redis_url, postgres_url))
-        fake = await stack.enter_async_context(FakeStripe.running())
-        shop = Shop(fake, await stack.enter_async_context(client_of(fake)))
-        session = await stack.enter_async_context(stripe_session())
-        settings = StripeSettings(
-            deployment.platform_id,
-            "demo",
-            livemode=False,
-            secret_key=fake.api_key,
-            options=BillingOptions(api_base=fake.url, **options),
-        )
-        api = StripeApi(settings, session)
-        sync = Sync(settings, api, deployment.ledger, deployment.counters)
+    async with opened_sales(redis_url, postgres_url, **options) as sales:
+        deployment, shop, sync = sales
         caller = await deployment.caller(microcredits=CREDIT)
         await deployment.call(caller, CREDIT)  # loads it, with nothing left
         await deployment.carry()

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.stripe import StripeTable
 from gateway.ledger import BY_API
 from gateway.operations.secrets import set_secret
-from gateway.stripe_sync.events import HANDLERS, Hint
 from policies.billing_options import BillingOptions
 from policies.catalog import Pack, Plan, Platform
 from tests.support.api import CREDIT, PLANS
 from tests.support.billing_rows import BillingRows
 from tests.support.fake_stripe.face import FakeStripe
+from tests.support.stripe_sales import handle_event
 from tests.support.stripe_shop import Shop, client_of
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ class StripeDesk:
         events = self.fake.events()
         fresh, self._handled = events[self._handled :], len(events)
         for event in fresh:
-            if handler := HANDLERS.get(event["type"]):
-                document = event["data"]["object"]
-                hint = Hint(event["type"], document["id"], event["created"] * 1_000, document)
-                await handler(sync, hint)
+            await handle_event(sync, event)
 
     async def _sell(self, kind: str, slug: str, amount: int, interval: str | None = None) -> None:
         """A product that names what the API describes; the books follow its events."""

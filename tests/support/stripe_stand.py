@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gateway.stripe_sync.client import StripeApi, stripe_session
 from gateway.stripe_sync.events import Hint
-from gateway.stripe_sync.settings import StripeSettings
-from gateway.stripe_sync.sync import Sync
-from policies.billing_options import BillingOptions
 from policies.catalog import Platform
-from tests.support.deployment import running_deployment
-from tests.support.fake_stripe.face import FakeStripe
-from tests.support.stripe_shop import Shop, client_of
+from tests.support.stripe_sales import opened_sales
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gateway.ledger.stripe_products import StripeProduct
+    from gateway.stripe_sync.sync import Sync
     from policies.catalog import Pack, Plan
     from tests.support.api import Api
     from tests.support.deployment import Deployment
+    from tests.support.fake_stripe.face import FakeStripe
+    from tests.support.stripe_shop import Shop
 
 PRO = {"plan": "pro", "credits": "1000", "requests_per_minute": "60"}
 BIG = {"pack": "big", "credits": "500", "validity_days": "90"}
@@ -116,16 +113,5 @@ async def running_stand(
     postgres_url: str, redis_url: str, *, live: bool = False
 ) -> AsyncIterator[Stand]:
     """A stand on a migrated database, and on a Redis that is its own."""
-    async with AsyncExitStack() as stack:
-        deployment = await stack.enter_async_context(running_deployment(redis_url, postgres_url))
-        fake = await stack.enter_async_context(FakeStripe.running())
-        key = fake.live_api_key if live else fake.api_key
-        client = await stack.enter_async_context(client_of(fake, key))
-        options = BillingOptions(api_base=fake.url)
-        settings = StripeSettings(
-            deployment.platform_id, "demo", livemode=live, secret_key=key, options=options
-        )
-        session = await stack.enter_async_context(stripe_session())
-        api = StripeApi(settings, session)
-        sync = Sync(settings, api, deployment.ledger, deployment.counters)
-        yield Stand(deployment, Shop(fake, client), sync)
+    async with opened_sales(redis_url, postgres_url, live=live) as sales:
+        yield Stand(*sales)
