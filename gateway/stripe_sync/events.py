@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.stripe_sync import (
     charges,
-    checkouts,
+    checkout_sessions,
     customers,
     disputes,
     invoices,
@@ -57,10 +57,10 @@ HANDLERS: Mapping[str, Handler] = {
     "charge.dispute.closed": disputes.sync_dispute,
     "charge.dispute.funds_withdrawn": disputes.sync_dispute,
     "charge.dispute.funds_reinstated": disputes.sync_dispute,
-    "checkout.session.completed": checkouts.sync_checkout,
-    "checkout.session.expired": checkouts.sync_checkout,
-    "checkout.session.async_payment_succeeded": checkouts.sync_checkout,
-    "checkout.session.async_payment_failed": checkouts.sync_checkout,
+    "checkout.session.completed": checkout_sessions.sync_session,
+    "checkout.session.expired": checkout_sessions.sync_session,
+    "checkout.session.async_payment_succeeded": checkout_sessions.sync_session,
+    "checkout.session.async_payment_failed": checkout_sessions.sync_session,
     "invoice.created": overage.sync_new_invoice,
     "invoice.paid": invoices.sync_invoice,
     "invoice.payment_failed": invoices.sync_invoice,

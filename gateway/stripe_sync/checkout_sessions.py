@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FAILED_INTENTS = ("requires_payment_method", "canceled")
 
 
-async def sync_checkout(sync: Sync, hint: Hint) -> None:
+async def sync_session(sync: Sync, hint: Hint) -> None:
     """A session was completed, has expired, or its payment came through or failed later.
 
     Raises: NeedsMendingError when nobody knows whose it is, or what was bought.
