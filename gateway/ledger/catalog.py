@@ -104,7 +104,7 @@ class Catalog(Database):
         on. A price gets a new version only if it changed.
         """
         async with self.transaction() as session:
-            await session.value("catalog_lock")
+            await lock_catalog(session)
             platform_id = int(
                 await session.value(
                     "platform_upsert",
@@ -151,9 +151,20 @@ async def _apply_plans(
         spec = plan_to_spec(plan)
         if stored.get(plan.slug) == spec and plan.slug in own:
             continue
-        await session.value("plan_upsert", platform_id, plan.slug, json.dumps(spec), BY_CONFIG)
+        await write_plan(session, platform_id, plan, BY_CONFIG)
         (changed if plan.slug in stored else created).append(plan.slug)
     return tuple(created), tuple(changed)
+
+
+async def write_plan(session: Session, platform_id: int, plan: Plan, managed_by: str) -> None:
+    """Make this the platform's plan of its slug, managed so from now on."""
+    spec = json.dumps(plan_to_spec(plan))
+    await session.value("plan_upsert", platform_id, plan.slug, spec, managed_by)
+
+
+async def lock_catalog(session: Session) -> None:
+    """Wait until nobody else changes what is sold, and do."""
+    await session.value("catalog_lock")
 
 
 async def _apply_packs(

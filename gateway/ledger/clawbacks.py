@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.database import Database, Session, rows
 from gateway.ledger.lots import NewLot, insert_lot
+from gateway.ledger.untold import note_untold
 from policies.money_back import Step
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ async def give_again(session: Session, payment: Payment, clawback: Clawback) -> 
         grant_id = await insert_lot(session, payment.account_id, lot)
         await session.value("clawback_lot_insert", grant_id, payment.transaction_id)
     await _insert(session, payment.transaction_id, clawback._replace(parts=tuple(given)))
-    await session.value("untold_note", payment.account_id)
+    await note_untold(session, payment.account_id)
 
 
 async def _priority(session: Session, transaction_id: int) -> int:

@@ -16,6 +16,7 @@ from gateway.config.references import secret_name
 from gateway.ledger.catalog import (
     StoredRoute,
     announce,
+    lock_catalog,
     save_price,
     stored_route,
     stored_routes,
@@ -96,8 +97,7 @@ class Offerings(Database):
 
     async def plan(self, platform_id: int, slug: str) -> StoredPlan | None:
         """The platform's plan of this slug."""
-        record = await self._session.one("plan_page", platform_id, None, slug, 1)
-        return _plan(record) if record else None
+        return await find_plan(self._session, platform_id, slug)
 
     async def plans_page(
         self, platform_id: int, *, after: str | None = None, limit: int
@@ -141,7 +141,7 @@ class Offerings(Database):
     ) -> RouteSaved | RouteDenied:
         """Put a `new` route into service, or change one that is; its price only if it changed."""
         async with self.transaction() as session:
-            await session.value("catalog_lock")
+            await lock_catalog(session)
             stored = {row.route.name: row for row in await stored_routes(session, platform_id)}
             before = stored.get(route.name)
             denied = (
@@ -173,7 +173,7 @@ class Offerings(Database):
     ) -> int | RouteTaken | RouteGone:
         """Take a route out of service; answers the catalogue's version without it."""
         async with self.transaction() as session:
-            await session.value("catalog_lock")
+            await lock_catalog(session)
             record = await session.one("route_page", platform_id, None, None, name, 1)
             before = stored_route(record) if record else None
             denied = _taken(before, new=False)
@@ -197,7 +197,7 @@ class Offerings(Database):
         """A new platform; the catalogue's version with it, None when there is one of this slug."""
         fields = (platform.slug, platform.name, platform.upgrade_url, *_signup(platform))
         async with self.transaction() as session:
-            await session.value("catalog_lock")
+            await lock_catalog(session)
             if await session.value("platform_insert", *fields) is None:
                 return None
             return await announce(session, platform.slug)
@@ -209,13 +209,19 @@ class Offerings(Database):
         """
         fields = (platform.name, platform.upgrade_url, *_signup(platform))
         async with self.transaction() as session:
-            await session.value("catalog_lock")
+            await lock_catalog(session)
             slug = await session.value("platform_change", platform_id, *fields)
             return None if slug is None else await announce(session, slug)
 
 
 def _signup(platform: Platform) -> tuple[str | None, int, int]:
     return platform.signup_plan, platform.trial_microcredits, platform.trial_days
+
+
+async def find_plan(session: Session, platform_id: int, slug: str) -> StoredPlan | None:
+    """A platform's plan of this slug."""
+    record = await session.one("plan_page", platform_id, None, slug, 1)
+    return _plan(record) if record else None
 
 
 def _plan(record: Record) -> StoredPlan:

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.config.references import SECRET_PREFIX
-from gateway.ledger.catalog import announce
+from gateway.ledger.catalog import announce, lock_catalog
 from gateway.ledger.database import Database, Session, rows
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Sealed(Database):
     async def delete_secret(self, platform_id: int, name: str) -> int | SecretInUse | None:
         """Delete a secret that nothing refers to; None when there is none of this name."""
         async with self.transaction() as session:
-            await session.value("catalog_lock")
+            await lock_catalog(session)
             reference = f"{SECRET_PREFIX}{name}"
             used = await session.all("route_of_secret", platform_id, reference)
             by_stripe = await session.value("stripe_settings_of_secret", platform_id, reference)

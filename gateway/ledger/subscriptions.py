@@ -120,8 +120,7 @@ class Subscriptions(Database):
 
     async def customer_of_account(self, mode: Mode, account_id: int) -> str | None:
         """The customer that an account is now."""
-        found = await self._session.value("customer_find", *mode, account_id)
-        return None if found is None else str(found)
+        return await find_customer(self._session, mode, account_id)
 
     async def unpaid_subscriptions(self, mode: Mode, after: int = 0) -> list[UnpaidRow]:
         """Those that are not paid for, some at a time, by id."""
@@ -141,6 +140,27 @@ class Subscriptions(Database):
         return rows(
             OverRow, await self._session.all("subscription_over", *mode, stale_ms, SOME_MAX)
         )
+
+
+async def lock_objects(session: Session, mode: Mode, name: str) -> None:
+    """Wait until nobody else works on a customer's objects, or what else has a name, and do."""
+    await session.value("billing_lock", *mode, name)
+
+
+async def find_customer(session: Session, mode: Mode, account_id: int) -> str | None:
+    """The customer that an account is now."""
+    found = await session.value("customer_find", *mode, account_id)
+    return None if found is None else str(found)
+
+
+async def count_customers(session: Session, mode: Mode, account_id: int) -> int:
+    """How many customers an account has been, those that were deleted too."""
+    return int(await session.value("customer_count", *mode, account_id))
+
+
+async def has_account(session: Session, platform_id: int, account_id: int) -> bool:
+    """Whether a platform has this account."""
+    return bool(await session.value("account_exists", platform_id, account_id))
 
 
 async def account_of_customer(session: Session, mode: Mode, customer_id: str) -> int | None:

@@ -9,6 +9,8 @@ from gateway.ledger.database import Database
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gateway.ledger.database import Session
+
 
 class Untold(Database):
     """What Redis may not know."""
@@ -27,3 +29,8 @@ class Untold(Database):
         """Accounts whose last change is so old and was not told, the oldest first."""
         records = await self._session.all("untold_list", older_than_ms, limit)
         return [row["account_id"] for row in records]
+
+
+async def note_untold(session: Session, account_id: int) -> None:
+    """Within a change: Redis is to be told of an account, whoever dies before it is."""
+    await session.value("untold_note", account_id)

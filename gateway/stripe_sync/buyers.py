@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.ledger.subscriptions import save_customer
+from gateway.ledger.subscriptions import count_customers, find_customer, save_customer
 from gateway.stripe_sync.customers import account_metadata, mode_of, sync_customer
 from gateway.stripe_sync.errors import StripeMissingError, StripeUnavailableError
 from gateway.stripe_sync.events import Hint
@@ -62,10 +62,10 @@ async def _make(sync: Sync, account: AccountRow) -> str:
     """Nothing but what never changes is sent with the key, so that a repetition is the same."""
     mode, account_id = mode_of(sync), account.account_id
     async with sync.asking_locked(f"of account {account_id}") as session:
-        known = await session.value("customer_find", *mode, account_id)
+        known = await find_customer(session, mode, account_id)
         if known is not None:
-            return str(known)
-        before = await session.value("customer_count", *mode, account_id)
+            return known
+        before = await count_customers(session, mode, account_id)
         key = f"tollkeeper-customer-{sync.settings.slug}-{account_id}-{before}"
         made = await sync.api.ask(
             lambda v1: v1.customers.create_async(

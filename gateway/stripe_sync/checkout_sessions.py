@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.ledger.billing import Paid, Payment, PaymentLine, give_paid_lots, save_payment
 from gateway.ledger.serving import lock_account
+from gateway.ledger.untold import note_untold
 from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
 from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
@@ -52,7 +53,7 @@ async def sync_session(sync: Sync, hint: Hint) -> None:
         if account_id is None:
             return
         await decide(sync, session, account_id)
-        await session.value("untold_note", account_id)
+        await note_untold(session, account_id)
     await sync.tell(account_id)
     if transaction_id is not None and document["payment_status"] in SESSION_PAID:
         await take_back_of(sync, transaction_id)

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.ledger.subscriptions import Mode, account_of_customer, delete_customer, save_customer
+from gateway.ledger.subscriptions import (
+    Mode,
+    account_of_customer,
+    delete_customer,
+    has_account,
+    save_customer,
+)
 from gateway.stripe_sync.errors import StripeMissingError
 
 if TYPE_CHECKING:
@@ -75,7 +81,7 @@ async def account_of(
             return known
     for document in [await _customer(sync, customer_id), *others]:
         named = _named(sync, document)
-        if named is None or not await session.value("account_exists", sync.platform_id, named):
+        if named is None or not await has_account(session, sync.platform_id, named):
             continue
         if customer_id is not None:
             await save_customer(session, mode_of(sync), customer_id, named)

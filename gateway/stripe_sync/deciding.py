@@ -20,6 +20,7 @@ from gateway.ledger.serving import (
     suspend_for_payment,
 )
 from gateway.ledger.subscriptions import SubscriptionRow, decide_subscriptions, subscriptions_of
+from gateway.ledger.untold import note_untold
 from gateway.stripe_sync.customers import mode_of
 from policies import dunning
 from policies.billing import ENTITLING, Contender, served
@@ -65,7 +66,7 @@ async def decide_account(sync: Sync, account_id: int) -> None:
     """The same in a transaction of its own, for what time alone has changed; tells Redis."""
     async with sync.ledger.transaction() as session:
         await decide(sync, session, account_id)
-        await session.value("untold_note", account_id)
+        await note_untold(session, account_id)
     await sync.tell(account_id)
 
 

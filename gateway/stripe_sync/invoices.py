@@ -18,6 +18,7 @@ from gateway.ledger.billing import (
     save_payment,
 )
 from gateway.ledger.serving import lock_account
+from gateway.ledger.untold import note_untold
 from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
 from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
@@ -89,7 +90,7 @@ async def see_to_invoice(sync: Sync, invoice_id: str, hint: Hint) -> None:
         if written is None:
             return
         await decide(sync, session, written.account_id)
-        await session.value("untold_note", written.account_id)
+        await note_untold(session, written.account_id)
     await sync.tell(written.account_id)
     if written.is_paid:
         # Its charge may have been given back before anybody knew what it was for.

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.ledger.rows import BY_STRIPE
 from gateway.ledger.stripe_products import PACK_KIND, PLAN_KIND
+from gateway.ledger.subscriptions import lock_objects
+from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import StripeRefusedError
 from gateway.stripe_sync.metadata import TAG, keys_of, pack_metadata, plan_metadata
 from gateway.stripe_sync.products import PLANS_MAX
@@ -284,7 +286,7 @@ async def _do(sync: Sync, session: Session, steps: Sequence[Step]) -> list[Step]
     done = []
     for step in steps:
         # The lock is ours already; a transaction that asks nothing for long would be ended.
-        await session.value("billing_lock", sync.platform_id, sync.livemode, CATALOGUE)
+        await lock_objects(session, mode_of(sync), CATALOGUE)
         params = dict(step.params)
         for name, what in (("product", PRODUCT), ("default_price", PRICE)):
             if name in params and params[name] is None:

@@ -17,6 +17,7 @@ from gateway.ledger.subscriptions import (
     find_subscription,
     save_subscription,
 )
+from gateway.ledger.untold import note_untold
 from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
 from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
@@ -86,7 +87,7 @@ async def see_to_subscription(sync: Sync, subscription_id: str, hint: Hint | Non
         if hint is not None and hint.type == TRIAL_WILL_END:
             await _tell_of_trial(sync, session, account_id, document)
         await decide(sync, session, account_id)
-        await session.value("untold_note", account_id)
+        await note_untold(session, account_id)
     await sync.tell(account_id)
     await cancel_superseded(sync, account_id)
 

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from gateway.ledger import CATALOG_CHANNEL, Ledger
+from gateway.ledger.catalog import CatalogReport
 from gateway.ledger.specs import (
     key_from_spec,
     key_to_spec,
@@ -187,14 +188,14 @@ async def test_what_was_applied_is_what_the_proxy_gets(ledger: Ledger) -> None:
     assert chat == replace(CHAT, id=chat.id, price=price)
     assert free == replace(FREE, id=free.id)
     assert await ledger.plans(report.platform_id) == [PRO]
-    assert report._replace(platform_id=0) == (
-        0,
-        ("pro",),
-        (),
-        ("chat", "free"),
-        (),
-        (),
-        ("chat",),
+    assert report == CatalogReport(
+        platform_id=report.platform_id,
+        plans_created=("pro",),
+        plans_changed=(),
+        routes_created=("chat", "free"),
+        routes_changed=(),
+        routes_deactivated=(),
+        prices_created=("chat",),
     )
 
 
