@@ -151,14 +151,6 @@ def list_codes(call: Call) -> Object:
     return page(call, [c for c in found if coupon in {None, c["promotion"]["coupon"]}], CODES)
 
 
-def code_by_word(store: Store, word: str) -> Object | None:
-    """The active promotion code that a payer typed in, whatever its case."""
-    for code in store.all("promotion_code"):
-        if code["active"] and code["code"].upper() == word.upper():
-            return code
-    return None
-
-
 def _work_out(store: Store, shown: Object) -> None:
     shown["valid"] = discounts.valid(store, shown)
 

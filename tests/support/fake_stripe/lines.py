@@ -5,7 +5,7 @@ A line's `amount` is before discounts and tax; `discount_amounts` and `taxes` sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from . import discounts, proration
 from .calls import whole_list
@@ -19,8 +19,6 @@ TAX_RATE = "txr_1FakeTenPercent"
 # Invoices show so many of their lines; the others are listed by /v1/invoices/{id}/lines.
 SHOWN_MAX = 10
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-Parent = Literal["subscription_item_details", "invoice_item_details"]
 
 
 def of_item(store: Store, subscription: Object, item: Object, *, trial: bool = False) -> Object:
