@@ -18,8 +18,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NoReturn
 
+from gateway.counters import CountersUnavailable
 from gateway.jobs.rounds import repeat
-from gateway.ledger import LedgerRejected
+from gateway.ledger import LedgerRejected, LedgerUnavailable
 from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.deciding import decide_account
 from gateway.stripe_sync.errors import NeedsMendingError, NotSetUpError, StripeTroubleError
@@ -100,5 +101,10 @@ async def _tried(work: Awaitable[object], what: str) -> bool:
         await work
     except (StripeTroubleError, NeedsMendingError, LedgerRejected) as error:
         log.warning("%s can't be seen to: %s", what, error)
+        return False
+    except (LedgerUnavailable, CountersUnavailable):
+        raise
+    except Exception:
+        log.exception("%s can't be seen to", what)
         return False
     return True
