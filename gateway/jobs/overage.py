@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NoReturn
 
+from gateway.counters import CountersUnavailable
 from gateway.jobs.rounds import repeat
+from gateway.ledger import LedgerUnavailable
 from gateway.stripe_sync.errors import NeedsMendingError, NotSetUpError, StripeTroubleError
 from gateway.stripe_sync.overage import ASKING_MS_MAX, bill_overage
 from policies.spans import DAY_MS
@@ -79,5 +81,10 @@ async def _bill(sync: Sync, due: DueOverage) -> bool:
         await bill_overage(sync, due.account_id)
     except StripeTroubleError as error:
         log.warning("overage of account %d can't be billed: %s", due.account_id, error)
+        return False
+    except (LedgerUnavailable, CountersUnavailable):
+        raise
+    except Exception:
+        log.exception("overage of account %d can't be billed", due.account_id)
         return False
     return True

@@ -17,6 +17,8 @@ from tests.support.payments_made import opened_till
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import pytest
+
     from gateway.ledger import Ledger
     from gateway.stripe_sync.sync import Sync
     from tests.support.payments_made import Till
@@ -125,6 +127,22 @@ async def test_trouble_of_one_platform_is_logged_and_tried_again(till: Till) -> 
     assert await job.bill() == 0
     assert await job.bill() == 1
     assert items(till) == [100]
+
+
+async def test_a_mistake_of_ours_about_one_account_ends_no_round(
+    till: Till, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def mistaken(_sync: Sync, _account_id: int) -> None:
+        raise KeyError("items")
+
+    await subscribed(till)
+    await used(till, ends_in_ms=-1_000)
+    job = Overage(OneBilling(till))  # type: ignore[arg-type]
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.jobs.overage.bill_overage", mistaken)
+        assert await job.bill() == 0
+    assert f"overage of account {till.account_id} can't be billed" in caplog.text
+    assert await job.bill() == 1
 
 
 async def test_nobody_is_billed_for_what_ended_long_ago(till: Till) -> None:
