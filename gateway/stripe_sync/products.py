@@ -9,13 +9,13 @@ which events came, and when.
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.ledger.catalog import lock_catalog, write_plan
+from gateway.ledger.offerings import find_plan
 from gateway.ledger.packs import stored_packs, write_pack
 from gateway.ledger.rows import BY_STRIPE
-from gateway.ledger.specs import plan_from_spec, plan_to_spec
 from gateway.ledger.stripe_products import (
     PACK_KIND,
     PLAN_KIND,
@@ -25,15 +25,19 @@ from gateway.ledger.stripe_products import (
     find_products,
     save_product,
 )
+from gateway.ledger.subscriptions import lock_objects
 from gateway.operations.errors import NotToldError
 from gateway.operations.publish import publish_accounts
+from gateway.stripe_sync.client import PAGE_MAX
+from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import StripeMissingError
 from gateway.stripe_sync.metadata import TAG, read_metadata
 from gateway.stripe_sync.shelf import Described, decided, price_of
+from gateway.stripe_sync.sync import CATALOGUE
 from policies.catalog import Pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from gateway.ledger import Ledger
     from gateway.ledger.database import Session
@@ -74,12 +78,12 @@ async def sync_catalogue(sync: Sync) -> Synced:
     Raises: StripeTroubleError, LedgerUnavailable; then nothing is changed.
     """
     async with sync.catalogue_locked() as session:
-        listed = {one["id"]: one async for one in sync.api.pages(_list_products)}
+        listed = {one["id"]: one async for one in _all(sync, session, _list_products)}
         ours = {product_id for product_id, one in listed.items() if _is_ours(sync, one)}
         known = {row.product_id: row for row in await _find(sync, session)}
         prices = [
             one
-            async for one in sync.api.pages(_list_prices)
+            async for one in _all(sync, session, _list_prices)
             if one["product"] in ours or one["product"] in known
         ]
         shelves: set[Shelf] = set()
@@ -165,6 +169,17 @@ def _list_prices(v1: Any, params: Any) -> Any:
     return v1.prices.list_async(params)
 
 
+async def _all(sync: Sync, session: Session, request: Any) -> AsyncIterator[Document]:
+    """Everything of a list, of all that the owner ever sold."""
+    number = 0
+    async for one in sync.api.pages(request):
+        if number % PAGE_MAX == 0:
+            # The lock is ours already; a transaction that asks nothing for long would be ended.
+            await lock_objects(session, mode_of(sync), CATALOGUE)
+        number += 1
+        yield one
+
+
 async def _retrieve(sync: Sync, product_id: str) -> Document | None:
     """The product as it is now; None: it was deleted."""
     try:
@@ -206,7 +221,7 @@ async def _keep(
 
 async def _decide(sync: Sync, session: Session, shelves: Iterable[Shelf]) -> set[Shelf]:
     """Decide what plans and packs are by all of their products; answers which have changed."""
-    await session.value("catalog_lock")
+    await lock_catalog(session)
     return {shelf for shelf in sorted(shelves) if await _decide_one(sync, session, *shelf)}
 
 
@@ -227,10 +242,8 @@ async def _decide_one(sync: Sync, session: Session, kind: str, slug: str) -> boo
 async def _described(sync: Sync, session: Session, kind: str, slug: str) -> Described | None:
     """The plan or pack of the books, and who describes it."""
     if kind == PLAN_KIND:
-        record = await session.one("plan_page", sync.platform_id, None, slug, 1)
-        if record is None:
-            return None
-        return Described(plan_from_spec(slug, json.loads(record["spec"])), record["managed_by"])
+        plan = await find_plan(session, sync.platform_id, slug)
+        return None if plan is None else Described(plan.plan, plan.managed_by)
     if kind == PACK_KIND:
         stored = (await stored_packs(session, sync.platform_id)).get(slug)
         if stored is not None:
@@ -252,8 +265,7 @@ async def _write(
     if isinstance(what, Pack):
         await write_pack(session, sync.platform_id, what, BY_STRIPE, active=is_sold)
     else:
-        spec = json.dumps(plan_to_spec(what))
-        await session.value("plan_upsert", sync.platform_id, what.slug, spec, BY_STRIPE)
+        await write_plan(session, sync.platform_id, what, BY_STRIPE)
     return True
 
 

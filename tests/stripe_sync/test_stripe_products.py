@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
+from gateway.ledger.database import Session
 from gateway.ledger.rows import BY_CONFIG, BY_STRIPE
 from gateway.operations.accounts import create_account
 from gateway.operations.keys import create_key
+from gateway.stripe_sync.client import StripeApi
 from gateway.stripe_sync.errors import StripeUnavailableError
 from gateway.stripe_sync.products import sync_catalogue, sync_price, sync_product
 from policies.catalog import Pack, Plan
@@ -51,6 +54,32 @@ async def test_tagged_products_become_plans_and_packs_with_their_prices(stand: S
     assert [(one.price_id, one.months, one.problem) for one in known.prices] == [(once, None, None)]
     again = await sync_catalogue(stand.sync)
     assert again == (False, 2, (), (), {})
+
+
+async def test_however_long_a_catalogue_is_its_transaction_is_not_idle_meanwhile(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres ends one that asks nothing for a minute; some owners have 100 000 prices."""
+    for _ in range(3):
+        await stand.sold(PRO)
+    monkeypatch.setattr("gateway.stripe_sync.client.PAGE_MAX", 1)
+    monkeypatch.setattr("gateway.stripe_sync.products.PAGE_MAX", 1)
+    asked = []
+    at_stripe, of_postgres = StripeApi.ask, Session.value
+
+    async def ask(api: StripeApi, request: Any) -> Any:
+        asked.append("Stripe")
+        return await at_stripe(api, request)
+
+    async def value(session: Session, query: str, *arguments: object) -> Any:
+        asked.append("Postgres")
+        return await of_postgres(session, query, *arguments)
+
+    monkeypatch.setattr(StripeApi, "ask", ask)
+    monkeypatch.setattr(Session, "value", value)
+    await sync_catalogue(stand.sync)
+    assert asked.count("Stripe") == 6
+    assert ("Stripe", "Stripe") not in pairwise(asked)
 
 
 async def test_what_is_not_tagged_or_of_another_platform_is_not_looked_at(stand: Stand) -> None:
