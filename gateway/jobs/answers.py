@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import NoReturn, Protocol
 
-from gateway.jobs.rounds import repeat
+from gateway.jobs.rounds import by_pages, repeat
 from policies.idempotency import IDEMPOTENT_TTL_MS
 
 INTERVAL_S = 300.0
-PAGE_ROWS_MAX = 500
-# A page takes milliseconds; what is left over is the next round's.
-PAGES_MAX = 200
 
 
 class KeptAnswers(Protocol):
@@ -33,10 +30,4 @@ class OldAnswers:
 
     async def delete(self) -> int:
         """One round; answers how many went."""
-        deleted = 0
-        for _ in range(PAGES_MAX):
-            page = await self._store.delete_answers(self._older_than_ms, PAGE_ROWS_MAX)
-            deleted += page
-            if page < PAGE_ROWS_MAX:
-                break
-        return deleted
+        return await by_pages(lambda limit: self._store.delete_answers(self._older_than_ms, limit))

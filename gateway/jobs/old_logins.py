@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
-from gateway.jobs.rounds import repeat
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from gateway.jobs.rounds import by_pages, repeat
 
 INTERVAL_S = 300.0
 # For how long a request that is sent again with its key is answered as before.
 REQUESTS_KEPT_MS = 24 * 3_600_000
-PAGE_ROWS_MAX = 500
-# A page takes milliseconds; what is left over is the next round's.
-PAGES_MAX = 200
 
 
 class LoginBook(Protocol):
@@ -40,17 +34,7 @@ class OldLogins:
 
     async def delete(self) -> int:
         """One round; answers how many rows went."""
-        sessions = await _all(self._book.delete_sessions)
-        return sessions + await _all(
+        sessions = await by_pages(self._book.delete_sessions)
+        return sessions + await by_pages(
             lambda limit: self._book.delete_requests(self._requests_kept_ms, limit)
         )
-
-
-async def _all(delete: Callable[[int], Awaitable[int]]) -> int:
-    deleted = 0
-    for _ in range(PAGES_MAX):
-        page = await delete(PAGE_ROWS_MAX)
-        deleted += page
-        if page < PAGE_ROWS_MAX:
-            break
-    return deleted

@@ -11,14 +11,14 @@ import logging
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from gateway.clock import now_ms
-from gateway.jobs.rounds import repeat
+from gateway.jobs.rounds import by_pages, repeat
 from gateway.ledger import LedgerUnavailable
 from gateway.stripe_sync.errors import NeedsMendingError, NotSetUpError, StripeTroubleError
 from gateway.stripe_sync.reconcile import Reconciler
 from policies.spans import DAY_MS, HOUR_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from typing import Any
 
     from gateway.ledger import Ledger
@@ -35,9 +35,6 @@ TRIM_INTERVAL_S = 600.0
 # Stripe lists events for 30 days; these are ours to look things up in.
 EVENTS_KEPT_MS = 90 * DAY_MS
 QUEUE_LOG_KEPT_MS = 7 * DAY_MS
-PAGE_ROWS_MAX = 500
-# A page takes milliseconds; what is left over is the next round's.
-PAGES_MAX = 200
 TURN_LOOK_INTERVAL_S = 60.0
 TURN_EVERY_MS = HOUR_MS
 # Events come into Stripe's list somewhat later than they were made, and clocks differ.
@@ -143,10 +140,10 @@ class OldStripeEvents:
 
     async def trim(self) -> int:
         """One round; answers how many rows went."""
-        events = await _all(
+        events = await by_pages(
             lambda limit: self._inbox.trim_stripe_events(self._events_kept_ms, limit)
         )
-        return events + await _all(lambda limit: self._queue.trim_log(self._log_kept_ms, limit))
+        return events + await by_pages(lambda limit: self._queue.trim_log(self._log_kept_ms, limit))
 
 
 class StripeReconciliation:
@@ -207,13 +204,3 @@ class StripeReconciliation:
         if with_payments:
             await self._ledger.move_stripe_cursor(*mode, PAYMENTS_CURSOR, began_ms)
         return report
-
-
-async def _all(trim: Callable[[int], Awaitable[int]]) -> int:
-    trimmed = 0
-    for _ in range(PAGES_MAX):
-        page = await trim(PAGE_ROWS_MAX)
-        trimmed += page
-        if page < PAGE_ROWS_MAX:
-            break
-    return trimmed

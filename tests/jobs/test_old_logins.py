@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.jobs.old_logins import PAGE_ROWS_MAX, PAGES_MAX, OldLogins
+from gateway.jobs.old_logins import OldLogins
+from gateway.jobs.rounds import PAGE_ROWS_MAX, PAGES_MAX
 
 if TYPE_CHECKING:
     from gateway.ledger import Ledger

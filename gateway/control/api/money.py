@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 Mode = Literal["test", "live"]
+# What a line of a payment was for.
+LineKind = Literal["plan", "pack", "overage", "other"]
 Currency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$"), Field(examples=["usd"])]
 # In the currency's major unit, with all of its decimal places.
 Amount = Annotated[

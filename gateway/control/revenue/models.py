@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from gateway.control.api.fields import Model, Moment, Page, PageQuery
-from gateway.control.api.money import Amount, Currency, Mode
+from gateway.control.api.money import Amount, Currency, LineKind, Mode
 
 Percent = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d{1,2})?$"), Field(examples=["2.5"])]
 Month = Annotated[
@@ -39,7 +39,7 @@ class ProductRevenue(Model):
     """What one plan, pack or overage brought in, in one currency; without tax."""
 
     currency: Currency
-    kind: Literal["plan", "pack", "overage", "other"]
+    kind: LineKind
     slug: str
     payments: int
     sold: Amount = Field(description="After discounts.")

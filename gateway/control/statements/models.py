@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from gateway.control.api.fields import Credits, Id, Model, Moment, SignedCredits
-from gateway.control.api.money import Amount, Currency
+from gateway.control.api.money import Amount, Currency, LineKind
 from gateway.control.transactions.models import Transaction
 
 
@@ -42,7 +42,7 @@ class LineSum(Model):
     """What was paid for a plan, a pack or overage; without tax."""
 
     currency: Currency
-    kind: Literal["plan", "pack", "overage", "other"]
+    kind: LineKind
     slug: str
     quantity: int
     amount: Amount

@@ -27,6 +27,7 @@ from policies.billing_options import DunningRules
 
 if TYPE_CHECKING:
     from gateway.control.api.ask import Ask
+    from gateway.control.subscription.models import Purchase
     from gateway.stripe_sync.sync import Sync
 
 OWN = "/v1/me"
@@ -46,32 +47,13 @@ async def read(ask: Ask) -> Subscription:
 
 async def subscribe(ask: Ask, body: NewSubscription) -> Checkout:
     """A page where somebody can pay for it."""
-    _bound(ask)
-    order = checkout.Order(
-        slug=body.plan,
-        quantity=body.quantity,
-        once=ask.change_id,
-        months=MONTHS_OF[body.interval],
-        currency=body.currency,
-        success_url=body.success_url,
-        cancel_url=body.cancel_url,
-        email=body.email,
-    )
+    order = _order(ask, body, body.plan, MONTHS_OF[body.interval])
     return _page(await checkout.subscribe(await _sync(ask), await ask.account(), order))
 
 
 async def buy_pack(ask: Ask, body: NewPack) -> Checkout:
     """The same for a pack."""
-    _bound(ask)
-    order = checkout.Order(
-        slug=body.pack,
-        quantity=body.quantity,
-        once=ask.change_id,
-        currency=body.currency,
-        success_url=body.success_url,
-        cancel_url=body.cancel_url,
-        email=body.email,
-    )
+    order = _order(ask, body, body.pack)
     return _page(await checkout.buy_pack(await _sync(ask), await ask.account(), order))
 
 
@@ -111,10 +93,20 @@ async def resume(ask: Ask) -> Subscription:
     return await read(ask)
 
 
-def _bound(ask: Ask) -> None:
-    """Each is a session at Stripe, and some objects. Raises: Problem (429)."""
+def _order(ask: Ask, body: Purchase, slug: str, months: int = 0) -> checkout.Order:
+    """So many a minute: each is a session at Stripe, and some objects. Raises: Problem (429)."""
     if wait_ms := ask.services.checkouts.take(ask.caller.actor):
         raise too_many(wait_ms, "Too many checkouts at once.")
+    return checkout.Order(
+        slug=slug,
+        quantity=body.quantity,
+        once=ask.change_id,
+        months=months,
+        currency=body.currency,
+        success_url=body.success_url,
+        cancel_url=body.cancel_url,
+        email=body.email,
+    )
 
 
 async def _sync(ask: Ask) -> Sync:

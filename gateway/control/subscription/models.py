@@ -20,14 +20,12 @@ Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\
 Quantity = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class NewSubscription(Model):
-    """A plan to be subscribed to."""
+class Purchase(Model):
+    """What is said of anything that somebody pays for on a page of Stripe's."""
 
-    plan: Slug
-    interval: Interval = "month"
     quantity: Quantity = 1
     currency: Currency | None = Field(
-        default=None, description="Only where the plan has prices in several."
+        default=None, description="Only where there are prices in several."
     )
     success_url: Url | None = Field(
         default=None,
@@ -38,15 +36,17 @@ class NewSubscription(Model):
     email: Email | None = Field(default=None, description="Of the payer, for Stripe.")
 
 
-class NewPack(Model):
+class NewSubscription(Purchase):
+    """A plan to be subscribed to."""
+
+    plan: Slug
+    interval: Interval = "month"
+
+
+class NewPack(Purchase):
     """A pack to be bought."""
 
     pack: Slug
-    quantity: Quantity = 1
-    currency: Currency | None = None
-    success_url: Url | None = None
-    cancel_url: Url | None = None
-    email: Email | None = None
 
 
 class Checkout(Model):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from gateway.control.api.fields import Credits, Id, Model, Moment, Page, PageQuery
-from gateway.control.api.money import Amount, Currency, Mode
+from gateway.control.api.money import Amount, Currency, LineKind, Mode
 
 Status = Literal["pending", "processing", "succeeded", "failed", "refunded", "cancelled"]
 Kind = Literal["subscription", "renewal", "change", "pack", "overage", "other"]
@@ -43,7 +43,7 @@ class Transactions(Page[Transaction]):
 class Line(Model):
     """What a payment was for."""
 
-    kind: Literal["plan", "pack", "overage", "other"]
+    kind: LineKind
     slug: str = Field(description="Of the plan or pack; empty for others.")
     quantity: int
     amount: Amount = Field(description="After discounts, without tax; below 0: given back.")
