@@ -78,12 +78,12 @@ async def sync_catalogue(sync: Sync) -> Synced:
     Raises: StripeTroubleError, LedgerUnavailable; then nothing is changed.
     """
     async with sync.catalogue_locked() as session:
-        listed = {one["id"]: one async for one in _all(sync, session, _list_products)}
+        listed = {one["id"]: one async for one in all_listed(sync, session, _list_products)}
         ours = {product_id for product_id, one in listed.items() if _is_ours(sync, one)}
         known = {row.product_id: row for row in await _find(sync, session)}
         prices = [
             one
-            async for one in _all(sync, session, _list_prices)
+            async for one in all_listed(sync, session, _list_prices)
             if one["product"] in ours or one["product"] in known
         ]
         shelves: set[Shelf] = set()
@@ -101,6 +101,17 @@ async def sync_catalogue(sync: Sync) -> Synced:
         tuple(sorted(slug for kind, slug in changed if kind == PACK_KIND)),
         {row.product_id: row.problem for row in products if row.problem is not None},
     )
+
+
+async def all_listed(sync: Sync, session: Session, request: Any) -> AsyncIterator[Document]:
+    """Everything of a list of all that the owner ever sold, under the lock of the catalogue."""
+    number = 0
+    async for one in sync.api.pages(request):
+        if number % PAGE_MAX == 0:
+            # The lock is ours already; a transaction that asks nothing for long would be ended.
+            await lock_objects(session, mode_of(sync), CATALOGUE)
+        number += 1
+        yield one
 
 
 async def described_by_platform(ledger: Ledger, platform_id: int) -> dict[Shelf, Described]:
@@ -167,17 +178,6 @@ def _list_products(v1: Any, params: Any) -> Any:
 
 def _list_prices(v1: Any, params: Any) -> Any:
     return v1.prices.list_async(params)
-
-
-async def _all(sync: Sync, session: Session, request: Any) -> AsyncIterator[Document]:
-    """Everything of a list, of all that the owner ever sold."""
-    number = 0
-    async for one in sync.api.pages(request):
-        if number % PAGE_MAX == 0:
-            # The lock is ours already; a transaction that asks nothing for long would be ended.
-            await lock_objects(session, mode_of(sync), CATALOGUE)
-        number += 1
-        yield one
 
 
 async def _retrieve(sync: Sync, product_id: str) -> Document | None:

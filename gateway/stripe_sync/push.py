@@ -18,7 +18,7 @@ from gateway.ledger.subscriptions import lock_objects
 from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import StripeRefusedError
 from gateway.stripe_sync.metadata import TAG, keys_of, pack_metadata, plan_metadata
-from gateway.stripe_sync.products import PLANS_MAX
+from gateway.stripe_sync.products import PLANS_MAX, all_listed
 from gateway.stripe_sync.sync import CATALOGUE
 from policies.money import Money
 
@@ -81,7 +81,7 @@ async def push(sync: Sync, *, dry_run: bool) -> Pushed:
     """
     wanted, left = await _wanted(sync)
     async with sync.catalogue_locked() as session:
-        products, prices = await _there(sync)
+        products, prices = await _there(sync, session)
         steps = [step for one in wanted for step in steps_for(one, products, prices)]
         if not dry_run:
             steps = await _do(sync, session, steps)
@@ -260,17 +260,19 @@ def _wanted_pack(platform_slug: str, pack: Pack, *, is_sold: bool) -> Wanted:
     return Wanted(PACK_KIND, pack.slug, pack.name, metadata, prices, is_sold)
 
 
-async def _there(sync: Sync) -> tuple[list[Document], list[Document]]:
+async def _there(sync: Sync, session: Session) -> tuple[list[Document], list[Document]]:
     """The platform's tagged products and their prices, as Stripe has them now, oldest first."""
     products = [
         one
-        async for one in sync.api.pages(lambda v1, params: v1.products.list_async(params))
+        async for one in all_listed(
+            sync, session, lambda v1, params: v1.products.list_async(params)
+        )
         if one["metadata"].get(TAG) == sync.settings.slug
     ]
     ids = {one["id"] for one in products}
     prices = [
         one
-        async for one in sync.api.pages(lambda v1, params: v1.prices.list_async(params))
+        async for one in all_listed(sync, session, lambda v1, params: v1.prices.list_async(params))
         if one["product"] in ids
     ]
     return sorted(products, key=_age), sorted(prices, key=_age)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,15 @@ from gateway.operations.keys import create_key
 from gateway.stripe_sync.client import StripeApi
 from gateway.stripe_sync.errors import StripeUnavailableError
 from gateway.stripe_sync.products import sync_catalogue, sync_price, sync_product
+from gateway.stripe_sync.push import push
 from policies.catalog import Pack, Plan
 from tests.support.deployment import CREDIT, Caller
 from tests.support.stripe_stand import BIG, PRO, Stand, hint, running_stand
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from gateway.stripe_sync.sync import Sync
 
 LIVE = True
 PRO_PLAN = Plan("pro", 1000 * CREDIT, requests_per_minute=60)
@@ -56,8 +60,11 @@ async def test_tagged_products_become_plans_and_packs_with_their_prices(stand: S
     assert again == (False, 2, (), (), {})
 
 
+@pytest.mark.parametrize(
+    "look", [sync_catalogue, partial(push, dry_run=True)], ids=["sync", "push"]
+)
 async def test_however_long_a_catalogue_is_its_transaction_is_not_idle_meanwhile(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, look: Callable[[Sync], Awaitable[object]]
 ) -> None:
     """Postgres ends one that asks nothing for a minute; some owners have 100 000 prices."""
     for _ in range(3):
@@ -77,7 +84,7 @@ async def test_however_long_a_catalogue_is_its_transaction_is_not_idle_meanwhile
 
     monkeypatch.setattr(StripeApi, "ask", ask)
     monkeypatch.setattr(Session, "value", value)
-    await sync_catalogue(stand.sync)
+    await look(stand.sync)
     assert asked.count("Stripe") == 6
     assert ("Stripe", "Stripe") not in pairwise(asked)
 
