@@ -6,24 +6,15 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from policies.billing_options import UpgradeCredits
 from tests.support.deployment import CREDIT
 from tests.support.market import BRIDGE_MS, DAY_S, opened_market
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.market import Market
 
 BRIDGE_S = BRIDGE_MS // 1_000
-
-
-@pytest_asyncio.fixture
-async def market(clean_redis_url: str, postgres_url: str) -> AsyncIterator[Market]:
-    async with opened_market(clean_redis_url, postgres_url) as opened:
-        yield opened
 
 
 async def test_an_upgrade_gives_the_difference_only(market: Market) -> None:

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest_asyncio
-
 from gateway.stripe_sync.disputes import sync_dispute
 from gateway.stripe_sync.events import Hint
 from tests.support.deployment import CREDIT
-from tests.support.payments_made import opened_till
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.payments_made import Bought, Till
-
-
-@pytest_asyncio.fixture
-async def till(clean_redis_url: str, postgres_url: str) -> AsyncIterator[Till]:
-    async with opened_till(clean_redis_url, postgres_url) as opened:
-        yield opened
 
 
 async def told(till: Till, dispute_id: str, kind: str = "updated") -> None:

@@ -7,26 +7,16 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from gateway.stripe_sync.charges import look_at_charge, sync_charge, sync_refund
 from gateway.stripe_sync.events import Hint
 from gateway.stripe_sync.refunds import take_back_of
 from tests.support.deployment import CREDIT
-from tests.support.payments_made import opened_till
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.payments_made import Till
 
 DAY_MS = 86_400_000
-
-
-@pytest_asyncio.fixture
-async def till(clean_redis_url: str, postgres_url: str) -> AsyncIterator[Till]:
-    async with opened_till(clean_redis_url, postgres_url) as opened:
-        yield opened
 
 
 def now_ms() -> int:

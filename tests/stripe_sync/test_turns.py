@@ -6,26 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 from gateway.ledger import LedgerUnavailable
 from gateway.stripe_sync.buyers import customer_for
 from gateway.stripe_sync.changes import cancel
 from gateway.stripe_sync.turns import ASKING_MAX, WORKING_MAX, Turns
-from tests.support.market import opened_market
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.market import Market
 
 MANY = 40
-
-
-@pytest_asyncio.fixture
-async def market(clean_redis_url: str, postgres_url: str) -> AsyncIterator[Market]:
-    async with opened_market(clean_redis_url, postgres_url) as opened:
-        yield opened
 
 
 async def most_at_once(turns: Turns, names: list[str]) -> int:

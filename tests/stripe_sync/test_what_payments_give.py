@@ -22,12 +22,6 @@ BRIDGE_S = BRIDGE_MS // 1_000
 
 
 @pytest_asyncio.fixture
-async def market(clean_redis_url: str, postgres_url: str) -> AsyncIterator[Market]:
-    async with opened_market(clean_redis_url, postgres_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
 async def past(clean_redis_url: str, postgres_url: str) -> AsyncIterator[Market]:
     """Stripe's clock begins 40 days ago, so that a renewal lies behind us; there is no dunning."""
     never = DunningRules(None, None, None, None)

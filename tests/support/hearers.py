@@ -13,7 +13,6 @@ from gateway.jobs.dunning import look_at_platform
 from gateway.ledger.inbox import EventKey
 from gateway.ledger.queue import EventQueue
 from gateway.operations.accounts import create_account
-from gateway.operations.audit import audit
 from gateway.operations.keys import create_key
 from gateway.stripe_sync.errors import NeedsMendingError
 from gateway.stripe_sync.events import HANDLERS, Hint
@@ -104,6 +103,7 @@ class Books:
         began_s: int,
     ) -> None:
         self.deployment = deployment
+        self.findings = deployment.findings
         self.caller = caller
         self.sync = sync
         self._chance = chance
@@ -226,12 +226,6 @@ class Books:
         owed = await self.deployment.ledger.owed(self.caller.account.account_id)
         said = await self.ledger()
         return await self.available() - owed, said["taken back"], said["transactions"]
-
-    async def findings(self) -> list[str]:
-        """What an audit says, once Postgres has everything."""
-        await self.deployment.carry()
-        report = await audit(self.deployment.ledger, self.deployment.counters, looks_max=1)
-        return [f"{finding.check}: {finding}" for finding in report.findings]
 
     async def _rows(self, query: str) -> list[Any]:
         connection = await asyncpg.connect(self.deployment.postgres_url)
