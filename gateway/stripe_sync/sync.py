@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
+from gateway.ledger.subscriptions import Mode, lock_objects
 from gateway.operations.errors import NotToldError
 from gateway.operations.publish import publish_account
+from gateway.operations.withdraw import never_ready
 from gateway.stripe_sync.client import StripeApi, stripe_session
 from gateway.stripe_sync.errors import NotSetUpError
 from gateway.stripe_sync.turns import AllTurns
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.counters import Counters
     from gateway.ledger import Ledger
     from gateway.ledger.database import Session
+    from gateway.operations.withdraw import Ready
     from gateway.stripe_sync.settings import StripeSettings
     from gateway.stripe_sync.turns import Turns
     from policies.billing_options import BillingOptions
@@ -46,6 +49,8 @@ class Sync:
     ledger: Ledger
     counters: Counters
     turns: AllTurns = field(default_factory=AllTurns)
+    # Waits for a shard that is lost, or was never used, before credits are taken there.
+    ready: Ready = never_ready
 
     @property
     def platform_id(self) -> int:
@@ -88,15 +93,15 @@ class Sync:
 
     @asynccontextmanager
     async def _locked(self, turns: Turns, name: str) -> AsyncIterator[Session]:
-        lock = self.platform_id, self.livemode, name
-        async with turns.turn(*lock), self.ledger.transaction_apart() as session:
-            await session.value("billing_lock", *lock)
+        mode = Mode(self.platform_id, self.livemode)
+        async with turns.turn(*mode, name), self.ledger.transaction_apart() as session:
+            await lock_objects(session, mode, name)
             yield session
 
     async def tell(self, account_id: int) -> None:
         """Make the account's next call follow what was committed.
 
-        Transactions that give or take something note it (`untold_note`), so that the telling job
+        Transactions that give or take something note it (`note_untold`), so that the telling job
         does it should Redis not answer now.
         """
         try:
@@ -121,13 +126,21 @@ class SettingsSource(Protocol):
 class Billing:
     """Every platform's Stripe. An async context manager; clients are kept while settings last."""
 
-    def __init__(self, ledger: Ledger, counters: Counters, source: SettingsSource) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        counters: Counters,
+        source: SettingsSource,
+        *,
+        ready: Ready = never_ready,
+    ) -> None:
         self.ledger = ledger
         self.counters = counters
         self.source = source
         self._session: aiohttp.ClientSession | None = None
         self._apis: dict[StripeSettings, StripeApi] = {}
         self._turns = AllTurns()
+        self._ready = ready
 
     async def __aenter__(self) -> Self:
         self._session = stripe_session()
@@ -145,7 +158,8 @@ class Billing:
         settings = await self.source.settings(platform_id)
         if settings is None:
             raise NotSetUpError(await self.ledger.platform_slug(platform_id) or "")
-        return Sync(settings, self._api(settings), self.ledger, self.counters, self._turns)
+        api = self._api(settings)
+        return Sync(settings, api, self.ledger, self.counters, self._turns, self._ready)
 
     def _api(self, settings: StripeSettings) -> StripeApi:
         api = self._apis.get(settings)

@@ -100,7 +100,7 @@ async def open_services(
     async with (
         Tenancy(postgres_url) as tenancy,
         Spread(ledger) as spread,
-        Billing(ledger, counters, source) as billing,
+        Billing(ledger, counters, source, ready=shards.ready) as billing,
         EventQueue(postgres_url) as events,
     ):
         yield Services(
