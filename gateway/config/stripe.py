@@ -26,6 +26,7 @@ from policies.billing_options import (
     OverageBy,
     UpgradeCredits,
 )
+from policies.spans import MINUTE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +41,6 @@ NEVER = "never"
 LIVE_PREFIXES = ("sk_live_", "rk_live_")
 TEST_PREFIXES = ("sk_test_", "rk_test_")
 WEBHOOK_PREFIX = "whsec_"
-_MINUTE_MS = 60_000
 _ACCOUNT_PREFIX = "acct_"
 _OPTIONS, _RULES = BillingOptions(), DunningRules()
 
@@ -111,7 +111,7 @@ def stripe_document(table: StripeTable) -> dict[str, Any]:
         "portal_return_url": options.portal_return_url,
         "upgrade_credits": options.upgrade_credits.value,
         "older_subscription": options.older_subscription.value,
-        "bridge_minutes": options.bridge_ms // _MINUTE_MS,
+        "bridge_minutes": options.bridge_ms // MINUTE_MS,
         "overage_by": options.overage_by.value,
         "meter_event_name": options.meter_event_name,
         "api_base": options.api_base,
@@ -219,7 +219,7 @@ def _options(section: Section) -> BillingOptions:
     if overage_by is not OverageBy.METER_EVENTS and "meter_event_name" in section:
         section.complain("meter_event_name", 'is of no use without overage_by = "meter_events"')
     minutes = section.integer(
-        "bridge_minutes", _OPTIONS.bridge_ms // _MINUTE_MS, least=0, most=BRIDGE_MINUTES_MAX
+        "bridge_minutes", _OPTIONS.bridge_ms // MINUTE_MS, least=0, most=BRIDGE_MINUTES_MAX
     )
     return BillingOptions(
         automatic_tax="automatic_tax" in section and section.flag("automatic_tax"),
@@ -231,7 +231,7 @@ def _options(section: Section) -> BillingOptions:
         older_subscription=section.choice(
             "older_subscription", OlderSubscription, _OPTIONS.older_subscription
         ),
-        bridge_ms=minutes * _MINUTE_MS,
+        bridge_ms=minutes * MINUTE_MS,
         overage_by=overage_by,
         meter_event_name=meter,
         dunning=_dunning(section.table("dunning")),

@@ -59,15 +59,6 @@ class StripeProduct(NamedTuple):
 class StripeProducts(Database):
     """Products and prices."""
 
-    async def stripe_product(
-        self,
-        platform_id: int,
-        livemode: bool,
-        product_id: str,
-    ) -> StripeProduct | None:
-        """The platform's product of this id, with its prices."""
-        return await find_product(self._session, platform_id, livemode, product_id)
-
     async def stripe_products(
         self,
         platform_id: int,
@@ -96,7 +87,7 @@ async def find_product(
     livemode: bool,
     product_id: str,
 ) -> StripeProduct | None:
-    """As `StripeProducts.stripe_product`, wherever the session is."""
+    """The platform's product of this id, with its prices."""
     found = await session.all("stripe_product_get", platform_id, livemode, product_id, None, None)
     products = await _with_prices(session, platform_id, livemode, found)
     return products[0] if products else None

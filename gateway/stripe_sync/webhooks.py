@@ -21,6 +21,7 @@ import stripe
 from gateway.clock import now_ms
 from gateway.ledger.inbox import NewEvent
 from gateway.stripe_sync.events import HANDLERS
+from policies.spans import MINUTE_MS, SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from gateway.stripe_sync.sync import SettingsSource
 
 # How far a signature's time may be from ours, to either side: Stripe's own advice.
-TOLERANCE_MS = 300_000
+TOLERANCE_MS = 5 * MINUTE_MS
 ID_CHARACTERS_MAX = 255
 THIN, THIN_PREFIX = "v2.core.event", "v1."
 _NUL, _ESCAPED_NUL = "\x00", b"\\u0000"
@@ -151,10 +152,10 @@ def check_signature(text: str, header: str, secrets: Sequence[str], at_ms: int) 
         )
     # The signature covers the time, and was good: the time is there.
     at = next(part for part in header.split(",") if part.startswith("t="))
-    if abs(at_ms - int(at.split("=", 2)[1]) * 1_000) > TOLERANCE_MS:
+    if abs(at_ms - int(at.split("=", 2)[1]) * SECOND_MS) > TOLERANCE_MS:
         raise NotBelievedError(
             Refusal.TIMESTAMP,
-            f"This was signed more than {TOLERANCE_MS // 60_000} minutes from now: see that the "
+            f"This was signed more than {TOLERANCE_MS // MINUTE_MS} minutes from now: see that the "
             "gateway's clock is right.",
         )
 
@@ -222,7 +223,7 @@ def snapshot(
             source=source,
             payload=payload,
             status="waiting" if document.get("type") in handled else "ignored",
-            created_ms=created * 1_000,
+            created_ms=created * SECOND_MS,
         ),
         document.get("account"),
     )

@@ -355,6 +355,6 @@ async def test_each_mode_is_a_world_of_its_own(postgres_url: str, clean_redis_ur
         product, _ = await live.sold(PRO)
         synced = await sync_catalogue(live.sync)
         assert (synced.livemode, synced.products) == (True, 1)
-        ledger = live.ledger
-        assert await ledger.stripe_product(live.platform_id, not LIVE, product) is None
-        assert await ledger.stripe_product(live.platform_id, LIVE, product) is not None
+        assert await live.ledger.stripe_products(live.platform_id, not LIVE) == []
+        (row,) = await live.ledger.stripe_products(live.platform_id, LIVE)
+        assert row.product_id == product

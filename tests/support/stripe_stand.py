@@ -65,7 +65,8 @@ class Stand:
 
     async def known(self, product_id: str) -> StripeProduct | None:
         """The product as it is kept here."""
-        return await self.ledger.stripe_product(self.platform_id, self.sync.livemode, product_id)
+        found = await self.ledger.stripe_products(self.platform_id, self.sync.livemode)
+        return next((one for one in found if one.product_id == product_id), None)
 
     async def problem(self, product_id: str) -> str | None:
         """Why the product is parked."""
