@@ -1,15 +1,10 @@
-"""docs/cli.md: commands that there are, and what is said about them."""
+"""docs/cli.md: groups of commands, and figures."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
-import pytest
-import typer.main
-
-from gateway.cli.app import app
 from gateway.cli.run import FAILED, INTERRUPTED, WRONG
 from gateway.identity.tokens import ACCESS_TOKEN_S
 from gateway.operations.logins import LOGIN_S_MAX
@@ -17,23 +12,8 @@ from gateway.operations.settlements import FOLLOW_OVERLAP_MS, FOLLOW_PAST_MS_MAX
 from tests.cli.test_cli_commands import commands
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-BLOCKS = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-LINES = [
-    line.removeprefix("$ tollkeeper ").partition(" < ")[0]
-    for block in BLOCKS
-    for line in block.splitlines()
-    if "-completion" not in line  # these end the process at once: test_cli_completion.py
-]
 # On pages of their own.
 ELSEWHERE = {"routes", "plans", "accounts", "keys", "grants", "calls", "events"}
-
-
-@pytest.mark.parametrize("line", LINES)
-def test_every_command_of_the_page_is_understood(line: str) -> None:
-    group, words = typer.main.get_command(app), shlex.split(line)
-    while subcommands := getattr(group, "commands", None):
-        group = subcommands[words.pop(0)]
-    group.make_context(line, words)  # raises for what it does not know; runs nothing
 
 
 def test_every_group_of_commands_is_on_the_page_or_has_another() -> None:

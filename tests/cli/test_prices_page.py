@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import typer.main
 
-from gateway.cli.app import app
 from gateway.config import load_config
 from policies import pricing
 from policies.catalog import MeterSpec, Price, Rule, Source
@@ -126,11 +123,3 @@ def test_every_call_of_the_page_costs_what_it_says(
     found = pricing.final(terms, reading, whole="cut" not in words, positions=used)
     assert format_credits(found.microcredits) == cost
     assert ",".join(found.flags) == (flags or "")
-
-
-def test_every_command_of_the_page_is_understood() -> None:
-    for line in re.findall(r"^\$ tollkeeper (.*)$", PAGE, re.MULTILINE):
-        group, words = typer.main.get_command(app), shlex.split(line)
-        while subcommands := getattr(group, "commands", None):
-            group = subcommands[words.pop(0)]
-        group.make_context(line, words)
