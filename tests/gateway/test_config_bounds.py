@@ -214,11 +214,11 @@ def test_limits_and_bounds_that_the_example_has_commented_out_go_together(
     ]
     assert "\n# key_pepper = " in text
     config = load(tmp_path, "\n".join(lines))
-    (free, pro), chat = config.plans, config.routes[0]
+    (free, _, business), chat = config.plans, config.routes[0]
     assert free.caps.session
     assert free.rollover_microcredits_max
     assert free.low_credits_microcredits
-    assert pro.overage_cap_microcredits == 500_000_000
+    assert business.overage_cap_microcredits == 500_000_000
     assert chat.limits != Limits()
     assert chat.caps != Caps()
     assert chat.trust_microcredits

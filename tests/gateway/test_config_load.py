@@ -53,7 +53,9 @@ def test_an_empty_file_is_the_defaults(load: Callable[[str], Config]) -> None:
 def test_the_example_at_the_root_offers_what_the_readme_tells() -> None:
     config = load_config(ROOT / "config.toml")
     assert config.gateway == GatewayConfig(private_upstreams=("127.0.0.0/8", "::1/128"))
-    (plan,) = config.plans
+    plan, paid = config.plans
+    assert paid.prices
+    assert config.packs[0].prices
     assert (plan.slug, plan.credits_microcredits) == ("free", 1_000_000_000)
     assert (plan.requests_per_minute, plan.requests_per_month, plan.concurrency) == (
         600,
