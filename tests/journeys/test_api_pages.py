@@ -44,7 +44,7 @@ async def shell(script: str) -> str:
 async def test_a_newcomer_sells_a_call_and_gives_an_agent_a_part(
     config_file: Path, tmp_path: Path, agent_url: str
 ) -> None:
-    dev = await support.start(config_file, tmp_path / "data")
+    dev = await support.start(config_file, tmp_path / "data", "--fake-stripe")
     try:
         ready = dev.ready
         places = (
@@ -62,6 +62,7 @@ async def test_a_newcomer_sells_a_call_and_gives_an_agent_a_part(
     assert "X-Credits-Charged: 2\r\n" in output
     assert "X-Credits-Remaining: 8\r\n" in output
     assert '"per_request":"3"' in output.replace(" ", "")
+    assert "/checkout/cs_test_" in output
     assert "urn:tollkeeper:problem" not in output, output
     assert '"token":"eyJ' in output
     assert "sk-example" not in output, "a secret is never shown again"
