@@ -97,9 +97,7 @@ async def places_of(api: Api, tenant: Tenant) -> Places:
         "/v1/me/delegations", {"credits": "1", "expires_in_s": 600}
     )
     payment = await BillingRows(api.postgres_url, tenant.platform_id).transaction(account)
-    await api.services.events.receive(
-        tenant.platform_id, TEST, [some_event(f"evt_{tenant.slug}")]
-    )
+    await api.services.events.receive(tenant.platform_id, TEST, [some_event(f"evt_{tenant.slug}")])
     secret = await owner.put("/v1/secrets/mine", {"value": "canary"})
     for path, answer in {**answers, "delegation": delegated, "secret": secret}.items():
         assert answer.status in {200, 201}, (path, answer.body)
