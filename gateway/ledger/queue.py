@@ -73,6 +73,9 @@ TOGETHER_MAX = 64
 # Events that wait for their commit: some seconds of more than Stripe ever sends.
 GATHERED_MAX = 1_000
 AT_ONCE_MS = 0
+# Each so many events of a platform that wait put the next one a class behind; so many are counted.
+BACKLOG_STEP = 10
+BACKLOG_COUNTED_MAX = 1_000
 # A job of an event that is replayed has a name of its own: one that has just ended may still be
 # there, and is about to be deleted. stripe_event_lost.sql knows it.
 AGAIN = ":again"
@@ -186,7 +189,7 @@ class EventQueue(Database):
             new = []
             for mode, events in by_mode.items():
                 new += await insert_events(session, *mode, events)
-            await _enqueue(queries, new)
+            await _enqueue_in_turn(session, queries, new)
             return new
 
     async def replay(self, key: EventKey) -> bool:
@@ -195,7 +198,7 @@ class EventQueue(Database):
             if await session.value("stripe_event_replay", *key) is None:
                 return False
             if await session.value("queue_forward", key.text, key.text + AGAIN) is None:
-                await _enqueue(queries, [key], AGAIN)
+                await _enqueue(queries, [key], [0], AGAIN)
             return True
 
     async def sweep(self) -> int:
@@ -203,7 +206,7 @@ class EventQueue(Database):
         async with self._both() as (session, queries):
             await session.value("queue_held_delete")
             lost = [EventKey(*row) for row in await session.all("stripe_event_lost", SWEPT_MAX)]
-            await _enqueue(queries, lost)
+            await _enqueue_in_turn(session, queries, lost)
             return len(lost)
 
     async def trim_log(self, older_than_ms: int, limit: int) -> int:
@@ -278,15 +281,30 @@ async def _run(manager: QueueManager, heartbeat_s: float, poll_s: float) -> None
     )
 
 
-async def _enqueue(queries: Queries, keys: Sequence[EventKey], again: str = "") -> None:
-    """A job for each key that has none, or none like it."""
+async def _enqueue_in_turn(session: Session, queries: Queries, keys: Sequence[EventKey]) -> None:
+    """Jobs that come the later the more events of their platform wait.
+
+    So the many events of one platform, in trouble or on purpose, do not keep those of others. They
+    all come in the end: who waits long has its turn as soon as others have few.
+    """
     if not keys:
         return
+    platforms = sorted({key.platform_id for key in keys})
+    found = await session.all("stripe_event_backlog", platforms, BACKLOG_COUNTED_MAX)
+    waiting = {row["platform_id"]: row["waiting"] for row in found}
+    priorities = [-(waiting[key.platform_id] // BACKLOG_STEP) for key in keys]
+    await _enqueue(queries, keys, priorities)
+
+
+async def _enqueue(
+    queries: Queries, keys: Sequence[EventKey], priorities: Sequence[int], again: str = ""
+) -> None:
+    """A job for each key that has none, or none like it. The higher priority is taken first."""
     texts = [key.text for key in keys]
     await queries.enqueue(
         [ENTRYPOINT] * len(texts),
         [text.encode() for text in texts],
-        [0] * len(texts),
+        list(priorities),
         dedupe_key=[text + again for text in texts],
         on_conflict="skip",
     )

@@ -272,6 +272,8 @@ CREATE TABLE stripe_events (
     PRIMARY KEY (platform_id, livemode, event_id)
 );
 CREATE INDEX stripe_events_received ON stripe_events (platform_id, received_at, event_id);
+-- How many events of a platform wait is counted when one of them gets its job (ledger/queue.py).
+CREATE INDEX stripe_events_waiting ON stripe_events (platform_id) WHERE status = 'waiting';
 CREATE INDEX stripe_events_open ON stripe_events (received_at)
     WHERE status IN ('waiting', 'parked');
 

@@ -468,3 +468,21 @@ async def distinct_commits(postgres_url: str) -> int:
         )
     finally:
         await connection.close()
+
+
+async def test_the_many_events_of_one_platform_do_not_keep_those_of_another(
+    queue: EventQueue, ledger: Ledger, platform_id: int
+) -> None:
+    other = (await ledger.apply_catalog(Platform("other"), (), ())).platform_id
+    for start in range(0, 300, 10):
+        events = [some_event(f"evt_{start + n}") for n in range(10)]
+        await queue.receive(platform_id, TEST, events)
+    await queue.receive(other, TEST, [some_event()])
+    order: list[int] = []
+
+    async def work(text: str, _tried: int) -> None:
+        order.append(EventKey.of(text).platform_id)
+
+    async with working(queue, work):
+        await eventually(lambda: len(order) == 301)
+    assert order.index(other) < 30
