@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class PaidBack(NamedTuple):
@@ -58,6 +58,16 @@ def target_microcredits(granted: int, amount_minor: int, back: PaidBack) -> int:
         return 0
     gone_minor = min(back.refunded_minor + back.disputed_minor, amount_minor)
     return granted * gone_minor // amount_minor
+
+
+def left_microcredits(lots: Sequence[int], gone: int) -> list[int]:
+    """What each of these lots has left when so much of them is to be gone, of the first first."""
+    left = []
+    for given in lots:
+        taken = min(given, gone)
+        gone -= taken
+        left.append(given - taken)
+    return left
 
 
 def standing_of(steps: Iterable[Step]) -> Standing:

@@ -7,10 +7,13 @@ that exist once, so that doing it again changes nothing.
 from __future__ import annotations
 
 import json
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger.lots import NewLot, insert_lot
 from gateway.ledger.specs import pack_from_spec, plan_from_spec
+from policies.money_back import PaidBack, left_microcredits, target_microcredits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -149,8 +152,14 @@ async def paid_keys(session: Session, mode: Mode, business_keys: Sequence[str]) 
     return {row["business_key"] for row in found}
 
 
-async def give_paid_lots(session: Session, paid: Paid, lots: Iterable[Given]) -> list[int]:
-    """Give what a payment gives and was not given yet; the new lots."""
+async def give_paid_lots(
+    session: Session, paid: Paid, lots: Iterable[Given], back: Mapping[int, PaidBack] | None = None
+) -> list[int]:
+    """Give what a payment gives and was not given yet; the new lots.
+
+    `back`: what of payments for the same subscription had gone back before this one was made; their
+    lots count against a ceiling less what went with that.
+    """
     given = []
     for lot in lots:
         business_key = paid.mode.key_of_lot(lot.key)
@@ -167,14 +176,7 @@ async def give_paid_lots(session: Session, paid: Paid, lots: Iterable[Given]) ->
             )
         microcredits = lot.microcredits
         if lot.ceiling is not None:
-            before = await session.value(
-                "paid_lot_sum",
-                *paid.mode,
-                paid.account_id,
-                lot.expires_ms,
-                paid.subscription_id,
-                lot.source,
-            )
+            before = await _given_before(session, paid, lot, back or {})
             microcredits = min(microcredits, lot.ceiling - before)
         if microcredits <= 0:
             continue
@@ -190,6 +192,29 @@ async def give_paid_lots(session: Session, paid: Paid, lots: Iterable[Given]) ->
         await session.value("paid_lot_insert", grant_id, paid.transaction_id, microcredits)
         given.append(int(grant_id or 0))
     return given
+
+
+async def _given_before(
+    session: Session, paid: Paid, lot: Given, back: Mapping[int, PaidBack]
+) -> int:
+    """What counts of all that the subscription was given for the period that a lot is for."""
+    found = await session.all(
+        "paid_lot_before",
+        *paid.mode,
+        paid.account_id,
+        lot.expires_ms,
+        paid.subscription_id,
+        lot.source,
+    )
+    before = 0
+    for payment, lots in groupby(found, itemgetter("transaction_id", "amount_minor")):
+        transaction_id, amount_minor = payment
+        rows = list(lots)
+        given = [row["microcredits"] for row in rows]
+        gone = target_microcredits(sum(given), amount_minor, back.get(transaction_id, PaidBack()))
+        left = left_microcredits(given, gone)
+        before += sum(some for row, some in zip(rows, left, strict=True) if row["counts"])
+    return before
 
 
 class Notice(NamedTuple):

@@ -16,8 +16,9 @@ from gateway.ledger.untold import note_untold
 from policies.money_back import Step
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from gateway.ledger.billing import Paid
     from policies.money_back import PaidBack
 
 
@@ -154,6 +155,18 @@ async def locked_payment(
     """A payment that nobody else works on until the transaction ends."""
     record = await session.one("payment_lock", platform_id, livemode, transaction_id)
     return Payment(**record) if record else None
+
+
+async def payments_giving(session: Session, paid: Paid, ends_ms: Iterable[int]) -> list[Payment]:
+    """Payments of money for the same subscription whose lots end at one of these moments."""
+    found = await session.all(
+        "payment_list_giving",
+        *paid.mode,
+        paid.account_id,
+        paid.subscription_id,
+        sorted(set(ends_ms)),
+    )
+    return rows(Payment, found)
 
 
 async def payment_lots(session: Session, transaction_id: int) -> list[PaidLot]:

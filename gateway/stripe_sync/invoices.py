@@ -1,11 +1,14 @@
 """Invoices: written down as payments, and what a paid one gives.
 
-docs/money.md has the tables. One that is about a change is worked on after those before it, so that
-what it gives does not depend on which event came first.
+docs/money.md has the tables. One that gives no more than a ceiling is worked on after those that
+were paid before it, and with what of these Stripe says had gone back by then: so what it gives does
+not depend on which event came first.
 """
 
 from __future__ import annotations
 
+from itertools import takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.ledger.billing import (
@@ -17,13 +20,14 @@ from gateway.ledger.billing import (
     paid_keys,
     save_payment,
 )
+from gateway.ledger.clawbacks import payments_giving
 from gateway.ledger.serving import lock_account
 from gateway.ledger.untold import note_untold
 from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
 from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
 from gateway.stripe_sync.moments import ms_of
-from gateway.stripe_sync.refunds import take_back_of
+from gateway.stripe_sync.refunds import paid_back_before, take_back_of
 from gateway.stripe_sync.sold import Priced, quantity_of, usable, wares_of
 from gateway.stripe_sync.subscriptions import (
     fetch_subscription,
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from gateway.stripe_sync.events import Hint
     from gateway.stripe_sync.sold import Wares
     from gateway.stripe_sync.sync import Sync
+    from policies.money_back import PaidBack
 
     Document = dict[str, Any]
 
@@ -64,6 +69,8 @@ class Written(NamedTuple):
     account_id: int
     transaction_id: int
     is_paid: bool
+    # Payments before it that were written with it, or are for the same periods.
+    earlier: tuple[int, ...] = ()
 
 
 async def sync_invoice(sync: Sync, hint: Hint) -> None:
@@ -93,8 +100,9 @@ async def see_to_invoice(sync: Sync, invoice_id: str, hint: Hint) -> None:
         await note_untold(session, written.account_id)
     await sync.tell(written.account_id)
     if written.is_paid:
-        # Its charge may have been given back before anybody knew what it was for.
-        await take_back_of(sync, written.transaction_id)
+        # Charges may have been given back before anybody knew what they were for.
+        for transaction_id in (*written.earlier, written.transaction_id):
+            await take_back_of(sync, transaction_id)
     await cancel_superseded(sync, written.account_id)
 
 
@@ -141,41 +149,61 @@ async def write_invoice(
             "tollkeeper_account and tollkeeper_platform"
         )
     account = await lock_account(session, account_id)
-    is_paid = document["status"] == "paid"
-    is_change = document["billing_reason"] == CHANGE
-    if is_paid and subscription_id is not None and is_change and not is_alone:
-        await _write_earlier(sync, session, document, subscription_id)
     payment = _payment(document, lines)
     rows = [_row(line, wares) for line in lines]
+    if document["status"] != "paid" or account is None:
+        transaction_id = await save_payment(session, mode_of(sync), account_id, payment, rows)
+        return Written(account_id, transaction_id, document["status"] == "paid")
+    invoice = _paid_invoice(document, lines, wares, subscription)
+    lots = given(invoice, account.now_ms, sync.options)
+    limited = [lot.expires_ms for lot in lots if lot.ceiling is not None]
+    earlier: list[int] = []
+    if limited and subscription_id is not None and not is_alone:
+        earlier = await _write_earlier(sync, session, document, subscription_id)
     transaction_id = await save_payment(session, mode_of(sync), account_id, payment, rows)
-    if is_paid and account is not None:
-        paid = Paid(mode_of(sync), transaction_id, account_id, subscription_id)
-        invoice = _paid_invoice(document, lines, wares, subscription)
-        await give_paid_lots(session, paid, given(invoice, account.now_ms, sync.options))
-    return Written(account_id, transaction_id, is_paid)
+    paid = Paid(mode_of(sync), transaction_id, account_id, subscription_id)
+    back = await _back_before(sync, session, paid, invoice.paid_ms, limited) if limited else {}
+    await give_paid_lots(session, paid, lots, back)
+    return Written(account_id, transaction_id, is_paid=True, earlier=tuple({*earlier, *back}))
 
 
 async def _write_earlier(
     sync: Sync, session: Session, document: Document, subscription_id: str
-) -> None:
-    """What was paid for the same subscription before, and the books don't have yet."""
+) -> list[int]:
+    """Write what was paid for the same subscription before, and the books don't have yet."""
     listed = [
-        invoice["id"]
+        (invoice["status_transitions"]["paid_at"], invoice["id"])
         async for invoice in sync.api.pages(
             lambda v1, params: v1.invoices.list_async(params),
             subscription=subscription_id,
             status="paid",
-            created={"lte": document["created"]},
         )
     ]
     # Of those of the same second the list alone says which was first: it begins with the newest.
-    place = listed.index(document["id"]) if document["id"] in listed else -1
-    earlier = listed[place + 1 :]
+    listed.reverse()
+    listed.sort(key=itemgetter(0))
+    in_order = [invoice_id for _, invoice_id in listed]
+    earlier = list(takewhile(lambda one: one != document["id"], in_order))
     known = await paid_keys(session, mode_of(sync), [f"invoice:{one}" for one in earlier])
-    for invoice_id in reversed(earlier):
+    new = []
+    for invoice_id in earlier:
         if f"invoice:{invoice_id}" not in known:
             found = await fetch_invoice(sync, invoice_id)
-            await write_invoice(sync, session, found, is_alone=True)
+            written = await write_invoice(sync, session, found, is_alone=True)
+            if written is not None:
+                new.append(written.transaction_id)
+    return new
+
+
+async def _back_before(
+    sync: Sync, session: Session, paid: Paid, paid_ms: int, ends_ms: list[int]
+) -> dict[int, PaidBack]:
+    """What of other payments for the same periods had gone back when this one was made."""
+    return {
+        payment.transaction_id: await paid_back_before(sync, payment, paid_ms)
+        for payment in await payments_giving(session, paid, ends_ms)
+        if payment.transaction_id != paid.transaction_id
+    }
 
 
 async def _forget(sync: Sync, invoice_id: str) -> None:

@@ -23,6 +23,7 @@ from gateway.operations.clawbacks import finish_clawback
 from gateway.operations.withdraw import NotTakenError
 from gateway.stripe_sync.errors import StripeMissingError
 from policies.money_back import PaidBack, Step, giving, standing_of, target_microcredits
+from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,9 @@ async def take_back_of(sync: Sync, transaction_id: int) -> None:
     for _ in range(LOOKS_MAX):
         for clawback in await sync.ledger.clawbacks_of(transaction_id):
             if not clawback.is_done:
-                await finish_clawback(sync.ledger, sync.counters, clawback.clawback_id)
+                await finish_clawback(
+                    sync.ledger, sync.counters, clawback.clawback_id, ready=sync.ready
+                )
         if await _step(sync, payment):
             return
     raise NotTakenError(f"payment {transaction_id} is being taken back by somebody else")
@@ -91,7 +94,7 @@ async def _step(sync: Sync, payment: Payment) -> bool:
             clawback = _clawback(due, _cause(locked, back), lots, steps)
             await _write(session, locked, clawback)
     if due > 0:
-        await finish_clawback(sync.ledger, sync.counters, clawback.clawback_id)
+        await finish_clawback(sync.ledger, sync.counters, clawback.clawback_id, ready=sync.ready)
     elif due < 0:
         await sync.tell(payment.account_id)
     return True
@@ -149,6 +152,37 @@ async def paid_back(sync: Sync, payment: Payment) -> PaidBack:
             ):
                 disputed += dispute["amount"] if dispute["status"] not in NOT_DRAWN else 0
     return PaidBack(refunded, disputed)
+
+
+async def paid_back_before(sync: Sync, payment: Payment, before_ms: int) -> PaidBack:
+    """What of a payment had gone back by a moment, also if some of it has come again since.
+
+    But of a refund that failed nobody says when: it never counts.
+    """
+    before_s = before_ms // SECOND_MS
+    refunded = disputed = 0
+    for charge in await _charges(sync, payment):
+        if charge["amount_refunded"]:
+            async for refund in sync.api.pages(
+                lambda v1, params: v1.refunds.list_async(params),
+                charge=charge["id"],
+                created={"lt": before_s},
+            ):
+                refunded += refund["amount"] if refund["status"] not in NOT_REFUNDED else 0
+        if charge["disputed"]:
+            async for dispute in sync.api.pages(
+                lambda v1, params: v1.disputes.list_async(params), charge=charge["id"]
+            ):
+                disputed += dispute["amount"] if _was_drawn(dispute, before_s) else 0
+    return PaidBack(refunded, disputed)
+
+
+def _was_drawn(dispute: dict[str, Any], before_s: int) -> bool:
+    """Whether a bank had a dispute's money by a moment: drawn, and not given again."""
+    moved: int = sum(
+        one["amount"] for one in dispute["balance_transactions"] if one["created"] < before_s
+    )
+    return moved < 0
 
 
 async def _charges(sync: Sync, payment: Payment) -> list[dict[str, Any]]:

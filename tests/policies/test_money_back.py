@@ -11,6 +11,7 @@ from policies.money_back import (
     Standing,
     Step,
     giving,
+    left_microcredits,
     standing_of,
     taking,
     target_microcredits,
@@ -60,6 +61,14 @@ def test_what_is_owed_goes_first_when_it_comes_again() -> None:
     assert giving(10, standing) == Step(-10, 0, 10)
     assert giving(40, standing) == Step(-40, 0, 30)
     assert giving(100, standing) == Step(-100, 50, 30)
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [(0, [5, 0, 7]), (3, [2, 0, 7]), (5, [0, 0, 7]), (9, [0, 0, 3]), (12, [0, 0, 0])],
+)
+def test_what_is_gone_is_gone_of_the_first_lots_first(gone: int, left: list[int]) -> None:
+    assert left_microcredits([5, 0, 7], gone) == left
 
 
 @given(
