@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from copy import copy
 from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -112,7 +113,8 @@ class _Gathered(NamedTuple):
     def fail(self, error: Exception) -> None:
         """It is not kept, or nobody knows."""
         if not self.outcome.done():
-            self.outcome.set_exception(error)
+            # Each who waits raises one of its own: tracebacks grow where exceptions are raised.
+            self.outcome.set_exception(copy(error))
 
 
 class EventQueue(Database):
