@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400
 GAP_DAYS_MAX = 12
+WAVERING_S = 600
 # What everybody is on who has not paid. It gives nothing: books that never heard of a lapse that
 # was mended meanwhile have not fallen back to it, and rightly so.
 IDLE = Plan("idle", credits_microcredits=0)
@@ -97,6 +98,7 @@ class History:
     def deeds(self) -> list[Callable[[], Awaitable[None]]]:
         """All there is to be done; what can't be done at the moment is not done."""
         usual = [self.change, self.change, self.buy_pack, self.buy_pack, self.put_card, self.pay]
+        usual.append(self.waver)
         # Of yearly prices money goes back at the end: which months it is taken of goes by which of
         # them a change had replaced when it was heard of.
         back = [] if self._by_years else [self.refund, self.refund, self.dispute, self.decide]
@@ -130,18 +132,28 @@ class History:
     async def change(self) -> None:
         """To another plan or quantity, up or down, at once."""
         subscription = await self._subscription()
-        item = subscription["items"]["data"][0]
         slug, interval = self._random.choice([*PLANS]), self._interval()
+        await self._put(subscription, slug, interval, self._random.choice((1, 1, 2)))
+
+    async def waver(self) -> None:
+        """Up, down and up again within the hour; what was paid first goes back now and then."""
+        subscription, interval = await self._subscription(), self._interval()
+        before = {charge["id"] for charge in self.fake.store.all("charge")}
+        for slug in ("pro", "max", "pro"):
+            await self._put(subscription, slug, interval)
+            await self.fake.advance(seconds=WAVERING_S)
+        new = [one for one in self.fake.store.all("charge") if one["id"] not in before]
+        if new and not self._by_years and self._random.random() < 0.5:
+            await self.shop.v1.refunds.create_async({"charge": new[-1]["id"]})
+            await self.fake.advance(seconds=WAVERING_S)
+        await self._put(subscription, "max", interval)
+
+    async def _put(self, subscription: Object, slug: str, interval: str, quantity: int = 1) -> None:
+        item = {"id": subscription["items"]["data"][0]["id"], "quantity": quantity}
         await self.shop.v1.subscriptions.update_async(
             subscription["id"],
             {
-                "items": [
-                    {
-                        "id": item["id"],
-                        "price": self._prices[slug, interval],
-                        "quantity": self._random.choice((1, 1, 2)),
-                    }
-                ],
+                "items": [{**item, "price": self._prices[slug, interval]}],
                 "proration_behavior": "always_invoice",
             },
         )
