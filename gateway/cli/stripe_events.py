@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.cli.api import ApiClient
 
 EVENTS_DEFAULT = 50
+REPLAYED_MAX = 1_000
 PATH = "/v1/stripe/events"
 COUNTS = ("events_seen", "events_added", "payments_seen", "payments_mended")
 
@@ -80,17 +81,35 @@ def show(common: Common, event: EventArgument) -> None:
 
 
 @command(app, "tollkeeper stripe events replay evt_123")
-def replay(common: Common, event: EventArgument) -> None:
+def replay(
+    common: Common,
+    event: Annotated[
+        str, typer.Argument(metavar="[EVENT]", help='As in "evt_123".', show_default=False)
+    ] = "",
+    parked: Annotated[
+        bool, typer.Option("--parked", help=f"All that are parked, {REPLAYED_MAX} at a time.")
+    ] = False,
+) -> None:
     """Work on an event once more, such as one that was parked, when what was wrong is mended."""
+    if parked == bool(event):
+        raise typer.BadParameter(
+            "name one event, or say --parked for all that are", param_hint="EVENT"
+        )
 
     async def work(client: "ApiClient") -> Any:
-        return await client.post(f"{_path(event)}/replay")
+        names = [event]
+        if parked:
+            rows = await client.all(PATH, limit=REPLAYED_MAX, status="parked")
+            names = [row["id"] for row in rows]
+        return [await client.post(f"{_path(name)}/replay") for name in names]
 
     found = ask(common, work)
     if common.as_json:
-        print_json({"event": found})
+        print_json({"events": found} if parked else {"event": found[0]})
+    elif parked:
+        say(f"Waiting again: {len(found)}. A running node works on what waits.")
     else:
-        say(f"Event {found['id']} ({found['type']}) waits: a running node works on it.")
+        say(f"Event {found[0]['id']} ({found[0]['type']}) waits: a running node works on it.")
 
 
 def reconcile(

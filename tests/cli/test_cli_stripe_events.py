@@ -35,6 +35,14 @@ async def test_a_parked_event_is_found_looked_at_and_replayed(api: Api, remote: 
     assert replayed.out == "Event evt_1 (invoice.paid) waits: a running node works on it.\n"
     assert (await jobs(api.postgres_url))[key.text] == "queued"
     assert (await remote("stripe", "events", "replay", "evt_none")).code != 0
+    other = EventKey(api.demo.platform_id, TEST, "evt_2")
+    await api.ledger.mark_stripe_event(other, "parked", 10, "no plan of this name")
+    for count in (1, 0):
+        again = await remote("stripe", "events", "replay", "--parked")
+        assert again.out == f"Waiting again: {count}. A running node works on what waits.\n"
+    for words in ([], ["evt_1", "--parked"]):
+        refused = await remote("stripe", "events", "replay", *words)
+        assert (refused.code, "--parked" in refused.err) == (2, True)
     none = await remote("stripe", "events", "list", "--type", "charge.failed")
     assert none.out == "Stripe said nothing of that kind.\n"
 
