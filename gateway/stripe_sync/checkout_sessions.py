@@ -49,13 +49,14 @@ async def sync_session(sync: Sync, hint: Hint) -> None:
             document = await fetch_session(sync, session_id)
         except StripeMissingError:
             return
-        account_id, transaction_id = await _write(sync, session, document)
+        account_id, paid = await _write(sync, session, document)
         if account_id is None:
             return
         await decide(sync, session, account_id)
         await note_untold(session, account_id)
     await sync.tell(account_id)
-    if transaction_id is not None and document["payment_status"] in SESSION_PAID:
+    for transaction_id in paid:
+        # Charges may have been given back before anybody knew what they were for.
         await take_back_of(sync, transaction_id)
     await cancel_superseded(sync, account_id)
 
@@ -69,35 +70,43 @@ async def fetch_session(sync: Sync, session_id: str) -> Document:
     )
 
 
-async def _write(sync: Sync, session: Session, document: Document) -> tuple[int | None, int | None]:
-    """Whose it is and its payment's number, where there is one; None: it is nothing of ours."""
+async def _write(
+    sync: Sync, session: Session, document: Document
+) -> tuple[int | None, tuple[int, ...]]:
+    """Whose it is, and the numbers of payments that were made; None: it is nothing of ours."""
     if document["mode"] == "subscription":
-        return await _write_subscription(sync, session, document), None
+        return await _write_subscription(sync, session, document)
     if document["mode"] != "payment":
-        return None, None
+        return None, ()
     invoice_id = id_of(document["invoice"])
     if invoice_id is not None:
         # Made on the owner's wish beside the session: then it says what was paid for.
         invoice = await fetch_invoice(sync, invoice_id)
         written = await write_invoice(sync, session, invoice, sessions=(document,))
-        return (None, None) if written is None else (written.account_id, written.transaction_id)
+        return (None, ()) if written is None else (written.account_id, written.paid)
     if (document["invoice_creation"] or {}).get("enabled"):
         # That is drawn up once it is paid for, and then says so. Whose it is, we learn here.
         await account_of(sync, session, id_of(document["customer"]), others=[document])
-        return None, None
-    return await _write_packs(sync, session, document)
+        return None, ()
+    account_id, transaction_id = await _write_packs(sync, session, document)
+    if transaction_id is None or document["payment_status"] not in SESSION_PAID:
+        return account_id, ()
+    return account_id, (transaction_id,)
 
 
-async def _write_subscription(sync: Sync, session: Session, document: Document) -> int | None:
+async def _write_subscription(
+    sync: Sync, session: Session, document: Document
+) -> tuple[int | None, tuple[int, ...]]:
     subscription_id = id_of(document["subscription"])
     if subscription_id is None:
-        return None  # it has expired, or nobody has completed it
+        return None, ()  # it has expired, or nobody has completed it
     subscription = await fetch_subscription(sync, subscription_id)
     account_id = await write_subscription(sync, session, subscription, sessions=[document])
     invoice_id = id_of(document["invoice"]) or id_of(subscription["latest_invoice"])
+    written = None
     if account_id is not None and invoice_id is not None:
-        await write_invoice(sync, session, await fetch_invoice(sync, invoice_id))
-    return account_id
+        written = await write_invoice(sync, session, await fetch_invoice(sync, invoice_id))
+    return account_id, written.paid if written else ()
 
 
 async def _write_packs(

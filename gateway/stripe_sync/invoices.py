@@ -72,6 +72,11 @@ class Written(NamedTuple):
     # Payments before it that were written with it, or are for the same periods.
     earlier: tuple[int, ...] = ()
 
+    @property
+    def paid(self) -> tuple[int, ...]:
+        """The payments whose charges may have been given back before they were written."""
+        return (*self.earlier, self.transaction_id) if self.is_paid else ()
+
 
 async def sync_invoice(sync: Sync, hint: Hint) -> None:
     """Something happened to an invoice. What a paid one gives is given, once."""
@@ -99,10 +104,9 @@ async def see_to_invoice(sync: Sync, invoice_id: str, hint: Hint) -> None:
         await decide(sync, session, written.account_id)
         await note_untold(session, written.account_id)
     await sync.tell(written.account_id)
-    if written.is_paid:
+    for transaction_id in written.paid:
         # Charges may have been given back before anybody knew what they were for.
-        for transaction_id in (*written.earlier, written.transaction_id):
-            await take_back_of(sync, transaction_id)
+        await take_back_of(sync, transaction_id)
     await cancel_superseded(sync, written.account_id)
 
 

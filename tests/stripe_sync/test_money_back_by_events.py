@@ -82,6 +82,21 @@ async def test_a_refund_that_is_heard_of_before_its_payment_takes_the_same(marke
     assert await market.findings() == []
 
 
+async def test_a_payment_that_only_its_checkout_tells_of_is_taken_back_as_far_as_it_was(
+    market: Market,
+) -> None:
+    await market.customer()
+    await market.shop.subscribe(market.prices["pro", "month"], customer=market.customer_id)
+    completed = [e for e in market.waiting() if e["type"] == "checkout.session.completed"]
+    (invoice,) = (await market.shop.v1.invoices.list_async()).data
+    await market.shop.v1.refunds.create_async({"charge": await charge_of(market, invoice.id)})
+    await market.handle(completed)
+
+    assert (await market.balance(), await owed(market)) == (0, 0)
+    assert await market.payments() == [("subscription", "refunded", 2_000)]
+    assert await market.findings() == []
+
+
 async def test_the_next_period_pays_what_a_dispute_left_owed(market: Market) -> None:
     subscription = await market.subscribe("pro")
     await market.catch_up()
