@@ -50,7 +50,7 @@ async def test_the_api_is_as_it_is_described(
         *("--checks", "all", "--exclude-checks", CHECKS_LEFT_OUT),
         *("--phases", "examples,coverage,fuzzing,stateful"),
         *("--exclude-path", "/v1/traffic"),  # takes a second for each example
-        *("--max-examples", str(EXAMPLES_MAX), "--seed", "5", "--workers", "2"),
+        *("--max-examples", str(EXAMPLES_MAX), "--seed", "5", "--workers", "1"),
         *("--generation-database", "none", "--suppress-health-check", "all", "--warnings", "off"),
         f"{api.url}/openapi.json",
     )

@@ -186,12 +186,14 @@ class Stage:
     async def left(self) -> Left:
         """What is not at its end yet. Raises: what we ask is not there yet."""
         await self.counters.command("PING")
+        # In the order in which calls come to their end: what goes on meanwhile is still to be seen.
+        holds = len(await self.holds())
+        async with self._connected() as connection:
+            late = await connection.fetchval(LATE)
         outbox = 0
         for shard in range(SHARDS):
             outbox += await self.client.xlen(f"tk:{{s{shard:03d}}}:outbox")
-        async with self._connected() as connection:
-            late = await connection.fetchval(LATE)
-        return Left(len(await self.holds()), outbox, late)
+        return Left(holds, outbox, late)
 
     async def quiet(self) -> None:
         """Wait until every hold has ended and every settlement is in Postgres, and only there."""
