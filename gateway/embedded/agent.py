@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import signal
@@ -10,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.embedded.keep import Server, kept
-from gateway.embedded.spawn import EmbeddedError, log_tail, spawn
+from gateway.embedded.keep import Server, kept, listening
+from gateway.embedded.spawn import spawn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 SAMPLE_AGENT_HOST = "127.0.0.1"
 SAMPLE_AGENT_PORT = 9100
-SAMPLE_AGENT_DEADLINE_S = 15.0
-POLL_INTERVAL_S = 0.01
 
 
 class SampleAgent:
@@ -36,15 +33,7 @@ class SampleAgent:
 
     async def ready(self) -> None:
         """Waits until it accepts connections. Raises: EmbeddedError when it does not."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + SAMPLE_AGENT_DEADLINE_S
-        while loop.time() < deadline:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(SAMPLE_AGENT_HOST, self._port)
-                writer.close()
-                return
-            await asyncio.sleep(POLL_INTERVAL_S)
-        raise EmbeddedError(f"the sample agent does not start: {log_tail(self._log)} ({self._log})")
+        await listening("the sample agent", SAMPLE_AGENT_HOST, self._port, self._log)
 
 
 def route_to_sample_agent(routes: Sequence[Route]) -> str | None:

@@ -6,7 +6,6 @@ secrets: they open nothing but this fake, and it listens on loopback.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import signal
@@ -15,9 +14,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.config.stripe import StripeTable
-from gateway.embedded.keep import Server, kept
+from gateway.embedded.fake_stripe.keys import API_KEY, WEBHOOK_SECRET
+from gateway.embedded.keep import Server, kept, listening
 from gateway.embedded.ports import free_port, listen_problem
-from gateway.embedded.spawn import EmbeddedError, log_tail, spawn
+from gateway.embedded.spawn import spawn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 FAKE_STRIPE_HOST = "127.0.0.1"
 FAKE_STRIPE_PORT = 9110
-FAKE_STRIPE_DEADLINE_S = 15.0
-FAKE_STRIPE_KEY = "sk_test_FakeTollkeeper"
-FAKE_WEBHOOK_SECRET = "whsec_FakeTollkeeper"  # noqa: S105 - of the fake's own, see above
-POLL_INTERVAL_S = 0.01
 
 
 class FakeStripe(NamedTuple):
@@ -44,7 +40,7 @@ def fake_table(folder: Path, url: str, table: StripeTable | None) -> StripeTable
     below `folder`, for other commands to find.
     """
     references = []
-    for name, value in (("key", FAKE_STRIPE_KEY), ("webhook", FAKE_WEBHOOK_SECRET)):
+    for name, value in (("key", API_KEY), ("webhook", WEBHOOK_SECRET)):
         file = folder / f"fake-stripe.{name}"
         file.write_text(value + "\n")
         references.append(f"file:{file}")
@@ -83,7 +79,7 @@ async def fake_stripe(folder: Path, *, webhook_url: str, log: Path) -> AsyncIter
             f"--host={FAKE_STRIPE_HOST}",
             f"--port={port}",
             f"--webhook-url={webhook_url}",
-            f"--webhook-secret={FAKE_WEBHOOK_SECRET}",
+            f"--webhook-secret={WEBHOOK_SECRET}",
             f"--state={folder / 'fake-stripe.json'}",
         ],
         log=log,
@@ -93,17 +89,5 @@ async def fake_stripe(folder: Path, *, webhook_url: str, log: Path) -> AsyncIter
     )
     server = Server("the fake Stripe", f"http://{FAKE_STRIPE_HOST}:{port}", await start())
     async with kept(server, start):
-        await _ready(port, log)
+        await listening("the fake Stripe", FAKE_STRIPE_HOST, port, log)
         yield FakeStripe(server.url)
-
-
-async def _ready(port: int, log: Path) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + FAKE_STRIPE_DEADLINE_S
-    while loop.time() < deadline:
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection(FAKE_STRIPE_HOST, port)
-            writer.close()
-            return
-        await asyncio.sleep(POLL_INTERVAL_S)
-    raise EmbeddedError(f"the fake Stripe does not start: {log_tail(log)} ({log})")

@@ -7,12 +7,15 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from gateway.embedded.spawn import Child, EmbeddedError
+from gateway.embedded.spawn import Child, EmbeddedError, log_tail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
 RESTART_DELAY_S = 0.5
+LISTENING_DEADLINE_S = 15.0
+POLL_INTERVAL_S = 0.01
 
 log = logging.getLogger("tollkeeper.embedded")
 
@@ -53,3 +56,19 @@ async def _keep(server: Server, restart: Callable[[], Awaitable[Child]]) -> None
                 server.child = await restart()
             except EmbeddedError as error:
                 log.warning("%s", error)
+
+
+async def listening(name: str, host: str, port: int, log_file: Path) -> None:
+    """Wait until a child accepts connections.
+
+    Raises: EmbeddedError, with the end of its log, when it does not.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LISTENING_DEADLINE_S
+    while loop.time() < deadline:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            return
+        await asyncio.sleep(POLL_INTERVAL_S)
+    raise EmbeddedError(f"{name} does not start: {log_tail(log_file)} ({log_file})")

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NoReturn
 from gateway.counters import CountersUnavailable
 from gateway.jobs.rounds import repeat
 from gateway.ledger import LedgerRejected, LedgerUnavailable
-from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.deciding import decide_account
 from gateway.stripe_sync.errors import NeedsMendingError, NotSetUpError, StripeTroubleError
 from gateway.stripe_sync.subscriptions import see_to_subscription
@@ -72,7 +71,7 @@ class Dunning:
 
 async def look_at_platform(sync: Sync) -> int:
     """The same for one platform."""
-    mode = mode_of(sync)
+    mode = sync.mode
     seen = 0
     after = 0
     while page := await sync.ledger.unpaid_subscriptions(mode, after):

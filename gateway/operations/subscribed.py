@@ -13,6 +13,8 @@ from policies.dunning import Stage
 from policies.spans import DAY_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.counters import Counters
     from gateway.ledger.ledger import Ledger
     from gateway.ledger.rows import AccountRow
@@ -66,6 +68,12 @@ class Subscribed(NamedTuple):
     trouble: PaymentTrouble | None
 
 
+def current(rows: Sequence[SubscriptionRow]) -> SubscriptionRow | None:
+    """The subscription that people mean: that which serves, else the newest that is not over."""
+    live = [row for row in rows if row.facts.status not in OVER]
+    return next((row for row in live if row.serves), live[0] if live else None)
+
+
 async def subscribed_of(
     ledger: Ledger,
     counters: Counters,
@@ -76,8 +84,7 @@ async def subscribed_of(
 ) -> Subscribed:
     """What the account is subscribed to in a mode. Raises: UsageError when it is gone."""
     rows = await ledger.subscriptions(account.account_id, livemode=livemode)
-    live = [row for row in rows if row.facts.status not in OVER]
-    row = next((row for row in live if row.serves), live[0] if live else None)
+    row = current(rows)
     period = await ledger.account_period(account.platform_id, account.account_id)
     start_ms, end_ms = period or (0, 0)
     balance = await balance_of(ledger, counters, account)

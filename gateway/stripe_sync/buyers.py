@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.ledger.subscriptions import count_customers, find_customer, save_customer
-from gateway.stripe_sync.customers import account_metadata, mode_of, sync_customer
+from gateway.stripe_sync.customers import account_metadata, sync_customer
 from gateway.stripe_sync.errors import StripeMissingError, StripeUnavailableError
 from gateway.stripe_sync.events import Hint
 
@@ -44,7 +44,7 @@ async def as_customer(
 
 async def customer_for(sync: Sync, account: AccountRow, email: str | None = None) -> str:
     """The account's customer, made if there is none. An `email` is written to it."""
-    mode = mode_of(sync)
+    mode = sync.mode
     known = await sync.ledger.customer_of_account(mode, account.account_id)
     names: CustomerUpdateParams = {}
     if known is None:
@@ -60,7 +60,7 @@ async def customer_for(sync: Sync, account: AccountRow, email: str | None = None
 
 async def _make(sync: Sync, account: AccountRow) -> str:
     """Nothing but what never changes is sent with the key, so that a repetition is the same."""
-    mode, account_id = mode_of(sync), account.account_id
+    mode, account_id = sync.mode, account.account_id
     async with sync.asking_locked(f"of account {account_id}") as session:
         known = await find_customer(session, mode, account_id)
         if known is not None:

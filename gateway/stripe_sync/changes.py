@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gateway.clock import now_ms
 from gateway.operations.errors import ConflictError
+from gateway.operations.subscribed import OVER, current
 from gateway.stripe_sync.choosing import plan_offer
-from gateway.stripe_sync.customers import id_of, mode_of
+from gateway.stripe_sync.customers import id_of
 from gateway.stripe_sync.errors import NeedsMendingError, StripeTroubleError
 from gateway.stripe_sync.events import HANDLERS, Hint
 from gateway.stripe_sync.sold import months_of_price
-from gateway.stripe_sync.subscriptions import see_to_subscription
+from gateway.stripe_sync.subscriptions import ends_s, see_to_subscription
 from policies.billing import ENTITLING
 from policies.spans import SECOND_MS
 
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tollkeeper.stripe")
 
-# Of these nothing comes any more.
-OVER = ("canceled", "incomplete_expired")
 PAID = "paid"
 
 
@@ -84,7 +83,7 @@ class Live(NamedTuple):
 
     @property
     def price_id(self) -> str:
-        """What it pays for now."""
+        """The price that is paid for it at present."""
         return str(self.item["price"]["id"])
 
     @property
@@ -100,10 +99,7 @@ class Live(NamedTuple):
     @property
     def ends_s(self) -> int | None:
         """When it ends, if somebody has cancelled it."""
-        at = self.document["cancel_at"]
-        if at is None and self.document["cancel_at_period_end"]:
-            return self.period_end_s
-        return None if at is None else int(at)
+        return ends_s(self.document, self.item)
 
     @property
     def schedule(self) -> Document | None:
@@ -216,7 +212,7 @@ def is_upgrade(live: Live, target: Target) -> bool:
 @asynccontextmanager
 async def _turn(sync: Sync, account: AccountRow) -> AsyncIterator[tuple[SubscriptionRow, Live]]:
     """The account's subscription, for this caller alone to change."""
-    customer_id = await sync.ledger.customer_of_account(mode_of(sync), account.account_id)
+    customer_id = await sync.ledger.customer_of_account(sync.mode, account.account_id)
     async with sync.asking_locked(f"changes of {customer_id}"):
         row = await _find(sync, account, customer_id)
         yield row, await _look(sync, row)
@@ -241,8 +237,7 @@ async def _find(sync: Sync, account: AccountRow, customer_id: str | None) -> Sub
 
 async def _newest(sync: Sync, account: AccountRow) -> SubscriptionRow | None:
     rows = await sync.ledger.subscriptions(account.account_id, livemode=sync.livemode)
-    live = [row for row in rows if row.facts.status not in OVER]
-    return next((row for row in live if row.serves), live[0] if live else None)
+    return current(rows)
 
 
 async def _look(sync: Sync, row: SubscriptionRow) -> Live:
@@ -279,7 +274,7 @@ async def _target(sync: Sync, row: SubscriptionRow, live: Live, wanted: Wanted) 
         raise ConflictError("no_plan", "the subscription is for no plan that is known here")
     currency = live.item["price"]["currency"]
     if (slug, months) == (row.facts.plan_slug, _months(live)):
-        known = await sync.ledger.stripe_price(*mode_of(sync), live.price_id)
+        known = await sync.ledger.stripe_price(*sync.mode, live.price_id)
         if known is not None:
             return Target(known, quantity)
     offer = await plan_offer(sync, slug, months, currency=currency)

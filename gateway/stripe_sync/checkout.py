@@ -15,7 +15,7 @@ from gateway.ledger.stripe_products import PLAN_KIND
 from gateway.operations.errors import ConflictError, DocumentError
 from gateway.stripe_sync.buyers import as_customer
 from gateway.stripe_sync.choosing import pack_offer, plan_offer
-from gateway.stripe_sync.customers import PLATFORM_KEY, account_metadata, id_of, mode_of
+from gateway.stripe_sync.customers import PLATFORM_KEY, account_metadata, id_of
 from gateway.stripe_sync.errors import StripeRefusedError
 from policies.billing import ENTITLING
 from policies.spans import SECOND_MS
@@ -204,7 +204,7 @@ def _checkout(session: Document) -> Checkout:
 
 async def _subscriptions(sync: Sync, customer_id: str) -> list[Document]:
     """Every subscription to a plan of ours that a customer ever had, as Stripe has them now."""
-    products = await sync.ledger.stripe_products(*mode_of(sync), kind=PLAN_KIND)
+    products = await sync.ledger.stripe_products(*sync.mode, kind=PLAN_KIND)
     ours = {product.product_id for product in products}
     return [
         one

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.ledger.billing import Paid, Payment, PaymentLine, give_paid_lots, save_payment
 from gateway.ledger.serving import lock_account
 from gateway.ledger.untold import note_untold
-from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
+from gateway.stripe_sync.customers import account_of, customer_of, id_of
 from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
 from gateway.stripe_sync.invoices import fetch_invoice, write_invoice
@@ -131,9 +131,9 @@ async def _write_packs(
     now_ms = account.now_ms if account else 0
     payment = _payment(document, now_ms)
     rows = [_row(item, wares) for item in items]
-    transaction_id = await save_payment(session, mode_of(sync), account_id, payment, rows)
+    transaction_id = await save_payment(session, sync.mode, account_id, payment, rows)
     if payment.status == "succeeded" and payment.paid_ms is not None:
-        paid = Paid(mode_of(sync), transaction_id, account_id, None)
+        paid = Paid(sync.mode, transaction_id, account_id, None)
         packs = _packs(items, wares)
         await give_paid_lots(
             session, paid, given_by_session(document["id"], packs, payment.paid_ms)

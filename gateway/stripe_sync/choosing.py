@@ -78,9 +78,7 @@ async def _prices(sync: Sync, kind: str, slug: str) -> list[StripePrice]:
 
     Raises: ConflictError when Stripe has no product of it, or one that somebody must mend first.
     """
-    products = await sync.ledger.stripe_products(
-        sync.platform_id, sync.livemode, kind=kind, slug=slug
-    )
+    products = await sync.ledger.stripe_products(*sync.mode, kind=kind, slug=slug)
     sold = [product for product in products if product.is_sold]
     if sold:
         return [price for product in sold for price in product.prices if price.is_sold]

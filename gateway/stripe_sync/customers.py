@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.ledger.subscriptions import (
-    Mode,
     account_of_customer,
     delete_customer,
     has_account,
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 ACCOUNT_KEY = "tollkeeper_account"  # its id
 PLATFORM_KEY = "tollkeeper_platform"  # its slug
 ACCOUNT_ID_DIGITS_MAX = 18
-
-
-def mode_of(sync: Sync) -> Mode:
-    """What ids of Stripe's are unique in."""
-    return Mode(sync.platform_id, sync.livemode)
 
 
 def account_metadata(sync: Sync, account_id: int) -> dict[str, str]:
@@ -76,7 +70,7 @@ async def account_of(
     the account is another customer already.
     """
     if customer_id is not None:
-        known = await account_of_customer(session, mode_of(sync), customer_id)
+        known = await account_of_customer(session, sync.mode, customer_id)
         if known is not None:
             return known
     for document in [await _customer(sync, customer_id), *others]:
@@ -84,7 +78,7 @@ async def account_of(
         if named is None or not await has_account(session, sync.platform_id, named):
             continue
         if customer_id is not None:
-            await save_customer(session, mode_of(sync), customer_id, named)
+            await save_customer(session, sync.mode, customer_id, named)
         return named
     return None
 
@@ -103,7 +97,7 @@ async def sync_customer(sync: Sync, hint: Hint) -> None:
     """A customer was deleted: its account may become another one. Its subscriptions end apart."""
     async with sync.customer_locked(hint.object_id) as session:
         if (await _customer(sync, hint.object_id)).get("deleted"):
-            await delete_customer(session, mode_of(sync), hint.object_id)
+            await delete_customer(session, sync.mode, hint.object_id)
 
 
 def _named(sync: Sync, document: Mapping[str, Any]) -> int | None:

@@ -21,7 +21,6 @@ from gateway.ledger.serving import (
 )
 from gateway.ledger.subscriptions import SubscriptionRow, decide_subscriptions, subscriptions_of
 from gateway.ledger.untold import note_untold
-from gateway.stripe_sync.customers import mode_of
 from policies import dunning
 from policies.billing import ENTITLING, Contender, served
 from policies.dunning import Stage, Unpaid
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 async def decide(sync: Sync, session: Session, account_id: int) -> None:
     """Decide by which subscription the account goes from now on, and write all of it."""
-    account, mode = await lock_account(session, account_id), mode_of(sync)
+    account, mode = await lock_account(session, account_id), sync.mode
     if account is None:
         return
     before = await subscriptions_of(session, account_id, livemode=sync.livemode)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.ledger.billing import Notice, note_event
 from gateway.stripe_sync.charges import look_at_charge
-from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import StripeMissingError
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ async def sync_dispute(sync: Sync, hint: Hint) -> None:
     async with sync.ledger.transaction() as session:
         for kind in told:
             notice = Notice(kind, (dispute["id"],), _detail(payment, dispute))
-            await note_event(session, mode_of(sync), payment.account_id, notice)
+            await note_event(session, sync.mode, payment.account_id, notice)
 
 
 def _detail(payment: Payment, dispute: dict[str, Any]) -> dict[str, object]:

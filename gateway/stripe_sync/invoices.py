@@ -23,7 +23,7 @@ from gateway.ledger.billing import (
 from gateway.ledger.clawbacks import payments_giving
 from gateway.ledger.serving import lock_account
 from gateway.ledger.untold import note_untold
-from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
+from gateway.stripe_sync.customers import account_of, customer_of, id_of
 from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
 from gateway.stripe_sync.moments import ms_of
@@ -96,7 +96,7 @@ async def see_to_invoice(sync: Sync, invoice_id: str, hint: Hint) -> None:
         try:
             document = await fetch_invoice(sync, invoice_id)
         except StripeMissingError:
-            await cancel_payment(session, mode_of(sync), f"invoice:{invoice_id}")
+            await cancel_payment(session, sync.mode, f"invoice:{invoice_id}")
             return
         written = await write_invoice(sync, session, document)
         if written is None:
@@ -156,7 +156,7 @@ async def write_invoice(
     payment = _payment(document, lines)
     rows = [_row(line, wares) for line in lines]
     if document["status"] != "paid" or account is None:
-        transaction_id = await save_payment(session, mode_of(sync), account_id, payment, rows)
+        transaction_id = await save_payment(session, sync.mode, account_id, payment, rows)
         return Written(account_id, transaction_id, document["status"] == "paid")
     invoice = _paid_invoice(document, lines, wares, subscription)
     lots = given(invoice, account.now_ms, sync.options)
@@ -164,8 +164,8 @@ async def write_invoice(
     earlier: list[int] = []
     if limited and subscription_id is not None and not is_alone:
         earlier = await _write_earlier(sync, session, document, subscription_id)
-    transaction_id = await save_payment(session, mode_of(sync), account_id, payment, rows)
-    paid = Paid(mode_of(sync), transaction_id, account_id, subscription_id)
+    transaction_id = await save_payment(session, sync.mode, account_id, payment, rows)
+    paid = Paid(sync.mode, transaction_id, account_id, subscription_id)
     back = await _back_before(sync, session, paid, invoice.paid_ms, limited) if limited else {}
     await give_paid_lots(session, paid, lots, back)
     return Written(account_id, transaction_id, is_paid=True, earlier=tuple({*earlier, *back}))
@@ -188,7 +188,7 @@ async def _write_earlier(
     listed.sort(key=itemgetter(0))
     in_order = [invoice_id for _, invoice_id in listed]
     earlier = list(takewhile(lambda one: one != document["id"], in_order))
-    known = await paid_keys(session, mode_of(sync), [f"invoice:{one}" for one in earlier])
+    known = await paid_keys(session, sync.mode, [f"invoice:{one}" for one in earlier])
     new = []
     for invoice_id in earlier:
         if f"invoice:{invoice_id}" not in known:
@@ -213,7 +213,7 @@ async def _back_before(
 async def _forget(sync: Sync, invoice_id: str) -> None:
     """A draft that was deleted before anybody had looked at it closer."""
     async with sync.ledger.transaction() as session:
-        await cancel_payment(session, mode_of(sync), f"invoice:{invoice_id}")
+        await cancel_payment(session, sync.mode, f"invoice:{invoice_id}")
 
 
 async def _lines(sync: Sync, document: Document) -> list[Document]:

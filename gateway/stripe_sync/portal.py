@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.operations.errors import ConflictError
 from gateway.stripe_sync.checkout import check_url
-from gateway.stripe_sync.customers import mode_of
 
 if TYPE_CHECKING:
     from gateway.ledger.rows import AccountRow
@@ -21,7 +20,7 @@ async def open_portal(sync: Sync, account: AccountRow, return_url: str | None) -
     """
     if return_url is not None:
         check_url("return_url", return_url)
-    customer_id = await sync.ledger.customer_of_account(mode_of(sync), account.account_id)
+    customer_id = await sync.ledger.customer_of_account(sync.mode, account.account_id)
     if customer_id is None:
         raise ConflictError("nothing_bought", "the account is no customer yet: let it buy first")
     params: dict[str, Any] = {"customer": customer_id}

@@ -29,7 +29,6 @@ from gateway.ledger.subscriptions import lock_objects
 from gateway.operations.errors import NotToldError
 from gateway.operations.publish import publish_accounts
 from gateway.stripe_sync.client import PAGE_MAX
-from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import StripeMissingError
 from gateway.stripe_sync.metadata import TAG, read_metadata
 from gateway.stripe_sync.shelf import Described, decided, price_of
@@ -109,7 +108,7 @@ async def all_listed(sync: Sync, session: Session, request: Any) -> AsyncIterato
     async for one in sync.api.pages(request):
         if number % PAGE_MAX == 0:
             # The lock is ours already; a transaction that asks nothing for long would be ended.
-            await lock_objects(session, mode_of(sync), CATALOGUE)
+            await lock_objects(session, sync.mode, CATALOGUE)
         number += 1
         yield one
 
@@ -141,7 +140,7 @@ async def sync_price(sync: Sync, hint: Hint) -> None:
         price = await sync.api.ask(lambda v1: v1.prices.retrieve_async(hint.object_id))
         product_id = price["product"]
     except StripeMissingError:
-        known = await sync.ledger.stripe_price(sync.platform_id, sync.livemode, hint.object_id)
+        known = await sync.ledger.stripe_price(*sync.mode, hint.object_id)
         product_id = None if known is None else known.product_id
     if product_id is not None:
         await look_at_product(sync, product_id)
@@ -154,7 +153,7 @@ async def look_at_product(sync: Sync, product_id: str) -> None:
     """
     async with sync.catalogue_locked() as session:
         product = await _retrieve(sync, product_id)
-        known = await find_product(session, sync.platform_id, sync.livemode, product_id)
+        known = await find_product(session, *sync.mode, product_id)
         if known is None and (product is None or not _is_ours(sync, product)):
             return
         prices = [one async for one in sync.api.pages(_list_prices, product=product_id)]
@@ -169,7 +168,7 @@ def _is_ours(sync: Sync, product: Document) -> bool:
 
 
 async def _find(sync: Sync, session: Session) -> list[StripeProduct]:
-    return await find_products(session, sync.platform_id, sync.livemode)
+    return await find_products(session, *sync.mode)
 
 
 def _list_products(v1: Any, params: Any) -> Any:
@@ -196,7 +195,7 @@ async def _keep(
     before = set() if known is None else {(known.kind, known.slug)}
     product = looked.product
     if product is None:
-        await delete_product(session, sync.platform_id, sync.livemode, looked.product_id)
+        await delete_product(session, *sync.mode, looked.product_id)
         return before
     metadata = product["metadata"]
     said = read_metadata(metadata, product["name"])
@@ -215,7 +214,7 @@ async def _keep(
         said.problem if is_ours else UNTAGGED,
         prices=tuple(price_of(price, kind) for price in looked.prices),
     )
-    await save_product(session, sync.platform_id, sync.livemode, row)
+    await save_product(session, *sync.mode, row)
     return before | {(kind, slug)}
 
 
@@ -226,12 +225,12 @@ async def _decide(sync: Sync, session: Session, shelves: Iterable[Shelf]) -> set
 
 
 async def _decide_one(sync: Sync, session: Session, kind: str, slug: str) -> bool:
-    products = await find_products(session, sync.platform_id, sync.livemode, kind=kind, slug=slug)
+    products = await find_products(session, *sync.mode, kind=kind, slug=slug)
     described = await _described(sync, session, kind, slug)
     after = decided(sync.settings.slug, products, described)
     for before, row in zip(products, after.products, strict=True):
         if row != before:
-            await save_product(session, sync.platform_id, sync.livemode, row)
+            await save_product(session, *sync.mode, row)
         if row.problem is not None and row.problem != before.problem:
             log.warning("%s: product %s is parked: %s", slug, row.product_id, row.problem)
     if after.what is None:

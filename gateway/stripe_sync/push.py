@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.ledger.rows import BY_STRIPE
 from gateway.ledger.stripe_products import PACK_KIND, PLAN_KIND
 from gateway.ledger.subscriptions import lock_objects
-from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import StripeRefusedError
 from gateway.stripe_sync.metadata import TAG, keys_of, pack_metadata, plan_metadata
 from gateway.stripe_sync.products import PLANS_MAX, all_listed
@@ -288,7 +287,7 @@ async def _do(sync: Sync, session: Session, steps: Sequence[Step]) -> list[Step]
     done = []
     for step in steps:
         # The lock is ours already; a transaction that asks nothing for long would be ended.
-        await lock_objects(session, mode_of(sync), CATALOGUE)
+        await lock_objects(session, sync.mode, CATALOGUE)
         params = dict(step.params)
         for name, what in (("product", PRODUCT), ("default_price", PRICE)):
             if name in params and params[name] is None:

@@ -22,6 +22,7 @@ from gateway.stripe_sync.client import PAGE_MAX
 from gateway.stripe_sync.events import HANDLERS, Hint
 from gateway.stripe_sync.processing import TROUBLES, problem_text
 from gateway.stripe_sync.webhooks import NotBelievedError, snapshot, written
+from policies.billing import SESSION_PAID
 from policies.spans import DAY_MS, SECOND_MS
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ EVENTS_DAYS_MAX = 30
 PAYMENTS_DAYS = 35
 PAYMENTS_DAYS_MAX = 400
 PROBLEMS_MAX = 100
-PAID = ("paid", "no_payment_required")
 
 log = logging.getLogger("tollkeeper.stripe")
 
@@ -152,7 +152,7 @@ class Reconciler:
         self._report.events_seen += len(documents)
         sync = self._sync
         used = {each["id"]: each for each in documents if each["type"] in self._handlers}
-        known = await sync.ledger.known_stripe_events(sync.platform_id, sync.livemode, list(used))
+        known = await sync.ledger.known_stripe_events(*sync.mode, list(used))
         new = []
         for event_id in used.keys() - known:
             document = used[event_id]
@@ -163,7 +163,7 @@ class Reconciler:
                 continue
             new.append(arrived.event)
         if new:
-            kept = await self._queue.receive(sync.platform_id, sync.livemode, new)
+            kept = await self._queue.receive(*sync.mode, new)
             self._report.events_added += len(kept)
 
     async def book_invoices(self, documents: list[Document]) -> None:
@@ -178,7 +178,7 @@ class Reconciler:
             [
                 Payment(f"checkout:{each['id']}", "checkout.session.completed", each)
                 for each in documents
-                if each["mode"] == "payment" and each["payment_status"] in PAID
+                if each["mode"] == "payment" and each["payment_status"] in SESSION_PAID
             ]
         )
 
@@ -196,7 +196,7 @@ class Reconciler:
 
     async def _unbooked(self, keys: list[str]) -> set[str]:
         sync = self._sync
-        return await sync.ledger.unbooked_payments(sync.platform_id, sync.livemode, keys)
+        return await sync.ledger.unbooked_payments(*sync.mode, keys)
 
     async def _handle(self, handler: Handler, payment: Payment) -> None:
         document = payment.document

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.ledger.billing import Sold, price_months, products_sold
-from gateway.stripe_sync.customers import mode_of
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
 from gateway.stripe_sync.metadata import TAG
 from gateway.stripe_sync.products import look_at_product
@@ -49,14 +48,14 @@ async def wares_of(sync: Sync, session: Session, all_priced: Iterable[Priced]) -
     """
     priced = set(all_priced)
     wanted = {one.product_id for one in priced if one.product_id}
-    products = await products_sold(session, mode_of(sync), wanted)
+    products = await products_sold(session, sync.mode, wanted)
     unknown = [one for one in sorted(wanted - products.keys()) if await _says_ours(sync, one)]
     for product_id in unknown:
         await look_at_product(sync, product_id)
     if unknown:
-        products = await products_sold(session, mode_of(sync), wanted)
+        products = await products_sold(session, sync.mode, wanted)
     ours = {one.price_id for one in priced if one.price_id and one.product_id in products}
-    months = await price_months(session, mode_of(sync), ours)
+    months = await price_months(session, sync.mode, ours)
     for price_id in sorted(ours - months.keys()):
         price = await sync.api.ask(lambda v1: v1.prices.retrieve_async(price_id))  # noqa: B023 -- awaited at once
         months[price_id] = months_of_price(price)

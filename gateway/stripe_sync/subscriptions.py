@@ -18,7 +18,7 @@ from gateway.ledger.subscriptions import (
     save_subscription,
 )
 from gateway.ledger.untold import note_untold
-from gateway.stripe_sync.customers import account_of, customer_of, id_of, mode_of
+from gateway.stripe_sync.customers import account_of, customer_of, id_of
 from gateway.stripe_sync.deciding import decide
 from gateway.stripe_sync.errors import NeedsMendingError, StripeMissingError
 from gateway.stripe_sync.moments import ms_of
@@ -110,7 +110,7 @@ async def write_subscription(
 
     Raises: NeedsMendingError when nobody knows whose it is, or its plan is not known yet.
     """
-    known = await find_subscription(session, mode_of(sync), document["id"])
+    known = await find_subscription(session, sync.mode, document["id"])
     items = document["items"]["data"]
     wares = await wares_of(sync, session, map(_priced, items))
     item = next((one for one in items if _plan(wares, one) is not None), None)
@@ -130,7 +130,15 @@ async def write_subscription(
         _check(wares, item)
     facts = await _facts(sync, session, document, item or items[0], wares)
     await lock_account(session, account_id)
-    return await save_subscription(session, mode_of(sync), account_id, facts)
+    return await save_subscription(session, sync.mode, account_id, facts)
+
+
+def ends_s(document: Mapping[str, Any], item: Mapping[str, Any]) -> int | None:
+    """When a subscription ends, if somebody has cancelled it; `item` is what it pays for."""
+    at = document["cancel_at"]
+    if at is None and document["cancel_at_period_end"]:
+        at = item["current_period_end"]
+    return None if at is None else int(at)
 
 
 def plan_period(document: Mapping[str, Any], item_id: str | None) -> tuple[int, int] | None:
@@ -169,9 +177,6 @@ async def _facts(
 ) -> SubscriptionFacts:
     price = item["price"]
     unpaid = await unpaid_of(sync, document)
-    cancel_s = document["cancel_at"]
-    if cancel_s is None and document["cancel_at_period_end"]:
-        cancel_s = item["current_period_end"]
     facts = SubscriptionFacts(
         stripe_id=document["id"],
         customer_id=str(id_of(document["customer"])),
@@ -188,7 +193,7 @@ async def _facts(
         period_start_ms=ms_of(item["current_period_start"]),
         period_end_ms=ms_of(item["current_period_end"]),
         trial_end_ms=ms_of(document["trial_end"]),
-        cancel_ms=ms_of(cancel_s),
+        cancel_ms=ms_of(ends_s(document, item)),
         canceled_ms=ms_of(document["canceled_at"]),
         started_ms=document["start_date"] * SECOND_MS,
         ended_ms=ms_of(document["ended_at"]),
@@ -250,4 +255,4 @@ async def _tell_of_trial(sync: Sync, session: Session, account_id: int, document
     subscription_id, end_ms = document["id"], document["trial_end"] * SECOND_MS
     detail = {"subscription": subscription_id, "trial_end_ms": end_ms}
     notice = Notice("trial_will_end", (subscription_id, end_ms), detail)
-    await note_event(session, mode_of(sync), account_id, notice)
+    await note_event(session, sync.mode, account_id, notice)

@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from gateway.stripe_sync.client import KEY_REUSED
-from gateway.stripe_sync.customers import id_of, mode_of
+from gateway.stripe_sync.customers import id_of
 from gateway.stripe_sync.errors import StripeMissingError, StripeRefusedError
 from gateway.stripe_sync.refunds import NOT_REFUNDED
 from policies.billing import ENTITLING
@@ -37,7 +37,7 @@ async def cancel_superseded(sync: Sync, account_id: int | None = None) -> int:
     """Cancel those of an account, or of all; how many there were."""
     if sync.options.older_subscription is not OlderSubscription.CANCEL:
         return 0
-    found = await sync.ledger.superseded_subscriptions(mode_of(sync), account_id)
+    found = await sync.ledger.superseded_subscriptions(sync.mode, account_id)
     for row in found:
         # Of two at once the second finds what the first has refunded.
         async with sync.customer_locked(f"superseded {row.stripe_id}"):

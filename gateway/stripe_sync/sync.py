@@ -63,6 +63,11 @@ class Sync:
         return self.settings.livemode
 
     @property
+    def mode(self) -> Mode:
+        """What ids of Stripe's are unique in."""
+        return Mode(self.platform_id, self.livemode)
+
+    @property
     def options(self) -> BillingOptions:
         """How the platform wants its billing done."""
         return self.settings.options
@@ -93,9 +98,8 @@ class Sync:
 
     @asynccontextmanager
     async def _locked(self, turns: Turns, name: str) -> AsyncIterator[Session]:
-        mode = Mode(self.platform_id, self.livemode)
-        async with turns.turn(*mode, name), self.ledger.transaction_apart() as session:
-            await lock_objects(session, mode, name)
+        async with turns.turn(*self.mode, name), self.ledger.transaction_apart() as session:
+            await lock_objects(session, self.mode, name)
             yield session
 
     async def tell(self, account_id: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.jobs.dunning import look_at_platform
 from gateway.ledger import LedgerUnavailable
+from gateway.ledger.subscriptions import Mode
 from gateway.stripe_sync.errors import StripeRefusedError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Look:
 
         monkeypatch.setattr("gateway.jobs.dunning.see_to_subscription", see_to)
         monkeypatch.setattr("gateway.jobs.dunning.cancel_superseded", nothing)
-        sync: Any = SimpleNamespace(platform_id=1, livemode=False, ledger=Books())
+        sync: Any = SimpleNamespace(mode=Mode(1, livemode=False), ledger=Books())
         await look_at_platform(sync)
         return seen
 

@@ -82,13 +82,19 @@ async def put_down(market: Market, subscription_id: str, interval: str = "month"
     )
 
 
+async def upgraded(market: Market, heard: str, interval: str = "month") -> tuple[Hearer, Any, Any]:
+    """Who hears of it; a new subscription, and as it was after its first upgrade."""
+    hearer = Hearer(market, heard)
+    made = await market.subscribe("pro", interval)
+    await hearer.deed_done()
+    first = await market.change(made.id, "max", interval)
+    await hearer.deed_done()
+    return hearer, made, first
+
+
 @pytest.mark.parametrize("heard", HEARD)
 async def test_an_upgrade_that_was_given_back_is_bought_again(market: Market, heard: str) -> None:
-    hearer = Hearer(market, heard)
-    made = await market.subscribe("pro")
-    await hearer.deed_done()
-    first = await market.change(made.id, "max")
-    await hearer.deed_done()
+    hearer, made, first = await upgraded(market, heard)
     await give_back(market, first.latest_invoice)
     await hearer.deed_done()
     await put_down(market, made.id)
@@ -104,11 +110,7 @@ async def test_an_upgrade_that_was_given_back_is_bought_again(market: Market, he
 async def test_of_an_upgrade_that_was_given_back_by_half_only_that_is_given_again(
     market: Market, heard: str
 ) -> None:
-    hearer = Hearer(market, heard)
-    made = await market.subscribe("pro")
-    await hearer.deed_done()
-    first = await market.change(made.id, "max")
-    await hearer.deed_done()
+    hearer, made, first = await upgraded(market, heard)
     invoice = await market.shop.v1.invoices.retrieve_async(first.latest_invoice)
     assert invoice.total % 2 == 0
     await give_back(market, first.latest_invoice, invoice.total // 2)
@@ -126,11 +128,7 @@ async def test_of_an_upgrade_that_was_given_back_by_half_only_that_is_given_agai
 async def test_what_goes_back_after_it_was_bought_again_is_taken_and_not_given_again(
     market: Market, heard: str
 ) -> None:
-    hearer = Hearer(market, heard)
-    made = await market.subscribe("pro")
-    await hearer.deed_done()
-    first = await market.change(made.id, "max")
-    await hearer.deed_done()
+    hearer, made, first = await upgraded(market, heard)
     await put_down(market, made.id)
     await hearer.deed_done()
     await market.change(made.id, "max")
@@ -146,11 +144,7 @@ async def test_what_goes_back_after_it_was_bought_again_is_taken_and_not_given_a
 async def test_an_upgrade_whose_money_the_bank_had_drawn_is_given_again(
     market: Market, heard: str
 ) -> None:
-    hearer = Hearer(market, heard)
-    made = await market.subscribe("pro")
-    await hearer.deed_done()
-    first = await market.change(made.id, "max")
-    await hearer.deed_done()
+    hearer, made, first = await upgraded(market, heard)
     dispute_id = await dispute(market, first.latest_invoice)
     await hearer.deed_done()
     await put_down(market, made.id)
@@ -168,11 +162,7 @@ async def test_an_upgrade_whose_money_the_bank_had_drawn_is_given_again(
 async def test_a_year_that_was_given_back_by_half_gives_again_the_months_that_were_taken(
     market: Market, heard: str
 ) -> None:
-    hearer = Hearer(market, heard)
-    made = await market.subscribe("pro", "year")
-    await hearer.deed_done()
-    first = await market.change(made.id, "max", "year")
-    await hearer.deed_done()
+    hearer, made, first = await upgraded(market, heard, "year")
     invoice = await market.shop.v1.invoices.retrieve_async(first.latest_invoice)
     await give_back(market, first.latest_invoice, invoice.total // 2)
     await hearer.deed_done()

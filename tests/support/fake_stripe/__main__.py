@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from .deliveries import Endpoint
-from .face import WEBHOOK_SECRET, FakeStripe
+from .face import FakeStripe
+from .keys import WEBHOOK_SECRET
 from .state import StateFile
 
 ENDPOINT_ID = "we_FromCommandLine"

@@ -16,6 +16,7 @@ from .clock import DAY_S, HOUR_S, Agenda, Clock
 from .deliveries import RETRY, Deliveries, Delivery, Endpoint, Form, Mode
 from .dunning import Dunning
 from .errors import StripeError
+from .keys import API_KEY, LIVE_API_KEY, WEBHOOK_SECRET
 from .pages import Pages
 from .resources import DUE
 from .server import Api, Request, Trouble
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
     from .payment_methods import Behaviour
 
-API_KEY = "sk_test_FakeTollkeeper"
-LIVE_API_KEY = "sk_live_FakeTollkeeper"
-WEBHOOK_SECRET = "whsec_FakeTollkeeper"
 TICK_S = 1
 
 
