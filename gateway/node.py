@@ -65,6 +65,7 @@ from gateway.upstream.networks import Networks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+    from socket import socket
 
     from gateway.config import Config
     from gateway.control.api.services import Services
@@ -135,14 +136,16 @@ class RunningNode:
 
 @contextlib.asynccontextmanager
 async def running_node(
-    config: Config, pool: WorkerPool, credentials: Credentials
+    config: Config, pool: WorkerPool, credentials: Credentials, control: socket
 ) -> AsyncIterator[RunningNode]:
     """Brings schema and catalog up to date, then runs control plane and jobs.
+
+    `control`: bound to where the config says that the control plane listens.
 
     Raises: StartError when Redis or Postgres can't be reached, or are not fit for the purpose.
     """
     gateway = config.gateway
-    host, port = parse_listen(gateway.control_listen)
+    host, _ = parse_listen(gateway.control_listen)
     async with contextlib.AsyncExitStack() as stack:
         with _told_as_mistakes(config):
             await migrate(gateway.postgres_url)
@@ -187,7 +190,7 @@ async def running_node(
                 config, report.platform_id, pool, ledger, counters, billing=services.billing
             )
             app = build_app(node, credentials.admin_token, metrics, services, host=host)
-            await stack.enter_async_context(serving(app, host, port))
+            await stack.enter_async_context(serving(app, control))
         except OSError as error:  # somebody took the port since it was found free
             raise StartError(f"can't listen on {gateway.control_listen}: {error}") from error
         jobs = [watermarks, *_jobs(ledger, counters, shards, metrics), *_stripe_jobs(services)]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from gateway.addresses import Address, held_addresses, listen_text, url_of
 from gateway.announce import DEMO_ACCOUNT, Ready, Voice
 from gateway.config import EMBEDDED, ConfigError, load_config, parse_listen, resolve_secret
 from gateway.control.credentials import Credentials
@@ -33,7 +34,6 @@ from gateway.embedded.agent import (
 )
 from gateway.embedded.datadir import DataDir, Running, Secrets, open_data_dir
 from gateway.embedded.fake import FakeStripe, fake_stripe, fake_table
-from gateway.embedded.ports import free_port, listen_problem
 from gateway.embedded.servers import Servers, embedded_servers
 from gateway.embedded.spawn import EmbeddedError, stop_leftover
 from gateway.logs import set_up_logs
@@ -43,19 +43,19 @@ from gateway.worker_pool import WorkerFailedError, WorkerPool
 from policies.units import MICROCREDITS_PER_CREDIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
+    from socket import socket
 
     from gateway.config import Config, GatewayConfig
     from gateway.node import RunningNode
+    from policies.catalog import Route
 
 STOPPED, WRONG = 0, 2
 DEMO_MICROCREDITS = 1_000 * MICROCREDITS_PER_CREDIT
 ADMIN_TOKEN_VARIABLE = "TOLLKEEPER_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 # How long workers of a killed run may take to notice, before they are killed too.
 LEFTOVER_WORKER_DEADLINE_S = 2.0
-PORT_PATIENCE_S = 2.0
-POLL_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,16 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
     config = _with_ports(_read_config(options.config), options)
     with open_data_dir(options.data_dir) as folder:
         await _end_leftovers(folder)
-        agent_port = await _claim_ports(config)
         async with contextlib.AsyncExitStack() as stack:
+            held = await stack.enter_async_context(
+                held_addresses(config, [_agent_address(config.routes)])
+            )
+            config, (agent_socket,) = held.config, held.others
             pool = _pool(config)
             stack.push_async_callback(pool.stop)  # should the start fail before they have work
             await pool.spawn()
             log = folder.logs / "sample-agent.log"
-            agent = await stack.enter_async_context(sample_agent(agent_port, log=log))
+            agent = await stack.enter_async_context(sample_agent(agent_socket, log=log))
             servers, _ = await asyncio.gather(
                 stack.enter_async_context(_own_servers(config, folder, voice)),
                 asyncio.to_thread(_load_code),
@@ -113,7 +116,7 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
                 table = fake_table(folder.path, stripe.url, config.stripe)
                 config = dataclasses.replace(config, stripe=table)
             voice.step("Applying the config ...")
-            node = await stack.enter_async_context(_node(config, pool, credentials))
+            node = await stack.enter_async_context(_node(config, pool, credentials, held.control))
             await _demo(node, folder, credentials.pepper, options.demo_microcredits)
             await agent.ready()
             await stack.enter_async_context(_working(pool, config, credentials))
@@ -141,8 +144,10 @@ async def _serve(options: ServeOptions, voice: Voice) -> None:
         problems.append('gateway.key_pepper: serve needs one, such as "env:TOLLKEEPER_PEPPER"')
     if pepper is None or problems:
         raise StartError(*problems)
-    await _claim({gateway.proxy_listen: "", gateway.control_listen: ""})
     async with contextlib.AsyncExitStack() as stack:
+        held = await stack.enter_async_context(held_addresses(config))
+        config = held.config
+        gateway = config.gateway
         pool = _pool(config)
         stack.push_async_callback(pool.stop)
         await pool.spawn()
@@ -150,10 +155,10 @@ async def _serve(options: ServeOptions, voice: Voice) -> None:
         admin_token = os.environ.get(ADMIN_TOKEN_VARIABLE) or None
         master_key = _secret(gateway.master_key)
         credentials = Credentials(pepper.encode(), admin_token, master_key, "live")
-        await stack.enter_async_context(_node(config, pool, credentials))
+        await stack.enter_async_context(_node(config, pool, credentials, held.control))
         await stack.enter_async_context(_working(pool, config, credentials))
         _keep_code()
-        voice.serving(_url(gateway.proxy_listen), _url(gateway.control_listen), pool.pids)
+        voice.serving(url_of(gateway.proxy_listen), url_of(gateway.control_listen), pool.pids)
         await asyncio.Event().wait()
 
 
@@ -169,11 +174,11 @@ def _keep_code() -> None:
 
 
 def _node(
-    config: Config, pool: WorkerPool, credentials: Credentials
+    config: Config, pool: WorkerPool, credentials: Credentials, control: socket
 ) -> AbstractAsyncContextManager[RunningNode]:
     from gateway.node import running_node  # noqa: PLC0415 - loaded while servers started
 
-    return running_node(config, pool, credentials)
+    return running_node(config, pool, credentials, control)
 
 
 def _stock(node: RunningNode) -> Coroutine[None, None, None]:
@@ -191,7 +196,7 @@ def _demo(
 
 
 def _fake_stripe(config: Config, folder: DataDir) -> AbstractAsyncContextManager[FakeStripe]:
-    control_url = _url(config.gateway.control_listen)
+    control_url = url_of(config.gateway.control_listen)
     return fake_stripe(
         folder.path,
         webhook_url=f"{control_url}/webhooks/stripe/{config.platform.slug}",
@@ -276,20 +281,17 @@ def _read_config(path: Path) -> Config:
 def _with_ports(config: Config, options: DevOptions) -> Config:
     gateway = dataclasses.replace(
         config.gateway,
-        proxy_listen=_listen(config.gateway.proxy_listen, options.port),
-        control_listen=_listen(config.gateway.control_listen, options.control_port),
+        proxy_listen=_with_port(config.gateway.proxy_listen, options.port),
+        control_listen=_with_port(config.gateway.control_listen, options.control_port),
     )
-    if gateway.proxy_listen == gateway.control_listen:
+    if gateway.proxy_listen == gateway.control_listen and parse_listen(gateway.proxy_listen)[1]:
         raise StartError(f"proxy and control plane can't both listen on {gateway.proxy_listen}")
     return dataclasses.replace(config, gateway=gateway)
 
 
-def _listen(listen: str, port: int | None) -> str:
-    """The address with another port, and with a real one for 0: all workers need the same."""
+def _with_port(listen: str, port: int | None) -> str:
     host, configured = parse_listen(listen)
-    chosen = configured if port is None else port
-    name = f"[{host}]" if ":" in host else host
-    return f"{name}:{chosen or free_port(host)}"
+    return listen_text(host, configured if port is None else port)
 
 
 def _with_servers(config: Config, servers: Servers) -> Config:
@@ -326,35 +328,13 @@ async def _end_leftovers(folder: DataDir) -> None:
         await stop_leftover(pid, "gateway.worker", signal.SIGTERM, LEFTOVER_WORKER_DEADLINE_S)
 
 
-async def _claim_ports(config: Config) -> int:
-    """Makes sure that all ports can be had; the port for the sample agent.
-
-    Raises: StartError naming every port that is taken.
-    """
-    listens = {config.gateway.proxy_listen: "", config.gateway.control_listen: ""}
-    route = route_to_sample_agent(config.routes)
-    if route is not None:
-        address = f"{SAMPLE_AGENT_HOST}:{SAMPLE_AGENT_PORT}"
-        listens[address] = f'the sample agent, which route "{route}" forwards to: '
-    await _claim(listens)
-    return free_port() if route is None else SAMPLE_AGENT_PORT
-
-
-async def _claim(listens: Mapping[str, str]) -> None:
-    """Waits a little for addresses that a killed run is just letting go of.
-
-    Raises: StartError naming all that stay taken, each after what it is for.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + PORT_PATIENCE_S
-    while problems := [
-        f"{purpose}can't listen on {listen}: {problem}"
-        for listen, purpose in listens.items()
-        if (problem := listen_problem(*parse_listen(listen)))
-    ]:
-        if loop.time() > deadline:
-            raise StartError(*problems)
-        await asyncio.sleep(POLL_INTERVAL_S)
+def _agent_address(routes: Sequence[Route]) -> Address:
+    """The sample agent's usual one if a route counts on it, else any."""
+    route = route_to_sample_agent(routes)
+    if route is None:
+        return Address(SAMPLE_AGENT_HOST, 0)
+    purpose = f'the sample agent, which route "{route}" forwards to: '
+    return Address(SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT, purpose)
 
 
 @contextlib.asynccontextmanager
@@ -407,8 +387,8 @@ def _announced(folder: DataDir, gateway: GatewayConfig, pool: WorkerPool) -> Ite
             pid=os.getpid(),
             redis_url=gateway.redis_url,
             postgres_url=gateway.postgres_url,
-            proxy_url=_url(gateway.proxy_listen),
-            control_url=_url(gateway.control_listen),
+            proxy_url=url_of(gateway.proxy_listen),
+            control_url=url_of(gateway.control_listen),
             worker_pids=tuple(worker.pid for worker in pool.workers if worker.pid),
         )
 
@@ -425,8 +405,8 @@ def _ready(
 ) -> Ready:
     gateway, secrets = config.gateway, folder.secrets()
     return Ready(
-        proxy_url=_url(gateway.proxy_listen),
-        control_url=_url(gateway.control_listen),
+        proxy_url=url_of(gateway.proxy_listen),
+        control_url=url_of(gateway.control_listen),
         platform=config.platform.slug,
         account=DEMO_ACCOUNT,
         api_key=secrets.api_key,
@@ -438,10 +418,3 @@ def _ready(
         postgres_pid=servers.postgres.pid if servers.postgres else None,
         sample_agent_url=sample_agent_url,
     )
-
-
-def _url(listen: str) -> str:
-    """Where a client on this machine finds an address that is listened on."""
-    host, port = parse_listen(listen)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - replaced, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -13,15 +13,19 @@ import contextlib
 import gc
 import os
 import signal
-import socket
 import sys
+from typing import TYPE_CHECKING
 
 import orjson
 import uvloop
 
 from gateway.app import WorkerSettings, run_worker
-from gateway.config import GatewayConfig
+from gateway.config import GatewayConfig, parse_listen
 from gateway.logs import set_up_logs
+from gateway.ports import beside
+
+if TYPE_CHECKING:
+    import socket
 
 LISTEN_BACKLOG = 4_096
 # How long a worker that was told to stop still takes requests, on connections it had accepted by
@@ -51,7 +55,8 @@ async def _serve(settings: WorkerSettings) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(sys.stdin.fileno(), _watch_stdin, loop, stop)
     async with run_worker(settings) as worker:
-        sock = _bound_socket(settings.gateway.proxy_listen)
+        sock = beside(*parse_listen(settings.gateway.proxy_listen))
+        sock.setblocking(False)  # noqa: FBT003 - positional only
         listening = await loop.create_server(worker.server, sock=sock, backlog=LISTEN_BACKLOG)
         gc.collect()
         gc.freeze()
@@ -86,19 +91,6 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     if not os.read(sys.stdin.fileno(), 1_024):
         loop.remove_reader(sys.stdin.fileno())
         stop.set()
-
-
-def _bound_socket(listen: str) -> socket.socket:
-    """A socket that shares its port with the other workers' (the kernel spreads connections)."""
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind((host, int(port)))
-    sock.setblocking(False)  # noqa: FBT003 - positional only
-    return sock
 
 
 if __name__ == "__main__":

@@ -333,11 +333,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9100)
+    parser.add_argument("--reuse-port", action="store_true", help="whoever holds it shares it")
     options = parser.parse_args()
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         listening = socket.create_server(
-            (options.host, options.port), family=family, backlog=LISTEN_BACKLOG
+            (options.host, options.port),
+            family=family,
+            backlog=LISTEN_BACKLOG,
+            reuse_port=options.reuse_port,
         )
     except OSError as problem:
         parser.error(f"cannot listen on {options.host}:{options.port}: {problem.strerror}")

@@ -22,6 +22,7 @@ from gateway.stripe_sync.webhooks import Reception
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from socket import socket
 
     from gateway.control.api.services import Services
     from gateway.control.metrics import Metrics
@@ -54,8 +55,8 @@ def build_app(
 
 
 @contextlib.asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
-    """Serves the application as long as the context lasts. Raises: OSError if it can't listen."""
+async def serving(app: web.Application, bound: socket) -> AsyncIterator[None]:
+    """Serves on the socket as long as the context lasts. Raises: OSError if it can't listen."""
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -66,7 +67,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[N
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.SockSite(runner, bound).start()
         yield
     finally:
         await runner.cleanup()

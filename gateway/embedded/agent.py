@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 from gateway.embedded.keep import Server, kept, listening
 from gateway.embedded.spawn import spawn
+from gateway.ports import held_port, share
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+    from socket import socket
 
     from policies.catalog import Route
 
@@ -46,12 +48,14 @@ def route_to_sample_agent(routes: Sequence[Route]) -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def sample_agent(port: int, *, log: Path) -> AsyncIterator[SampleAgent]:
-    """Starts the agent on a port, keeps it running, and stops it at the end."""
+async def sample_agent(held: socket, *, log: Path) -> AsyncIterator[SampleAgent]:
+    """Starts the agent on a port that is held, keeps it running, and stops it at the end."""
+    share(held)
+    port = held_port(held)
     start = functools.partial(
         spawn,
         "the sample agent",
-        [sys.executable, "-m", "gateway.embedded.sample_agent", f"--port={port}"],
+        [sys.executable, "-m", "gateway.embedded.sample_agent", f"--port={port}", "--reuse-port"],
         log=log,
         user=None,
         stop_signal=signal.SIGTERM,

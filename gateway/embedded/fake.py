@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.config.stripe import StripeTable
 from gateway.embedded.fake_stripe.keys import API_KEY, WEBHOOK_SECRET
 from gateway.embedded.keep import Server, kept, listening
-from gateway.embedded.ports import free_port, listen_problem
 from gateway.embedded.spawn import spawn
+from gateway.ports import held_port, hold, share
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+    from socket import socket
 
 FAKE_STRIPE_HOST = "127.0.0.1"
 FAKE_STRIPE_PORT = 9110
@@ -67,27 +68,36 @@ async def fake_stripe(folder: Path, *, webhook_url: str, log: Path) -> AsyncIter
 
     Raises: EmbeddedError when it does not start.
     """
-    usual = listen_problem(FAKE_STRIPE_HOST, FAKE_STRIPE_PORT) is None
-    port = FAKE_STRIPE_PORT if usual else free_port()
-    start = functools.partial(
-        spawn,
-        "the fake Stripe",
-        [
-            sys.executable,
-            "-m",
-            "gateway.embedded.fake_stripe",
-            f"--host={FAKE_STRIPE_HOST}",
-            f"--port={port}",
-            f"--webhook-url={webhook_url}",
-            f"--webhook-secret={WEBHOOK_SECRET}",
-            f"--state={folder / 'fake-stripe.json'}",
-        ],
-        log=log,
-        user=None,
-        stop_signal=signal.SIGTERM,
-        own_environment=False,
-    )
-    server = Server("the fake Stripe", f"http://{FAKE_STRIPE_HOST}:{port}", await start())
-    async with kept(server, start):
-        await listening("the fake Stripe", FAKE_STRIPE_HOST, port, log)
-        yield FakeStripe(server.url)
+    with _held_port() as held:
+        share(held)
+        port = held_port(held)
+        start = functools.partial(
+            spawn,
+            "the fake Stripe",
+            [
+                sys.executable,
+                "-m",
+                "gateway.embedded.fake_stripe",
+                f"--host={FAKE_STRIPE_HOST}",
+                f"--port={port}",
+                "--reuse-port",
+                f"--webhook-url={webhook_url}",
+                f"--webhook-secret={WEBHOOK_SECRET}",
+                f"--state={folder / 'fake-stripe.json'}",
+            ],
+            log=log,
+            user=None,
+            stop_signal=signal.SIGTERM,
+            own_environment=False,
+        )
+        server = Server("the fake Stripe", f"http://{FAKE_STRIPE_HOST}:{port}", await start())
+        async with kept(server, start):
+            await listening("the fake Stripe", FAKE_STRIPE_HOST, port, log)
+            yield FakeStripe(server.url)
+
+
+def _held_port() -> socket:
+    try:
+        return hold(FAKE_STRIPE_HOST, FAKE_STRIPE_PORT)
+    except OSError:
+        return hold(FAKE_STRIPE_HOST)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.embedded.keep import Server, kept
-from gateway.embedded.ports import free_port
 from gateway.embedded.spawn import (
     Child,
     EmbeddedError,
@@ -29,6 +28,7 @@ from gateway.embedded.spawn import (
     spawn,
     stop_leftover,
 )
+from gateway.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

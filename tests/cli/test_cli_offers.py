@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from gateway.cli.app import app
 from gateway.cli.typed import read_document
-from gateway.embedded.ports import free_port
 from gateway.operations.errors import UsageError
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from gateway.embedded.ports import free_port
 from policies.apikeys import RANDOM_CHARACTERS, compose_key, well_formed
 from tests.support.api_calls import serving_calls
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.control.app import BODY_BYTES_MAX, build_app, serving
 from gateway.control.metrics import Metrics
-from gateway.embedded.ports import free_port
+from gateway.ports import held_port, hold
 from tests.support.nodes import STARTING, SomeNode
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ async def served(
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Client]:
     """Serves on loopback as it would when the config says to listen on `host`."""
-    port = free_port()
     app = build_app(node, token, metrics or Metrics(), None, host=host)
-    async with serving(app, "127.0.0.1", port), aiohttp.ClientSession() as session:
-        yield Client(session, f"http://127.0.0.1:{port}")
+    bound = hold("127.0.0.1")
+    async with serving(app, bound), aiohttp.ClientSession() as session:
+        yield Client(session, f"http://127.0.0.1:{held_port(bound)}")
 
 
 async def test_200_healthz_whatever_else_is_away() -> None:

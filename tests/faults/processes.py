@@ -17,9 +17,9 @@ import aiohttp
 
 from gateway.embedded import postgres as postgres_server
 from gateway.embedded import redis as redis_server
-from gateway.embedded.ports import free_port
 from gateway.embedded.spawn import unprivileged_user
 from tests.support.dev import ROOT, START_DEADLINE_S, TOLLKEEPER
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:

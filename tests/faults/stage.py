@@ -20,7 +20,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
 from gateway.counters import Counters, CountersUnavailable
-from gateway.embedded.ports import free_port
 from gateway.ledger import Ledger
 from gateway.operations.accounts import create_account
 from gateway.operations.audit import audit
@@ -36,6 +35,7 @@ from tests.faults.processes import (
     RedisProcess,
 )
 from tests.faults.wires import RedisWire, black_hole
+from tests.support.ports import free_port
 from tests.support.postgres_gate import postgres_gate
 from tests.support.waiting import eventually
 

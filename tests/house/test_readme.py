@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,9 +116,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     ).stdout
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, clone / name)
+            shutil.copy(ROOT / name, clone / name, follow_symlinks=False)
     environment = clone / ".venv"
     venv.create(environment, symlinks=True)
     packages = Path(pytest.__file__).parents[1]
@@ -138,7 +139,7 @@ class Terminal:
 
     def __init__(self, clone: Path) -> None:
         self._clone = clone
-        self._port, control = _free_ports(2)
+        self._port, control = free_port(), free_port()
         self._running: subprocess.Popen[bytes] | None = None
         self._output = clone.parent / "make-run.txt"
         self._key = ""
@@ -214,14 +215,6 @@ def terminal(clone: Path) -> Iterator[Terminal]:
     terminal = Terminal(clone)
     yield terminal
     terminal.stop()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def test_what_the_readme_shows_is_what_happens(terminal: Terminal) -> None:

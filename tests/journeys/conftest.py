@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from gateway.embedded.agent import SAMPLE_AGENT_PORT, sample_agent
-from gateway.embedded.ports import free_port
+from gateway.embedded.agent import SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT, sample_agent
+from gateway.ports import hold
 from tests.support.dev import ROOT
 from tests.support.memory import memory_folder
 from tests.support.paying import opened_paying
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 @pytest_asyncio.fixture(scope="session")
 async def agent_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     log = tmp_path_factory.mktemp("agent") / "log"
-    async with sample_agent(free_port(), log=log) as agent:
-        await agent.ready()
-        yield agent.url
+    with hold(SAMPLE_AGENT_HOST) as held:
+        async with sample_agent(held, log=log) as agent:
+            await agent.ready()
+            yield agent.url
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ import pytest
 import pytest_asyncio
 
 from gateway.embedded.agent import SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT
-from gateway.embedded.ports import listen_problem
 from gateway.embedded.spawn import command_of
+from gateway.ports import hold
 from tests.support import dev as support
 from tests.support.dev import HELLO, ROOT, Dev
 from tests.support.waiting import eventually
@@ -255,7 +255,9 @@ def _give_away(home: Path) -> None:
 
 
 async def test_the_example_config_reaches_the_sample_agent_that_dev_starts(tmp_path: Path) -> None:
-    if listen_problem(SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT):
+    try:
+        hold(SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT).close()
+    except OSError:
         pytest.skip(f"another program has port {SAMPLE_AGENT_PORT}")
     dev = await support.start(ROOT / "config.toml", tmp_path / "d")
     try:

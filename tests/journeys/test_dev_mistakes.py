@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.embedded.agent import SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT
-from gateway.embedded.ports import free_port
 from tests.support import dev as support
 from tests.support.dev import ROOT, edit, refused
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

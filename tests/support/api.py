@@ -21,12 +21,12 @@ from gateway.control.app import build_app, serving
 from gateway.control.credentials import Credentials
 from gateway.control.metrics import Metrics
 from gateway.counters import Counters
-from gateway.embedded.ports import free_port
 from gateway.identity.master_key import new_master_key
 from gateway.ledger import Ledger
 from gateway.operations.accounts import create_account
 from gateway.operations.keys import KeyMaker, create_key
 from gateway.operations.lost_shards import seeing_to_shards
+from gateway.ports import held_port, hold
 from gateway.proxy.dry_run import price_sample
 from gateway.upstream.networks import Networks
 from policies.apikeys import ALPHABET, RANDOM_CHARACTERS, checksum, digest
@@ -190,10 +190,10 @@ async def running_api(postgres_url: str, redis_url: str) -> AsyncIterator[Api]:
         demo = await _tenant(ledger, counters, postgres_url, "demo")
         other = await _tenant(ledger, counters, postgres_url, "other")
         app = build_app(SomeNode(), ADMIN_TOKEN, Metrics(), services, host="127.0.0.1")
-        port = free_port()
-        await stack.enter_async_context(serving(app, "127.0.0.1", port))
+        bound = stack.enter_context(hold("127.0.0.1"))
+        await stack.enter_async_context(serving(app, bound))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        api = Api(session, f"http://127.0.0.1:{port}", services, postgres_url)
+        api = Api(session, f"http://127.0.0.1:{held_port(bound)}", services, postgres_url)
         api.demo, api.other, api.credentials = demo, other, credentials
         yield api
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from gateway.embedded.ports import free_port
 from tests.support import dev as support
 from tests.support.dev import ROOT, Dev
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 import asyncpg
 
-from gateway.embedded.ports import free_port
 from gateway.identity.master_key import new_master_key
 from policies.units import format_credits
 from tests.support import servers
 from tests.support.dev import HELLO, TOLLKEEPER, Dev, launch, ready
 from tests.support.fake_stripe.face import FakeStripe
 from tests.support.moved_clock import DAY_MS, moved_clock, whole_environment
+from tests.support.ports import free_port
 from tests.support.stripe_shop import Shop, client_of
 from tests.support.waiting import eventually
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from yarl import URL
 
 from gateway.cli.app import app
-from gateway.embedded.ports import free_port
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,9 +17,9 @@ from aiohttp import web
 from gateway.control.app import serving
 from gateway.control.metrics import Metrics
 from gateway.control.stripe_webhooks import add_stripe_webhooks
-from gateway.embedded.ports import free_port
 from gateway.ledger import Ledger
 from gateway.ledger.queue import EventQueue
+from gateway.ports import held_port, hold
 from gateway.stripe_sync.processing import Patience, Processor
 from gateway.stripe_sync.settings import StripeSettings
 from gateway.stripe_sync.sync import Billing
@@ -189,7 +189,7 @@ async def running_intake(
         app = web.Application()
         reception = Reception(ledger, source, queue, handled=intake.handlers)
         add_stripe_webhooks(app, reception, intake.metrics)
-        port = free_port()
-        await stack.enter_async_context(serving(app, "127.0.0.1", port))
-        intake.url = f"http://127.0.0.1:{port}"
+        bound = stack.enter_context(hold("127.0.0.1"))
+        await stack.enter_async_context(serving(app, bound))
+        intake.url = f"http://127.0.0.1:{held_port(bound)}"
         yield intake

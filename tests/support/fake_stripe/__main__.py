@@ -31,7 +31,7 @@ async def serve(options: argparse.Namespace) -> None:
         file.load()
         fake.api.changed.append(file.save)
     _set_endpoint(fake, options.webhook_url, options.webhook_secret)
-    async with fake.serving(options.host, options.port):
+    async with fake.serving(options.host, options.port, reuse_port=options.reuse_port):
         ready = {
             "event": "ready",
             "url": fake.url,
@@ -58,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="fake_stripe", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
+    parser.add_argument("--reuse-port", action="store_true", help="whoever holds it shares it")
     parser.add_argument("--webhook-url", help="where events are sent")
     parser.add_argument("--webhook-secret", default=WEBHOOK_SECRET, help="what signs them")
     parser.add_argument("--state", type=Path, help="a file that keeps everything")

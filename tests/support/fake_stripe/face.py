@@ -96,13 +96,18 @@ class FakeStripe:
             yield fake
 
     @asynccontextmanager
-    async def serving(self, host: str, port: int) -> AsyncIterator[None]:
-        """Answers on the port until the block ends; for one that was made, or loaded, before."""
+    async def serving(
+        self, host: str, port: int, *, reuse_port: bool = False
+    ) -> AsyncIterator[None]:
+        """Answers on the port until the block ends; for one that was made, or loaded, before.
+
+        `reuse_port`: whoever holds it shares it.
+        """
         app = self.api.application()
         Pages(self).add_to(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, reuse_port=reuse_port)
         ticker: asyncio.Task[None] | None = None
         try:
             await site.start()
