@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from policies.units import MICROCREDITS_PER_CREDIT
+from policies.units import BASIS_POINTS, MICROCREDITS_PER_CREDIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Stripe's largest amount of a price has eight digits, of any currency.
 AMOUNT_MINOR_MAX = 99_999_999
@@ -38,6 +42,14 @@ class Money:
 
     def __str__(self) -> str:
         return format_money(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Coupon:
+    """What a discount takes off an amount: a part of it, or so many minor units."""
+
+    basis_points: int = 0
+    amount_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,18 @@ def format_minor(amount_minor: int, currency: str) -> str:
     if not places:
         return sign + digits
     return f"{sign}{digits[:-places]}.{digits[-places:]}"
+
+
+def discount_minor(amount_minor: int, coupons: Iterable[Coupon]) -> int:
+    """What coupons take off together: each of what those before it left, never more than that.
+
+    A part is rounded to the nearest minor unit, halves up, as on an invoice.
+    """
+    left = amount_minor
+    for coupon in coupons:
+        part = (left * coupon.basis_points + BASIS_POINTS // 2) // BASIS_POINTS
+        left -= min(left, part + coupon.amount_minor)
+    return amount_minor - left
 
 
 def parse_overage_price(text: str) -> OveragePrice:

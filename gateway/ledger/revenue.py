@@ -137,7 +137,7 @@ class Subscribers(NamedTuple):
     """Who pays in one currency at two moments.
 
     The amounts are minor units a month in units so small that they are exact: there are MONTHS_ALL
-    times 10 000 of these in a minor unit.
+    of these in a minor unit.
     """
 
     currency: str

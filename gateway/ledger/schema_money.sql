@@ -89,7 +89,6 @@ CREATE TABLE subscriptions (
     currency text,
     unit_amount bigint,
     months integer CHECK (months > 0),
-    discount_percent_basis_points integer NOT NULL DEFAULT 0,
     period_start_at timestamptz,
     period_end_at timestamptz,
     trial_end_at timestamptz,
@@ -112,6 +111,7 @@ CREATE TABLE subscriptions (
         dunning_stage IN ('none', 'failed', 'notified', 'downgraded', 'suspended')
     ),
     synced_at timestamptz NOT NULL DEFAULT now(),
+    discount_minor bigint NOT NULL DEFAULT 0 CHECK (discount_minor >= 0),
     UNIQUE (platform_id, livemode, stripe_id)
 );
 CREATE UNIQUE INDEX subscriptions_serving ON subscriptions (account_id, livemode) WHERE serves;

@@ -33,7 +33,8 @@ class Mode(NamedTuple):
 class SubscriptionFacts(NamedTuple):
     """A subscription as Stripe has it. Times are ms; None: there is no such time.
 
-    `plan_slug` None: what it pays for is no plan here. `next_…`: what a schedule changes it to.
+    `plan_slug` None: what it pays for is no plan here. `discount_minor`: what lasting coupons take
+    off of `unit_amount` x `quantity`. `next_…`: what a schedule changes it to.
     `unpaid_…` and `failures` are of the oldest invoice that fell due and is not paid.
     """
 
@@ -48,7 +49,7 @@ class SubscriptionFacts(NamedTuple):
     currency: str | None
     unit_amount: int | None
     months: int | None
-    discount_percent_basis_points: int
+    discount_minor: int
     period_start_ms: int | None
     period_end_ms: int | None
     trial_end_ms: int | None

@@ -152,7 +152,7 @@ def _metrics(query: RevenueQuery, who: Subscribers, tried: Attempts) -> Metrics:
 
 def _monthly(amount: int) -> Fraction:
     """Minor units a month, of the query's smaller ones."""
-    return Fraction(amount, MONTHS_ALL * BASIS_POINTS)
+    return Fraction(amount, MONTHS_ALL)
 
 
 def _ratio(part: int | Fraction, whole: int) -> Fraction | None:

@@ -27,6 +27,7 @@ from gateway.stripe_sync.superseded import cancel_superseded
 from gateway.stripe_sync.unpaid import unpaid_of
 from policies.billing import ENTITLING, price_problem
 from policies.catalog import Plan
+from policies.money import Coupon, discount_minor
 from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _check(wares: Wares, item: Mapping[str, Any]) -> None:
 async def _facts(
     sync: Sync, session: Session, document: Document, item: Mapping[str, Any], wares: Wares
 ) -> SubscriptionFacts:
-    price = item["price"]
+    price, quantity = item["price"], item.get("quantity") or 0
     unpaid = await unpaid_of(sync, document)
     facts = SubscriptionFacts(
         stripe_id=document["id"],
@@ -185,11 +186,11 @@ async def _facts(
         product_id=id_of(price["product"]),
         price_id=price["id"],
         item_id=item["id"],
-        quantity=item.get("quantity") or 0,
+        quantity=quantity,
         currency=price["currency"],
         unit_amount=price["unit_amount"],
         months=months_of_price(price),
-        discount_percent_basis_points=_discount(document),
+        discount_minor=_discount(document, price, quantity),
         period_start_ms=ms_of(item["current_period_start"]),
         period_end_ms=ms_of(item["current_period_end"]),
         trial_end_ms=ms_of(document["trial_end"]),
@@ -238,14 +239,18 @@ async def _next(
     }
 
 
-def _discount(document: Document) -> int:
-    """What lasting coupons take off, in ten-thousandths."""
-    left = 10_000
+def _discount(document: Document, price: Document, quantity: int) -> int:
+    """What lasting coupons take off of an invoice for a period."""
+    coupons = []
     for discount in document["discounts"]:
         coupon = discount.get("source", {}).get("coupon") if isinstance(discount, dict) else None
-        if isinstance(coupon, dict) and coupon["percent_off"] and coupon["duration"] in LASTING:
-            left -= int(left * Decimal(str(coupon["percent_off"])) // 100)
-    return 10_000 - left
+        if not isinstance(coupon, dict) or coupon["duration"] not in LASTING:
+            continue
+        if coupon["percent_off"]:
+            coupons.append(Coupon(basis_points=int(Decimal(str(coupon["percent_off"])) * 100)))
+        elif coupon["currency"] == price["currency"]:
+            coupons.append(Coupon(amount_minor=coupon["amount_off"] or 0))
+    return discount_minor((price["unit_amount"] or 0) * quantity, coupons)
 
 
 async def _tell_of_trial(sync: Sync, session: Session, account_id: int, document: Document) -> None:

@@ -56,7 +56,7 @@ class Books:
             who["cleo"],
             started_at="2026-10-10",
             unit_amount=3_000,
-            discount_percent_basis_points=5_000,
+            discount_minor=1_500,
         )
         await rows.subscription(
             who["dan"], started_at="2026-09-01", ended_at="2026-11-20", status="canceled"

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from policies.money import (
     AMOUNT_MINOR_MAX,
     NANOS_PER_MAJOR,
+    Coupon,
     Money,
     OveragePrice,
+    discount_minor,
     format_minor,
     format_money,
     format_overage_price,
@@ -84,3 +86,20 @@ def test_overage_is_rounded_up_once_to_what_can_be_charged(
 def test_a_thousand_credits_of_overage_at_a_fifth_of_a_cent_cost_two_dollars() -> None:
     assert overage_minor(parse_overage_price("0.002"), 1_000_000_000, "usd") == 200
     assert overage_minor(parse_overage_price("0.002"), 1_000_000_001, "usd") == 201
+
+
+@pytest.mark.parametrize(
+    ("coupons", "off"),
+    [
+        ([], 0),
+        ([Coupon(basis_points=2_500)], 250),
+        ([Coupon(basis_points=3_333)], 333),
+        ([Coupon(basis_points=5)], 1),  # half a minor unit
+        ([Coupon(amount_minor=300), Coupon(basis_points=5_000)], 650),
+        ([Coupon(basis_points=5_000), Coupon(amount_minor=300)], 800),
+        ([Coupon(amount_minor=1_500)], 1_000),
+        ([Coupon(basis_points=10_000), Coupon(basis_points=10_000)], 1_000),
+    ],
+)
+def test_each_coupon_takes_of_what_those_before_it_left(coupons: list[Coupon], off: int) -> None:
+    assert discount_minor(1_000, coupons) == off

@@ -1,7 +1,7 @@
 -- Who pays for subscriptions at $3, and at $4, in each currency ($5: in one). A subscription is
 -- paid for from its start or the end of its trial on, until it ends, or until when it was not paid
--- any more and is left so. What it brings in is its price of now for 1 of $6 x its months, in
--- ten-thousandths; $6 is a multiple of every number of months, so nothing is rounded here.
+-- any more and is left so. What it brings in is its price of now, less its discount, for 1 of
+-- $6 x its months; $6 is a multiple of every number of months, so nothing is rounded here.
 WITH spans AS (
     SELECT
         account_id,
@@ -15,8 +15,7 @@ WITH spans AS (
                     THEN unpaid_since
             END
         ) AS until,
-        unit_amount::numeric * quantity * (10000 - discount_percent_basis_points)
-            * div($6::numeric, months) AS amount
+        (unit_amount::numeric * quantity - discount_minor) * div($6::numeric, months) AS amount
     FROM subscriptions
     WHERE platform_id = $1
         AND livemode = $2

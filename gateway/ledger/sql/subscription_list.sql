@@ -11,7 +11,7 @@ SELECT
     currency,
     unit_amount,
     months,
-    discount_percent_basis_points,
+    discount_minor,
     to_ms(period_start_at) AS period_start_ms,
     to_ms(period_end_at) AS period_end_ms,
     to_ms(trial_end_at) AS trial_end_ms,

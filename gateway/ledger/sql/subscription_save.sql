@@ -3,7 +3,7 @@
 -- invoice was not paid is kept when it is, for who is told so.
 INSERT INTO subscriptions AS known (
     platform_id, livemode, stripe_id, account_id, customer_id, status, plan_slug, product_id,
-    price_id, item_id, quantity, currency, unit_amount, months, discount_percent_basis_points,
+    price_id, item_id, quantity, currency, unit_amount, months, discount_minor,
     period_start_at, period_end_at, trial_end_at, cancel_at, canceled_at, started_at, ended_at,
     collection_paused, schedule_id, next_plan_slug, next_price_id, next_quantity, next_at,
     unpaid_invoice_id, unpaid_since, failures
@@ -26,7 +26,7 @@ ON CONFLICT (platform_id, livemode, stripe_id) DO UPDATE SET
     currency = excluded.currency,
     unit_amount = excluded.unit_amount,
     months = excluded.months,
-    discount_percent_basis_points = excluded.discount_percent_basis_points,
+    discount_minor = excluded.discount_minor,
     period_start_at = excluded.period_start_at,
     period_end_at = excluded.period_end_at,
     trial_end_at = excluded.trial_end_at,
