@@ -6,10 +6,12 @@ it paid, over all refunds and disputes together, never step by step, so that rou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+Cause = Literal["refund", "dispute"]
 
 
 class PaidBack(NamedTuple):
@@ -20,6 +22,18 @@ class PaidBack(NamedTuple):
 
     refunded_minor: int = 0
     disputed_minor: int = 0
+
+
+class Move(NamedTuple):
+    """Money of a payment that went back, or came again (below 0), by the name of what did it.
+
+    `made_ms` None: nobody says when.
+    """
+
+    name: str
+    cause: Cause
+    amount_minor: int
+    made_ms: int | None
 
 
 class Step(NamedTuple):
@@ -46,6 +60,14 @@ class Standing(NamedTuple):
     taken: int = 0
     lapsed: int = 0
     owed: int = 0
+
+
+def paid_back(moves: Iterable[Move]) -> PaidBack:
+    """What all of these come to."""
+    of = {"refund": 0, "dispute": 0}
+    for move in moves:
+        of[move.cause] += move.amount_minor
+    return PaidBack(of["refund"], of["dispute"])
 
 
 def target_microcredits(granted: int, amount_minor: int, back: PaidBack) -> int:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.ledger.database import Database, Session, rows
 from gateway.ledger.lots import NewLot, insert_lot
 from gateway.ledger.untold import note_untold
-from policies.money_back import Step
+from policies.money_back import Step, paid_back
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from gateway.ledger.billing import Paid
-    from policies.money_back import PaidBack
+    from policies.money_back import Move
 
 
 class Payment(NamedTuple):
@@ -188,10 +188,21 @@ async def clawbacks_of(session: Session, transaction_id: int) -> list[Clawback]:
     ]
 
 
-async def note_paid_back(session: Session, transaction_id: int, back: PaidBack) -> None:
-    """Write how much of a payment went back."""
+async def note_paid_back(session: Session, transaction_id: int, moves: Sequence[Move]) -> None:
+    """Write what went back of a payment and when, and what that comes to; it is locked.
+
+    A move that nobody dates is dated when it is first written.
+    """
+    back = paid_back(moves)
     await session.value(
         "payment_paid_back", transaction_id, back.refunded_minor, back.disputed_minor
+    )
+    await session.value(
+        "payment_back_replace",
+        transaction_id,
+        [move.name for move in moves],
+        [move.made_ms for move in moves],
+        [move.amount_minor for move in moves],
     )
 
 

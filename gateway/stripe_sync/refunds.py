@@ -22,7 +22,14 @@ from gateway.ledger.clawbacks import (
 from gateway.operations.clawbacks import finish_clawback
 from gateway.operations.withdraw import NotTakenError
 from gateway.stripe_sync.errors import StripeMissingError
-from policies.money_back import PaidBack, Step, giving, standing_of, target_microcredits
+from policies.money_back import (
+    Move,
+    Step,
+    giving,
+    paid_back,
+    standing_of,
+    target_microcredits,
+)
 from policies.spans import SECOND_MS
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from gateway.ledger.clawbacks import PaidLot, Payment
     from gateway.ledger.database import Session
     from gateway.stripe_sync.sync import Sync
+    from policies.money_back import PaidBack
 
 # Money that stays where it was. A refund that waits for its bank is on its way.
 NOT_REFUNDED = ("failed", "canceled")
@@ -81,7 +89,8 @@ async def _step(sync: Sync, payment: Payment) -> bool:
         )
         if locked is None:
             return True
-        back = await paid_back(sync, locked)
+        moves = await moves_of(sync, locked)
+        back = paid_back(moves)
         steps = await clawbacks_of(session, locked.transaction_id)
         lots = await payment_lots(session, locked.transaction_id)
         granted = sum(lot.given_microcredits for lot in lots)
@@ -89,7 +98,7 @@ async def _step(sync: Sync, payment: Payment) -> bool:
         due = target - sum(step.step.amount for step in steps)
         if due and not all(step.is_done for step in steps):
             return False
-        await note_paid_back(session, locked.transaction_id, back)
+        await note_paid_back(session, locked.transaction_id, moves)
         if due:
             clawback = _clawback(due, _cause(locked, back), lots, steps)
             await _write(session, locked, clawback)
@@ -137,52 +146,64 @@ def _cause(payment: Payment, back: PaidBack) -> str:
     return "refund" if back.disputed_minor == payment.disputed_minor else "dispute"
 
 
-async def paid_back(sync: Sync, payment: Payment) -> PaidBack:
-    """What went back of a payment by now, over all charges that it was made with."""
-    refunded = disputed = 0
+async def moves_of(sync: Sync, payment: Payment) -> list[Move]:
+    """How a payment's money moved since it was paid, over all charges that it was made with."""
+    moves = []
     for charge in await _charges(sync, payment):
         if charge["amount_refunded"]:
             async for refund in sync.api.pages(
                 lambda v1, params: v1.refunds.list_async(params), charge=charge["id"]
             ):
-                refunded += refund["amount"] if refund["status"] not in NOT_REFUNDED else 0
+                moves += _moves_of_refund(refund)
         if charge["disputed"]:
             async for dispute in sync.api.pages(
                 lambda v1, params: v1.disputes.list_async(params), charge=charge["id"]
             ):
-                disputed += dispute["amount"] if dispute["status"] not in NOT_DRAWN else 0
-    return PaidBack(refunded, disputed)
+                moves += _moves_of_dispute(dispute)
+    return moves
 
 
 async def paid_back_before(sync: Sync, payment: Payment, before_ms: int) -> PaidBack:
     """What of a payment had gone back by a moment, also if some of it has come again since.
 
-    But of a refund that failed nobody says when: it never counts.
+    But of a refund that failed nobody says when: it never counts. Moments are whole seconds.
     """
-    before_s = before_ms // SECOND_MS
-    refunded = disputed = 0
-    for charge in await _charges(sync, payment):
-        if charge["amount_refunded"]:
-            async for refund in sync.api.pages(
-                lambda v1, params: v1.refunds.list_async(params),
-                charge=charge["id"],
-                created={"lt": before_s},
-            ):
-                refunded += refund["amount"] if refund["status"] not in NOT_REFUNDED else 0
-        if charge["disputed"]:
-            async for dispute in sync.api.pages(
-                lambda v1, params: v1.disputes.list_async(params), charge=charge["id"]
-            ):
-                disputed += dispute["amount"] if _was_drawn(dispute, before_s) else 0
-    return PaidBack(refunded, disputed)
-
-
-def _was_drawn(dispute: dict[str, Any], before_s: int) -> bool:
-    """Whether a bank had a dispute's money by a moment: drawn, and not given again."""
-    moved: int = sum(
-        one["amount"] for one in dispute["balance_transactions"] if one["created"] < before_s
+    before_ms -= before_ms % SECOND_MS
+    return paid_back(
+        move
+        for move in await moves_of(sync, payment)
+        if move.made_ms is not None and move.made_ms < before_ms
     )
-    return moved < 0
+
+
+def _moves_of_refund(refund: dict[str, Any]) -> list[Move]:
+    if refund["status"] in NOT_REFUNDED:
+        return []
+    return [Move(refund["id"], "refund", refund["amount"], refund["created"] * SECOND_MS)]
+
+
+def _moves_of_dispute(dispute: dict[str, Any]) -> list[Move]:
+    """Its money is drawn and given again as a whole, by turns; where it is now, its status says.
+
+    The amount is the dispute's: what it does to our balance may be in another currency. A move that
+    Stripe does not list is made up for: the first one was made with the dispute, of any other
+    nobody says when.
+    """
+    amount: int = dispute["amount"]
+    moves: list[Move] = []
+    is_drawn = False
+    # Of one second, the drawing comes first.
+    for one in sorted(
+        dispute["balance_transactions"], key=lambda one: (one["created"], one["amount"])
+    ):
+        if is_drawn != (one["amount"] < 0):
+            is_drawn = not is_drawn
+            made_ms = one["created"] * SECOND_MS
+            moves.append(Move(one["id"], "dispute", amount if is_drawn else -amount, made_ms))
+    if is_drawn != (dispute["status"] not in NOT_DRAWN):
+        made_ms = None if moves else dispute["created"] * SECOND_MS
+        moves.append(Move(dispute["id"], "dispute", -amount if is_drawn else amount, made_ms))
+    return moves
 
 
 async def _charges(sync: Sync, payment: Payment) -> list[dict[str, Any]]:

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.money_back import (
+    Move,
     PaidBack,
     Standing,
     Step,
     giving,
     left_microcredits,
+    paid_back,
     standing_of,
     taking,
     target_microcredits,
@@ -48,6 +50,18 @@ def test_steps_over_any_refunds_add_up_to_the_target_of_their_sum(
         gone += target_microcredits(granted, amount, PaidBack(refunded)) - gone
     assert gone == target_microcredits(granted, amount, PaidBack(refunded))
     assert 0 <= gone <= granted
+
+
+def test_what_came_again_is_taken_off_of_what_went_back_for_the_same_cause() -> None:
+    moves = [
+        Move("re_1", "refund", 300, 1),
+        Move("txn_1", "dispute", 600, 2),
+        Move("re_2", "refund", 50, 3),
+        Move("txn_2", "dispute", -600, None),
+    ]
+    assert paid_back(moves) == PaidBack(350, 0)
+    assert paid_back(moves[:3]) == PaidBack(350, 600)
+    assert paid_back([]) == PaidBack()
 
 
 def test_what_had_ended_unused_stands_in_before_anything_is_owed() -> None:

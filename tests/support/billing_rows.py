@@ -83,6 +83,24 @@ class BillingRows:
             await self._insert("billing_lines", told, returning="transaction_id")
         return transaction_id
 
+    async def moved(
+        self, transaction_id: int, amount_minor: int, made_at: str, **fields: Any
+    ) -> None:
+        """Money of a payment that went back, or came again (below 0)."""
+        self._made += 1
+        account_id = await self.sql(
+            "SELECT account_id FROM billing_transactions WHERE id = $1", transaction_id
+        )
+        values: dict[str, Any] = {
+            "transaction_id": transaction_id,
+            "account_id": account_id,
+            "stripe_id": f"re_{self._made}",
+            "made_at": made_at,
+            "amount_minor": amount_minor,
+            **fields,
+        }
+        await self.insert("billing_returns", **values)
+
     async def insert(self, table: str, **values: Any) -> None:
         """A row of any other table of the platform's."""
         told = {"platform_id": self._platform_id, **values}

@@ -74,6 +74,11 @@ SAME = {
         " || jsonb_build_object('of', business_key)"
         " FROM billing_lines JOIN billing_transactions ON id = transaction_id"
     ),
+    "money moved": (
+        "SELECT to_jsonb(billing_returns) - '{transaction_id,account_id,platform_id}'::text[]"
+        " || jsonb_build_object('of', business_key)"
+        " FROM billing_returns JOIN billing_transactions ON id = transaction_id"
+    ),
     "paid lots": (
         "SELECT jsonb_build_object('lot', grants.business_key, 'of', made.business_key, 'gave',"
         " microcredits) FROM paid_lots JOIN grants ON grants.id = grant_id"
@@ -216,7 +221,7 @@ class Books:
         """All that every books of this history must agree on."""
         return {table: sorted(map(str, await self._rows(query))) for table, query in SAME.items()}
 
-    async def worth(self) -> tuple[int, list[str], list[str]]:
+    async def worth(self) -> tuple[int, list[str], list[str], list[str]]:
         """The same once something was spent.
 
         Of lots that end at the same time calls take either, and what of one was spent is owed when
@@ -225,7 +230,8 @@ class Books:
         await self.deployment.carry()
         owed = await self.deployment.ledger.owed(self.caller.account.account_id)
         said = await self.ledger()
-        return await self.available() - owed, said["taken back"], said["transactions"]
+        left = await self.available() - owed
+        return left, said["taken back"], said["transactions"], said["money moved"]
 
     async def _rows(self, query: str) -> list[Any]:
         connection = await asyncpg.connect(self.deployment.postgres_url)
