@@ -48,7 +48,7 @@ METRIC_COLUMNS = (
     Column("IS", "value", figures=True),
     Column("OF", "of"),
 )
-NOTHING = "Nothing was paid then."
+NOTHING = "Nothing was paid then, and nothing went back."
 
 
 @command(app, "tollkeeper revenue show --by day --since 30d")
@@ -61,7 +61,7 @@ def show(
     mode: ModeOption = "",
     as_csv: CsvOption = False,
 ) -> None:
-    """Show what came in by day or month: gross, refunds, tax, net. UTC."""
+    """Show what came in by day or month: gross, refunds when they were made, tax, net. UTC."""
     query = _time(by, since, until, currency, mode)
     found = _read(common, "/v1/revenue", query, as_csv=as_csv)
     if not as_csv:

@@ -101,7 +101,7 @@ class TransactionFilter(NamedTuple):
 
 
 class RevenueQuery(NamedTuple):
-    """Payments of a platform, in one mode, made from `from_ms` to before `until_ms`."""
+    """What came in and went back in one mode, from `from_ms` to before `until_ms`."""
 
     livemode: bool
     from_ms: int
@@ -110,7 +110,10 @@ class RevenueQuery(NamedTuple):
 
 
 class RevenuePoint(NamedTuple):
-    """What a day or month brought in, in one currency: gross less refunds and tax is net."""
+    """What a day or month brought in, in one currency: gross less refunds and tax is net.
+
+    Refunds are what went back then, of any payment, and the tax is less what went back with them.
+    """
 
     since_ms: int
     currency: str
@@ -122,7 +125,10 @@ class RevenuePoint(NamedTuple):
 
 
 class ProductRevenue(NamedTuple):
-    """What a plan, a pack or overage brought in, without tax: sold less refunds is net."""
+    """What a plan, a pack or overage brought in, without tax: sold less refunds is net.
+
+    Refunds are its part of what went back in the time, of any payment.
+    """
 
     currency: str
     kind: str

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.ledger import Ledger, Scope, Tenancy
+from gateway.ledger.revenue import RevenueQuery
 from gateway.operations.errors import UsageError
 from gateway.operations.revenue import metrics_of, metrics_query, month_span, revenue_query
 from policies.catalog import Plan, Platform
@@ -23,10 +24,12 @@ from tests.support.dev import ROOT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from gateway.ledger.revenue import RevenuePoint
     from gateway.operations.revenue import Metrics
 
 PAGE = ROOT / "docs" / "revenue.md"
 NOW_MS = ms("2026-12-05T10:00")
+MINUS = "\N{MINUS SIGN}"  # as the page writes it
 NAMES = ("ada", "ben", "cleo", "dan", "eva", "fred", "gus", "hana")
 
 
@@ -81,14 +84,23 @@ class Books:
             who["ada"], [{"amount_minor": 1_000}], amount_minor=1_190, tax_minor=190
         )
         await rows.transaction(
+            who["ada"],
+            [{"amount_minor": 1_000}],
+            amount_minor=1_190,
+            tax_minor=190,
+            paid_at="2026-12-01",
+        )
+        ben = await rows.transaction(
             who["ben"],
             [{"amount_minor": 500}, {"kind": "pack", "slug": "big", "amount_minor": 1_500}],
             amount_minor=2_380,
             tax_minor=380,
-            refunded_minor=1_190,
+            refunded_minor=1_590,
             paid_at="2026-11-02",
         )
-        await rows.transaction(
+        await rows.moved(ben, 1_190, "2026-11-20")
+        await rows.moved(ben, 400, "2026-12-02")
+        hana = await rows.transaction(
             who["hana"],
             [
                 {"amount_minor": -333, "proration": True},
@@ -96,9 +108,10 @@ class Books:
             ],
             kind="change",
             amount_minor=667,
-            disputed_minor=100,
             paid_at="2026-11-15",
         )
+        await rows.moved(hana, 100, "2026-11-25")
+        await rows.moved(hana, -100, "2026-12-04")
         await rows.transaction(
             who["gus"], [{"amount_minor": 500}], currency="usd", amount_minor=500
         )
@@ -124,9 +137,24 @@ class Books:
         ):
             account_id = foreign if account is None else self.accounts[account]
             await rows.subscription(account_id, stripe_id="sub_other")
-            await rows.transaction(
+            other = await rows.transaction(
                 account_id, [{"amount_minor": 777}], amount_minor=777, business_key="other"
             )
+            for made_at in ("2026-11-20", "2026-12-02"):
+                await rows.moved(other, 77, made_at)
+
+    async def month(self, month: str) -> RevenuePoint:
+        """What a month brought in, in euro."""
+        query = RevenueQuery(True, *month_span(month), "eur")  # noqa: FBT003 - live mode
+        page = await self.ledger.revenue_series(self.platform_id, query, unit="month", limit=10)
+        (point,) = page.rows
+        return point
+
+    async def sold(self, month: str) -> list[tuple[object, ...]]:
+        """Of what, in all currencies."""
+        query = RevenueQuery(True, *month_span(month))  # noqa: FBT003 - live mode
+        page = await self.ledger.revenue_products(self.platform_id, query, limit=10)
+        return [tuple(one) for one in page.rows]
 
     async def metrics(self, month: str = "2026-11") -> list[Metrics]:
         query = metrics_query(month, now_ms=NOW_MS, livemode=True)
@@ -221,36 +249,42 @@ async def test_a_subscription_that_is_left_unpaid_is_lost_when_that_began(books:
 
 
 async def test_gross_less_refunds_and_tax_is_net(books: Books) -> None:
-    query = revenue_query("month", ms("2026-10-05"), ms("2026-11-20"), now_ms=0, livemode=True)
+    query = revenue_query("month", ms("2026-10-05"), NOW_MS, now_ms=0, livemode=True)
 
     page = await books.ledger.revenue_series(books.platform_id, query, unit="month", limit=10)
 
     assert [tuple(point) for point in page.rows] == [
         (ms("2026-10-01"), "eur", 1, 1_000, 0, 0, 1_000),
-        # 11.90 + 23.80 + 6.67; of 3.80 of tax half was paid back with 11.90 of 23.80.
+        # 11.90 + 23.80 + 6.67; of 3.80 of tax half went back with 11.90 of 23.80.
         (ms("2026-11-01"), "eur", 3, 4_237, 1_190 + 100, 190 + 190, 2_567),
         (ms("2026-11-01"), "usd", 1, 500, 0, 0, 500),
+        # 4.00 more of ben's: 15.90 of 23.80 take 2.53 of 3.80 of tax, 1.90 of which were gone.
+        (ms("2026-12-01"), "eur", 1, 1_190, 400 - 100, 190 - (253 - 190), 763),
     ]
     assert page.after is None
 
 
 async def test_products_add_up_to_net_to_the_last_minor_unit(books: Books) -> None:
-    query = revenue_query("month", ms("2026-11-01"), ms("2026-11-20"), now_ms=0, livemode=True)
+    november, december = await books.sold("2026-11"), await books.sold("2026-12")
 
-    page = await books.ledger.revenue_products(books.platform_id, query, limit=10)
-
-    assert [tuple(one) for one in page.rows] == [
+    assert november == [
         # currency, kind, slug, payments, sold, refunds, net
         ("eur", "pack", "big", 1, 1_500, 750, 750),
         ("eur", "plan", "pro", 3, 1_000 + 500 - 333, 250 - 49, 966),
         ("eur", "plan", "team", 1, 1_000, 149, 851),
         ("usd", "plan", "pro", 1, 500, 0, 500),
     ]
-    assert sum(one.net_minor for one in page.rows if one.currency == "eur") == 2_567
+    assert december == [
+        ("eur", "pack", "big", 0, 0, 253, -253),
+        ("eur", "plan", "pro", 1, 1_000, 84 + 49, 867),
+        ("eur", "plan", "team", 0, 0, -149, 149),
+    ]
+    assert (await books.month("2026-11")).net_minor == 750 + 966 + 851
+    assert (await books.month("2026-12")).net_minor == -253 + 867 + 149
 
 
 async def test_pages_go_on_where_the_last_one_ended(books: Books) -> None:
-    query = revenue_query("day", ms("2026-10-01"), ms("2026-11-20"), now_ms=0, livemode=True)
+    query = revenue_query("day", ms("2026-10-01"), NOW_MS, now_ms=0, livemode=True)
     whole = await books.ledger.revenue_series(books.platform_id, query, unit="day", limit=100)
     products = await books.ledger.revenue_products(books.platform_id, query, limit=100)
 
@@ -270,7 +304,7 @@ async def test_pages_go_on_where_the_last_one_ended(books: Books) -> None:
             break
 
     assert days == whole.rows
-    assert len(days) == 5
+    assert [point.refunds_minor for point in days] == [0] * 5 + [1_190, 100, 0, 400, -100]
     assert sold == products.rows
 
 
@@ -278,16 +312,21 @@ async def test_an_account_sees_nothing_of_the_platforms_revenue(
     books: Books, postgres_url: str
 ) -> None:
     """By its own numbers alone, whatever it asks."""
-    query = revenue_query("month", ms("2026-10-01"), ms("2026-11-20"), now_ms=0, livemode=True)
+    query = revenue_query("month", ms("2026-10-01"), NOW_MS, now_ms=0, livemode=True)
     async with Tenancy(postgres_url) as tenancy:
         dan = tenancy.ledger(Scope(books.platform_id, books.accounts["dan"], "test"))
         own = await dan.revenue_series(books.platform_id, query, unit="month", limit=10)
+        sold = await dan.revenue_products(books.platform_id, query, limit=10)
         listed = await dan.transactions_page(books.platform_id, limit=10)
+        ben = tenancy.ledger(Scope(books.platform_id, books.accounts["ben"], "test"))
+        bens = await ben.revenue_series(books.platform_id, query, unit="month", limit=10)
         stranger = tenancy.ledger(Scope(books.other_id, None, "test"))
         foreign = await stranger.revenue_series(books.platform_id, query, unit="month", limit=10)
 
-    assert [point.gross_minor for point in own.rows] == [1_000]
+    assert [(point.gross_minor, point.refunds_minor) for point in own.rows] == [(1_000, 0)]
+    assert [(one.sold_minor, one.refunds_minor) for one in sold.rows] == [(1_000, 0)]
     assert {row.account_id for row in listed.rows} == {books.accounts["dan"]}
+    assert [point.refunds_minor for point in bens.rows] == [1_190, 400]
     assert foreign.rows == []
 
 
@@ -313,32 +352,56 @@ def test_what_is_no_month_that_has_begun_is_refused(month: str) -> None:
 
 async def test_the_page_states_the_figures_that_are_computed(books: Books) -> None:
     (eur, _) = await books.metrics()
-    query = revenue_query("month", ms("2026-11-01"), ms("2026-11-20"), now_ms=0, livemode=True)
-    (point, _) = (
-        await books.ledger.revenue_series(books.platform_id, query, unit="month", limit=10)
-    ).rows
 
-    def money(amount_minor: int | None) -> str:
-        return format_minor(amount_minor or 0, "eur")
+    assert stated("What it comes to") == {
+        **figures(await books.month("2026-11")),
+        "mrr": money(eur.mrr_minor),
+        "customers": str(eur.customers),
+        "arpu": money(eur.arpu_minor or 0),
+        "customer churn": format_percent(eur.customer_churn or 0) + " %",
+        "revenue churn": format_percent(eur.revenue_churn or 0) + " %",
+        "ltv": money(eur.ltv_minor or 0),
+        "failed payments": format_percent(eur.failed_payments or 0) + " %",
+    }
+    assert stated("And December, until the 5th") == figures(await books.month("2026-12"))
 
-    assert stated() == {
+
+async def test_the_page_states_what_each_product_comes_to(books: Books) -> None:
+    for month, title in (
+        ("2026-11", "What it comes to"),
+        ("2026-12", "And December, until the 5th"),
+    ):
+        _, _, products = section(title).partition("pack big")
+        said = re.findall(rf"(\w+)\s[^;]*? is ({MINUS}?[\d.]+);", f"big{products}")
+        assert said == [
+            (str(slug), money(int(str(net))).replace("-", MINUS))
+            for currency, _, slug, *_, net in await books.sold(month)
+            if currency == "eur"
+        ]
+
+
+def figures(point: RevenuePoint) -> dict[str, str]:
+    """What a month brought in, by the figure's name."""
+    return {
         "gross": money(point.gross_minor),
         "refunds": money(point.refunds_minor),
         "tax": money(point.tax_minor),
         "net": money(point.net_minor),
-        "mrr": money(eur.mrr_minor),
-        "customers": str(eur.customers),
-        "arpu": money(eur.arpu_minor),
-        "customer churn": format_percent(eur.customer_churn or 0) + " %",
-        "revenue churn": format_percent(eur.revenue_churn or 0) + " %",
-        "ltv": money(eur.ltv_minor),
-        "failed payments": format_percent(eur.failed_payments or 0) + " %",
     }
 
 
-def stated() -> dict[str, str]:
-    """What the page's table of results says, by the figure's name."""
-    _, _, results = PAGE.read_text().partition("\n## What it comes to\n")
+def money(amount_minor: int) -> str:
+    return format_minor(amount_minor, "eur")
+
+
+def section(title: str) -> str:
+    """What the page says under a title."""
+    _, _, rest = PAGE.read_text().partition(f"\n## {title}\n")
+    return rest.partition("\n## ")[0]
+
+
+def stated(title: str) -> dict[str, str]:
+    """What a table of results says, by the figure's name."""
     return dict(
-        re.findall(r"^\| (\w[^|]*?) \| [^|]* \| \*\*([^*|]+)\*\* \|$", results, re.MULTILINE)
+        re.findall(r"^\| (\w[^|]*?) \| [^|]* \| \*\*([^*|]+)\*\* \|$", section(title), re.MULTILINE)
     )

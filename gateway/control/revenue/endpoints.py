@@ -154,7 +154,7 @@ ENDPOINTS = (
     Endpoint(
         "GET", PATH, "Read revenue by day or month", VIEWERS, read,
         query=RevenueQuery, answers=RevenuePoints, exports=True,
-        description="Payments count when they were made, and what was paid back of them there too. "
+        description="Payments count when they were made, and what went back of them when it went. "
         "Currencies are never added to each other. The time is widened to whole days or months "
         "(UTC).",
     ),

@@ -22,17 +22,18 @@ class RevenuePoint(Model):
 
     at: Moment = Field(description="Where it begins (UTC).")
     currency: Currency
-    payments: int
+    payments: int = Field(description="Made then; 0 where money only went back.")
     gross: Amount = Field(description="What was paid, with tax.")
     refunds: Amount = Field(
-        description="What was paid back of that, whenever it was, or is disputed."
+        description="What went back then, of any payment, refunded or disputed, less what came "
+        "again; below 0 when more came again."
     )
-    tax: Amount = Field(description="Of what was kept.")
-    net: Amount = Field(description="`gross` less `refunds` and `tax`.")
+    tax: Amount = Field(description="Of `gross`, less what went back of it with `refunds`.")
+    net: Amount = Field(description="`gross` less `refunds` and `tax`; below 0 is possible.")
 
 
 class RevenuePoints(Page[RevenuePoint]):
-    """A part of the points, oldest first; where nothing was paid there is none."""
+    """A part of the points, oldest first; where nothing was paid or went back there is none."""
 
 
 class ProductRevenue(Model):
@@ -41,9 +42,9 @@ class ProductRevenue(Model):
     currency: Currency
     kind: LineKind
     slug: str
-    payments: int
+    payments: int = Field(description="Made then; 0 where money only went back.")
     sold: Amount = Field(description="After discounts.")
-    refunds: Amount
+    refunds: Amount = Field(description="As of revenue: what went back then, of any payment.")
     net: Amount = Field(description="`sold` less `refunds`.")
 
 

@@ -1,44 +1,70 @@
 -- What was sold of each plan and pack, and of overage, in payments made from $3 to before $4, in
--- each currency ($5: in one), from behind a place on ($7 to $9). Without tax; what was paid back of
--- a payment is its lines', by their amounts, to the last minor unit.
-WITH paid AS (
+-- each currency ($5: in one), less what went back of any payment in that time; from behind a place
+-- on ($7 to $9). Without tax. What is gone of a payment by a moment is its lines', by their
+-- amounts, to the last minor unit; what went back in a time is the difference of two moments.
+WITH gone AS (
     SELECT
-        id AS transaction_id,
-        currency,
-        returned_minor - CASE
-            WHEN returned_minor = 0 THEN 0
-            ELSE div(tax_minor::numeric * returned_minor, amount_minor::numeric)
-        END AS returned_minor
-    FROM billing_transactions
-    CROSS JOIN LATERAL (
-        SELECT greatest(least(refunded_minor + disputed_minor, amount_minor), 0) AS returned_minor
-    ) AS taken_back
-    WHERE platform_id = $1
-        AND livemode = $2
-        AND paid_at >= from_ms($3)
-        AND paid_at < from_ms($4)
-        AND ($5::text IS NULL OR currency = $5)
+        payment.id AS transaction_id,
+        payment.currency,
+        payment.tax_minor,
+        payment.amount_minor AS paid_minor,
+        moment.sign,
+        greatest(least(
+            coalesce(sum(moved.amount_minor) FILTER (WHERE moved.made_at < moment.at), 0),
+            payment.amount_minor
+        ), 0) AS gone_minor
+    FROM billing_returns AS moved
+    JOIN billing_transactions AS payment ON payment.id = moved.transaction_id
+    CROSS JOIN (VALUES (from_ms($3), -1), (from_ms($4), 1)) AS moment (at, sign)
+    WHERE moved.transaction_id IN (
+            SELECT transaction_id
+            FROM billing_returns
+            WHERE platform_id = $1 AND made_at >= from_ms($3) AND made_at < from_ms($4)
+        )
+        AND payment.livemode = $2
+        AND payment.paid_at IS NOT NULL
+        AND ($5::text IS NULL OR payment.currency = $5)
+    GROUP BY payment.id, moment.sign
 ), lines AS (
     SELECT
-        paid.transaction_id,
-        paid.currency,
-        paid.returned_minor,
+        gone.currency,
         billing_lines.kind,
         billing_lines.slug,
         billing_lines.amount_minor,
+        gone.sign,
+        gone_minor - coalesce(div(tax_minor * gone_minor, nullif(paid_minor, 0)), 0) AS gone_minor,
         sum(billing_lines.amount_minor) OVER so_far AS until_minor,
-        sum(billing_lines.amount_minor) OVER (PARTITION BY paid.transaction_id) AS all_minor
-    FROM paid
-    JOIN billing_lines ON billing_lines.transaction_id = paid.transaction_id
-    WINDOW so_far AS (PARTITION BY paid.transaction_id ORDER BY billing_lines.line_id)
-), shared AS (
+        sum(billing_lines.amount_minor) OVER (PARTITION BY gone.transaction_id, sign) AS all_minor
+    FROM gone
+    JOIN billing_lines ON billing_lines.transaction_id = gone.transaction_id
+    WINDOW so_far AS (PARTITION BY gone.transaction_id, sign ORDER BY billing_lines.line_id)
+), figures AS (
     SELECT
-        *,
-        CASE
-            WHEN all_minor = 0 THEN 0
-            ELSE div(returned_minor * until_minor, all_minor)
-                - div(returned_minor * (until_minor - amount_minor), all_minor)
-        END AS returned_of_line_minor
+        payment.id AS transaction_id,
+        payment.currency,
+        billing_lines.kind,
+        billing_lines.slug,
+        billing_lines.amount_minor AS sold_minor,
+        0 AS refunds_minor
+    FROM billing_transactions AS payment
+    JOIN billing_lines ON billing_lines.transaction_id = payment.id
+    WHERE payment.platform_id = $1
+        AND payment.livemode = $2
+        AND payment.paid_at >= from_ms($3)
+        AND payment.paid_at < from_ms($4)
+        AND ($5::text IS NULL OR payment.currency = $5)
+    UNION ALL
+    SELECT
+        NULL,
+        currency,
+        kind,
+        slug,
+        0,
+        sign * coalesce(
+            div(gone_minor * until_minor, nullif(all_minor, 0))
+                - div(gone_minor * (until_minor - amount_minor), nullif(all_minor, 0)),
+            0
+        )
     FROM lines
 )
 SELECT
@@ -46,10 +72,10 @@ SELECT
     kind,
     slug,
     count(DISTINCT transaction_id) AS payments,
-    sum(amount_minor)::bigint AS sold_minor,
-    sum(returned_of_line_minor)::bigint AS refunds_minor,
-    sum(amount_minor - returned_of_line_minor)::bigint AS net_minor
-FROM shared
+    sum(sold_minor)::bigint AS sold_minor,
+    sum(refunds_minor)::bigint AS refunds_minor,
+    sum(sold_minor - refunds_minor)::bigint AS net_minor
+FROM figures
 GROUP BY currency, kind, slug
 HAVING (currency, kind, slug) > ($7, $8, $9)
 ORDER BY currency, kind, slug

@@ -24,7 +24,9 @@ async def rows(api: Api) -> BillingRows:
     account = api.demo.account.account_id
     made = BillingRows(api.postgres_url, api.demo.platform_id)
     await made.subscription(account, started_at="2026-08-01")
-    await made.transaction(account, [{"amount_minor": 1_000}], refunded_minor=250)
+    paid = await made.transaction(account, [{"amount_minor": 1_000}], refunded_minor=1_000)
+    await made.moved(paid, 250, "2026-11-30T23:59")
+    await made.moved(paid, 750, "2026-12-01")
     await made.transaction(account, [{"amount_minor": 1_900}], currency="jpy", amount_minor=1_900)
     return made
 
@@ -53,6 +55,22 @@ async def test_200_each_currency_has_its_own_sums(api: Api, rows: BillingRows) -
             "net": "1900",
         },
     ]
+
+
+async def test_200_what_only_went_back_is_below_0_where_it_went(
+    api: Api, rows: BillingRows
+) -> None:
+    del rows
+    viewer = api.as_("viewer")
+    december = {"from": "2026-12-01T00:00:00Z", "until": "2026-12-31T00:00:00Z"}
+    (point,) = (await viewer.get(PATH, **december)).body["data"]
+    (sold,) = (await viewer.get(f"{PATH}/products", **december)).body["data"]
+    text = (await viewer.get(PATH, headers={"Accept": "text/csv"}, **december)).body
+
+    assert (point["payments"], point["gross"], point["refunds"]) == (0, "0.00", "7.50")
+    assert point["net"] == sold["net"] == "-7.50"
+    assert (sold["payments"], sold["sold"], sold["refunds"]) == (0, "0.00", "7.50")
+    assert [row["net"] for row in csv.DictReader(io.StringIO(text))] == ["-7.50"]
 
 
 async def test_200_products_and_metrics_of_one_currency(api: Api, rows: BillingRows) -> None:
