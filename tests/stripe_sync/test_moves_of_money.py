@@ -168,6 +168,7 @@ async def test_a_dispute_that_was_won_comes_to_nothing_also_while_that_is_not_li
     assert seen == await undated(till, dispute["id"])
     found = await moves(till)
     assert (drawn_s, 1_000) in found
+    assert (drawn_s, -1_000) not in found
     assert sorted(amount for _, amount in found) == [-1_000, 1_000]
 
     dispute["balance_transactions"].append(listed)

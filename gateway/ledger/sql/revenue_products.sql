@@ -74,7 +74,7 @@ SELECT
     count(DISTINCT transaction_id) AS payments,
     sum(sold_minor)::bigint AS sold_minor,
     sum(refunds_minor)::bigint AS refunds_minor,
-    sum(sold_minor - refunds_minor)::bigint AS net_minor
+    (sum(sold_minor) - sum(refunds_minor))::bigint AS net_minor
 FROM figures
 GROUP BY currency, kind, slug
 HAVING (currency, kind, slug) > ($7, $8, $9)

@@ -10,7 +10,7 @@ WITH moves AS (
         payment.tax_minor,
         payment.amount_minor AS paid_minor,
         moved.amount_minor,
-        sum(moved.amount_minor) OVER so_far AS until_minor
+        (sum(moved.amount_minor) OVER so_far)::bigint AS until_minor
     FROM billing_returns AS moved
     JOIN billing_transactions AS payment ON payment.id = moved.transaction_id
     WHERE moved.transaction_id IN (
@@ -41,7 +41,7 @@ WITH moves AS (
         currency,
         0,
         sign * gone_minor,
-        -sign * coalesce(div(tax_minor * gone_minor, nullif(paid_minor, 0)), 0)
+        -sign * coalesce(div(tax_minor::numeric * gone_minor, nullif(paid_minor, 0))::bigint, 0)
     FROM moves
     CROSS JOIN LATERAL (VALUES (until_minor - amount_minor, -1), (until_minor, 1))
         AS moment (sum_minor, sign)
@@ -55,7 +55,7 @@ SELECT
     sum(gross_minor)::bigint AS gross_minor,
     sum(refunds_minor)::bigint AS refunds_minor,
     sum(tax_minor)::bigint AS tax_minor,
-    sum(gross_minor - refunds_minor - tax_minor)::bigint AS net_minor
+    (sum(gross_minor) - sum(refunds_minor) - sum(tax_minor))::bigint AS net_minor
 FROM figures
 CROSS JOIN LATERAL (SELECT date_trunc($5, at, 'UTC') AS since) AS placed
 WHERE (since, currency) > (from_ms($3), $8)
