@@ -26,7 +26,7 @@ async def moves(till: Till) -> list[tuple[int, int]]:
     try:
         found = await connection.fetch(
             "SELECT to_ms(made_at) / 1000, amount_minor FROM billing_returns"
-            " ORDER BY made_at, stripe_id"
+            " ORDER BY made_at, amount_minor DESC"
         )
         gone = await connection.fetchval(
             "SELECT sum(refunded_minor + disputed_minor)::bigint FROM billing_transactions"
