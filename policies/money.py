@@ -21,14 +21,27 @@ NANOS_PER_MAJOR = 1_000_000_000
 _PLACES_NANOS = 9
 # https://docs.stripe.com/currencies: all others have two places. ISK and UGX have none in the
 # world, but two at Stripe, which takes whole ones only; of three places the last is always 0.
-_NO_PLACES = frozenset(
+NO_PLACES = frozenset(
     [
         *("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga"),
         *("pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"),
     ]
 )
-_THREE_PLACES = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
+THREE_PLACES = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
 _WHOLE_ONLY = frozenset(("isk", "ugx"))
+# What Stripe charges in: the presentment currencies of https://docs.stripe.com/currencies, and the
+# few that its API names besides when it refuses another.
+_CHARGED = (
+    "aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl "
+    "bsd btn bwp byn bzd cad cdf chf clp cny cop crc cve czk djf dkk dop dzd egp etb "
+    "eur fjd fkp gbp gel ghs gip gmd gnf gtq gyd hkd hnl htg huf idr ils inr isk jmd "
+    "jod jpy kes kgs khr kmf krw kwd kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk "
+    "mnt mop mur mvr mwk mxn myr mzn nad ngn nio nok npr nzd omr pab pen pgk php pkr "
+    "pln pyg qar ron rsd rub rwf sar sbd scr sek sgd shp sle sos srd std svc szl thb "
+    "tjs tnd top try ttd twd tzs uah ugx usd uyu uzs vnd vuv wst xaf xcd xcg xof xpf "
+    "yer zar zmw"
+)
+CURRENCIES = frozenset(_CHARGED.split())
 _MONEY = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))? ([a-z]{3})")
 _DECIMAL = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?")
 
@@ -61,27 +74,33 @@ class OveragePrice:
 
 def minor_places(currency: str) -> int:
     """Decimal places between the major and the minor unit."""
-    if currency in _NO_PLACES:
+    if currency in NO_PLACES:
         return 0
-    return 3 if currency in _THREE_PLACES else 2
+    return 3 if currency in THREE_PLACES else 2
 
 
 def minor_step(currency: str) -> int:
     """What Stripe can charge is a multiple of this many minor units."""
     if currency in _WHOLE_ONLY:
         return 100
-    return 10 if currency in _THREE_PLACES else 1
+    return 10 if currency in THREE_PLACES else 1
 
 
 def parse_money(text: str) -> Money:
     """An amount in the major unit with its currency, such as "19.00 usd".
 
-    Raises: ValueError when it is not written so, is finer than Stripe takes, or too large.
+    Raises: ValueError when it is not written so, is finer than Stripe takes, too large, or in a
+    currency that Stripe does not charge in.
     """
     plain = _MONEY.fullmatch(text)
     if plain is None:
         raise ValueError(f'"{text}" is not an amount with its currency, such as "19.00 usd"')
     currency, places = plain[3], minor_places(plain[3])
+    if currency not in CURRENCIES:
+        raise ValueError(
+            f'"{text}": Stripe does not charge in "{currency}"; https://docs.stripe.com/currencies '
+            "lists what it charges in"
+        )
     fraction = (plain[2] or "").rstrip("0")
     if len(fraction) > places:
         raise ValueError(f'"{text}" has more than the {places} decimal places of {currency}')

@@ -79,11 +79,13 @@ def parse_slug(text: str) -> str:
 def read_plan(section: Section) -> Plan:
     """One plan."""
     slug = section.parsed("slug", parse_slug, "")
+    before = section.problems_so_far()
     amount = section.amount("credits")
+    gives_nothing = amount == 0 and section.problems_so_far() == before
     period = section.parsed("period", _period, "month", "month")
     limits = read_limits(section)
     rollover, rollover_periods = _rollover(section, amount)
-    overage_cap = _overage_cap(section)
+    blocks, overage_cap = _overage_cap(section)
     trial_days, trial = _trial(section)
     plan = Plan(
         slug=slug,
@@ -108,8 +110,10 @@ def read_plan(section: Section) -> Plan:
         overage_price=read_overage_price(section),
         features=read_features(section),
     )
-    if plan.overage_price is not None and not overage_cap:
-        section.complain("overage_price", 'is of no use without overage = "bill"')
+    if gives_nothing and blocks and plan.prices:
+        section.complain(
+            "credits", 'sells nothing: say how many, or overage = "bill", or leave its prices out'
+        )
     if "quota_window" in section and not limits.requests_per_month:
         section.complain("quota_window", "is of no use without requests_per_month")
     section.close()
@@ -170,18 +174,19 @@ def _trial(section: Section) -> tuple[int, int | None]:
     return days, section.amount("trial_credits")
 
 
-def _overage_cap(section: Section) -> int:
-    """What a period may use beyond its grants; 0 where overage is blocked."""
+def _overage_cap(section: Section) -> tuple[bool, int]:
+    """Whether overage is blocked, and what a period may use beyond its grants; 0: nothing."""
     overage = section.parsed("overage", _overage, "", "block")
     before = section.problems_so_far()
     cap = section.amount("overage_cap")
-    if overage == "block" and "overage_cap" in section:
-        section.complain("overage_cap", 'is of no use without overage = "bill"')
+    for key in ("overage_cap", "overage_price"):
+        if overage == "block" and key in section:
+            section.complain(key, 'is of no use without overage = "bill"')
     if overage == "bill" and "overage_cap" not in section:
         section.complain("overage_cap", 'is missing: overage = "bill" needs a most, as in "500"')
     elif overage == "bill" and cap == 0 and section.problems_so_far() == before:
         section.complain("overage_cap", 'bills nothing; write overage = "block" for that')
-    return cap
+    return overage == "block", cap
 
 
 def _overage(text: str) -> str:

@@ -68,11 +68,16 @@ def test_a_pack_is_read_exactly_and_survives_each_form() -> None:
         ({"price_per_month": [19]}, "price_per_month"),
         ({"price_per_month": ["19 usd", "20 usd"]}, "price_per_month"),
         ({"price_per_year": "19.999 usd"}, "price_per_year"),
+        ({"price_per_year": "0.00 usd"}, "price_per_year"),
+        ({"price_per_month": ["19 usd", "0 eur"]}, "price_per_month"),
+        ({"price_per_month": "19.00 zzz"}, "price_per_month"),
         ({"period": "year"}, "price_per_month"),
         ({"period": "week"}, "period"),
         ({"trial_days": 731}, "trial_days"),
         ({"trial_days": None}, "trial_credits"),
         ({"overage": "block", "overage_cap": None}, "overage_price"),
+        ({"overage_cap": None}, "overage_cap"),
+        ({"overage": "bil"}, "overage"),
         ({"overage_price": "0"}, "overage_price"),
         ({"overage_price": 0.002}, "overage_price"),
         ({"features": [""]}, "features"),
@@ -85,11 +90,28 @@ def test_a_plan_that_can_not_be_meant_is_refused(change: dict[str, Any], where: 
     assert [problem.where for problem in problems] == [where]
 
 
+def test_a_plan_at_a_price_gives_something_or_bills_what_is_used() -> None:
+    """As a product's metadata must: nobody pays for what gives nothing."""
+    sold = {"slug": "pro", "credits": "0", "price_per_month": "1.00 usd"}
+    for nothing in (sold, {**sold, "credits": None}, {**sold, "overage": "block"}):
+        _, (problem,) = read_plan_document(nothing)
+        assert problem.where == "credits"
+        assert "sells nothing" in problem.message
+    for meant in (
+        {**sold, "price_per_month": None},
+        {**sold, "overage": "bill", "overage_cap": "5"},
+    ):
+        assert read_plan_document(meant)[1] == []
+    _, problems = read_plan_document({**sold, "credits": "many", "overage": "bill"})
+    assert [one.where for one in problems] == ["credits", "overage_cap"], "each said once"
+
+
 @pytest.mark.parametrize(
     ("change", "where"),
     [
         ({"credits": None}, "credits"),
         ({"credits": "0"}, "credits"),
+        ({"price": ["0.00 usd"]}, "price"),
         ({"credits": "much"}, "credits"),
         ({"validity_days": 0}, "validity_days"),
         ({"price": "10"}, "price"),

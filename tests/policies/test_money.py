@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from policies.money import (
     AMOUNT_MINOR_MAX,
+    CURRENCIES,
     NANOS_PER_MAJOR,
+    NO_PLACES,
+    THREE_PLACES,
     Coupon,
     Money,
     OveragePrice,
@@ -25,11 +28,11 @@ from policies.money import (
     parse_overage_price,
 )
 
-CURRENCIES = st.sampled_from(["usd", "eur", "jpy", "kwd", "isk"])
+ANY_CURRENCY = st.sampled_from(sorted(CURRENCIES))
 NANOS = st.integers(1, 10**12)
 
 
-@given(CURRENCIES, st.integers(0, AMOUNT_MINOR_MAX // 100))
+@given(ANY_CURRENCY, st.integers(0, AMOUNT_MINOR_MAX // 100))
 def test_an_amount_survives_being_written_and_read(currency: str, steps: int) -> None:
     money = Money(currency, min(steps * minor_step(currency), AMOUNT_MINOR_MAX // 100 * 100))
     assert parse_money(format_money(money)) == money
@@ -47,12 +50,16 @@ def test_the_places_are_those_of_the_currency(text: str, amount_minor: int) -> N
     "text",
     [
         "19", "usd", "19 USD", "-1 usd", "1e3 usd", "19.999 usd", "1.5 jpy", "5.124 kwd", "5.5 isk",
-        "1000000 usd", "19  usd", "19 usdc", "١٩ usd", "",
+        "1000000 usd", "19  usd", "19 usdc", "١٩ usd", "", "19.00 zzz", "19.00 xau",
     ],
 )  # fmt: skip
 def test_what_stripe_could_not_take_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_money(text)
+
+
+def test_currencies_of_other_places_are_among_those_that_stripe_charges_in() -> None:
+    assert {one for one in CURRENCIES if minor_places(one) != 2} == NO_PLACES | THREE_PLACES
 
 
 def test_what_is_given_back_is_below_nothing() -> None:
@@ -73,7 +80,7 @@ def test_no_price_of_overage_is_refused(text: str) -> None:
         parse_overage_price(text)
 
 
-@given(NANOS, st.integers(0, 2**53 - 1), CURRENCIES)
+@given(NANOS, st.integers(0, 2**53 - 1), ANY_CURRENCY)
 def test_overage_is_rounded_up_once_to_what_can_be_charged(
     nanos: int, microcredits: int, currency: str
 ) -> None:
