@@ -261,7 +261,7 @@ def _check_goes_on(row: SubscriptionRow, live: Live) -> None:
         raise ConflictError(
             "payment_overdue",
             f"the subscription is {status}, and can be changed when it is paid for: pay the open "
-            "invoice in the portal (POST .../portal)",
+            "invoice in Stripe's portal",
         )
 
 

@@ -222,5 +222,5 @@ def _refuse_second(past: list[Document]) -> None:
     if any(one["status"] in ENTITLING for one in past):
         raise ConflictError(
             "already_subscribed",
-            "the account has a subscription: change it (POST .../subscription/change) instead",
+            "the account has a subscription: change it instead of buying another",
         )
