@@ -8,7 +8,7 @@ from gateway.cli.run import run
 from gateway.operations.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from gateway.cli.api import ApiClient
     from gateway.cli.options import Common
@@ -74,6 +74,15 @@ def lists_of(base: str) -> tuple[str, dict[str, int]]:
     if base in {OWN, PLATFORM}:
         return base, {}
     return PLATFORM, {"account_id": int(base.rpartition("/")[2])}
+
+
+async def account_names(client: ApiClient, found: Iterable[Any]) -> dict[int, str]:
+    """What the accounts of these documents are called, by their ids."""
+    names = {}
+    for account_id in sorted({one["account_id"] for one in found}):
+        account = await client.find(f"/v1/accounts/{account_id}")
+        names[account_id] = account["name"] if account else ""
+    return names
 
 
 async def own_account(client: ApiClient) -> Any:

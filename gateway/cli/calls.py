@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.callers import OWN, PLATFORM, find_base, find_lists
+from gateway.cli.callers import OWN, PLATFORM, account_names, find_base, find_lists
 from gateway.cli.keys import find_key
 from gateway.cli.options import (
     CallArgument,
@@ -21,8 +21,6 @@ from gateway.cli.typed import moment
 from gateway.operations.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from gateway.cli.api import ApiClient
 
 CALLS_MAX = 1_000
@@ -95,7 +93,7 @@ def list_(
             found = await api.all(f"{base}/settlements", limit=limit, **chosen)
             if common.as_json or base == OWN:
                 return found, {}, {}
-            owners = {} if account else await _account_names(api, found)
+            owners = {} if account else await account_names(api, found)
             return found, owners, await _route_names(api)
 
     found, accounts, routes = run(work())
@@ -179,14 +177,6 @@ async def _receipt(api: "ApiClient", base: str, call_id: str) -> Any:
             f"there is no settled call {call_id}: it never was, still runs, or is on its way"
         )
     return receipt
-
-
-async def _account_names(api: "ApiClient", found: "Iterable[Any]") -> dict[int, str]:
-    names = {}
-    for account_id in sorted({call["account_id"] for call in found}):
-        account = await api.find(f"/v1/accounts/{account_id}")
-        names[account_id] = account["name"] if account else ""
-    return names
 
 
 async def _route_names(api: "ApiClient") -> dict[int, str]:

@@ -1,6 +1,6 @@
 """`tollkeeper revenue`: what came in, from what, and what that says."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,7 +48,10 @@ METRIC_COLUMNS = (
     Column("IS", "value", figures=True),
     Column("OF", "of"),
 )
-NOTHING = "Nothing was paid then, and nothing went back."
+PATH = "/v1/revenue"
+NOTHING = "Nothing was paid then, and nothing went back"
+NOBODY = "Nobody pays for a subscription, and nothing fell due"
+MODES = ("live", "test")
 
 
 @command(app, "tollkeeper revenue show --by day --since 30d")
@@ -62,15 +65,18 @@ def show(
     as_csv: CsvOption = False,
 ) -> None:
     """Show what came in by day or month: gross, refunds when they were made, tax, net. UTC."""
-    query = _time(by, since, until, currency, mode)
-    found = _read(common, "/v1/revenue", query, as_csv=as_csv)
+
+    def query() -> dict[str, Any]:
+        return _time(by, since, until, currency, mode)
+
+    found, elsewhere = _read(common, PATH, query, as_csv=as_csv)
     if not as_csv:
         print_rows(
             "revenue",
             COLUMNS,
             found,
             as_json=common.as_json,
-            empty=NOTHING,
+            empty=NOTHING + elsewhere,
             shown=lambda point: {**point, "at": short_moment(point["at"])},
         )
 
@@ -86,10 +92,19 @@ def products(
     as_csv: CsvOption = False,
 ) -> None:
     """Show what came in for each plan and pack, and for overage; without tax."""
-    query = _time(by, since, until, currency, mode)
-    found = _read(common, "/v1/revenue/products", query, as_csv=as_csv)
+
+    def query() -> dict[str, Any]:
+        return _time(by, since, until, currency, mode)
+
+    found, elsewhere = _read(common, f"{PATH}/products", query, as_csv=as_csv)
     if not as_csv:
-        print_rows("products", PRODUCT_COLUMNS, found, as_json=common.as_json, empty=NOTHING)
+        print_rows(
+            "products",
+            PRODUCT_COLUMNS,
+            found,
+            as_json=common.as_json,
+            empty=NOTHING + elsewhere,
+        )
 
 
 @command(app, "tollkeeper revenue metrics --month 2026-11")
@@ -103,28 +118,47 @@ def metrics(
     as_csv: CsvOption = False,
 ) -> None:
     """Show MRR, customers, ARPU, churn, LTV and failed payments, each currency by itself."""
-    query = {"month": month or None, "currency": currency or None, "mode": mode or None}
-    found = _read(common, "/v1/revenue/metrics", query, as_csv=as_csv)
+
+    def query() -> dict[str, Any]:
+        return {"month": month or None, "currency": currency or None, "mode": mode or None}
+
+    found, elsewhere = _read(common, f"{PATH}/metrics", query, as_csv=as_csv)
     if as_csv:
         return
     if common.as_json:
         print_json({"metrics": found})
         return
     if not found:
-        say("Nobody pays for a subscription, and nothing fell due.")
+        say(NOBODY + elsewhere)
     for one in found:
         since, until = short_moment(one["from"]), short_moment(one["until"])
         say(f"{one['currency']}, from {since} to {until}:")
         print_table(METRIC_COLUMNS, _figures(one))
 
 
-def _read(common: Common, path: str, query: Mapping[str, Any], *, as_csv: bool) -> list[Any]:
-    """The list; as CSV it is printed instead."""
+def _read(
+    common: Common, path: str, query: Callable[[], dict[str, Any]], *, as_csv: bool
+) -> tuple[list[Any], str]:
+    """The list, as CSV printed instead; and how the sentence ends that says that it is empty."""
 
-    async def work(client: "ApiClient") -> list[Any]:
-        return await all_or_csv(client, path, as_csv=as_csv, **query)
+    async def work(client: "ApiClient") -> tuple[list[Any], str]:
+        told = query()
+        found = await all_or_csv(client, path, as_csv=as_csv, **told)
+        if found or as_csv or common.as_json:
+            return found, ""
+        return found, await _elsewhere(client, path, told)
 
     return ask(common, work)
+
+
+async def _elsewhere(client: "ApiClient", path: str, query: Mapping[str, Any]) -> str:
+    """In which mode there is nothing; where the other one has something, how to see that."""
+    here = query["mode"]
+    for mode in MODES:
+        if mode != here and await client.all(path, limit=1, **{**query, "mode": mode}):
+            (looked,) = {*MODES} - {mode}
+            return f", in {looked} mode. In {mode} mode there is something: --mode {mode}."
+    return f", in {here} mode." if here else ", in live mode or in test mode."
 
 
 def _time(by: str, since: str, until: str, currency: str, mode: str) -> dict[str, Any]:

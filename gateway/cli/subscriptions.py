@@ -118,13 +118,13 @@ def change(
 ) -> None:
     """Change plan, interval or quantity: at once if that is dearer, else with the next period."""
     body = {"plan": plan or None, "interval": interval or None, "quantity": quantity}
-    _print_change(common, _post(common, account, "subscription/change", body))
+    _print_change(common, _post(common, account, "subscription/change", body), CHANGED)
 
 
 @command(app, "tollkeeper subscriptions undo-change alice")
 def undo_change(common: Common, account: OwnAccountArgument = "") -> None:
     """Drop a change that is scheduled, or not paid yet."""
-    _print_change(common, _post(common, account, "subscription/change/undo"))
+    _print_change(common, _post(common, account, "subscription/change/undo"), UNDONE)
 
 
 @command(app, "tollkeeper subscriptions cancel alice")
@@ -172,19 +172,12 @@ def _print_page(common: Common, page: Mapping[str, Any]) -> None:
     say(f"It can be paid there until {short_moment(page['expires_at'])}.")
 
 
-def _print_change(common: Common, done: Mapping[str, Any]) -> None:
+def _print_change(common: Common, done: Mapping[str, Any], words: Mapping[str, str]) -> None:
     if common.as_json:
         print_json({"change": done})
         return
     at = short_moment(done["effective_at"])
-    say(
-        {
-            "done": "It is changed.",
-            "needs_payment": f"It changes when this is paid: {done['payment_url']}",
-            "scheduled": f"It changes at {at}.",
-            "unchanged": "It is so already, and nothing was to change.",
-        }[done["result"]]
-    )
+    say(words[done["result"]].format(at=at, url=done["payment_url"]))
     _print(done["subscription"])
 
 
@@ -209,4 +202,15 @@ def _print(found: Mapping[str, Any]) -> None:
     print_fields(shown)
 
 
+# By what came of it.
+CHANGED = {
+    "done": "It is changed.",
+    "needs_payment": "It changes when this is paid: {url}",
+    "scheduled": "It changes at {at}.",
+    "unchanged": "It is so already, and nothing was to change.",
+}
+UNDONE = CHANGED | {
+    "done": "The change is dropped: the subscription goes on as it is.",
+    "unchanged": "There was no change to drop: the subscription goes on as it is.",
+}
 SAID = frozenset(("plan", "status", "credits_left", "credits_total", "other_credits_left"))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.callers import account_base, ask, find_base, find_lists
+from gateway.cli.callers import OWN, account_base, account_names, ask, find_base, find_lists
 from gateway.cli.csv_output import CsvOption, all_or_csv
 from gateway.cli.options import Common, OneAccountArgument, command, new_app
 from gateway.cli.output import Column, print_fields, print_json, print_rows, print_table, say
@@ -21,16 +21,17 @@ app = new_app("What accounts owe, pay and paid: list, show, statement.")
 
 COLUMNS = (
     Column("PAYMENT", "id", figures=True),
-    Column("ACCOUNT", "account_id", figures=True),
     Column("DUE", "created_at"),
     Column("PAID", "paid_at"),
     Column("WHAT", "kind"),
     Column("STATUS", "status"),
     Column("AMOUNT", "amount", figures=True),
     Column("REFUNDED", "refunded", figures=True),
+    Column("DISPUTED", "disputed", figures=True),
     Column("CURRENCY", "currency"),
     Column("STRIPE", "stripe"),
 )
+ACCOUNT_COLUMN = Column("ACCOUNT", "account")
 LINE_COLUMNS = (
     Column("WHAT", "kind"),
     Column("NAME", "slug"),
@@ -72,7 +73,7 @@ def list_(
 ) -> None:
     """List payments, newest first; with --csv all of them."""
 
-    async def work(client: "ApiClient") -> list[Any]:
+    async def work(client: "ApiClient") -> tuple[list[Any], dict[int, str]]:
         base, whose = await find_lists(client, account)
         chosen: dict[str, Any] = {
             "status": status or None,
@@ -82,17 +83,20 @@ def list_(
             **whose,
         }
         path = f"{base}/transactions"
-        return await all_or_csv(client, path, as_csv=as_csv, limit=limit, **chosen)
+        found = await all_or_csv(client, path, as_csv=as_csv, limit=limit, **chosen)
+        if common.as_json or base == OWN or account:
+            return found, {}
+        return found, await account_names(client, found)
 
-    found = ask(common, work)
+    found, names = ask(common, work)
     if not as_csv:
         print_rows(
             "transactions",
-            COLUMNS,
+            (COLUMNS[0], ACCOUNT_COLUMN, *COLUMNS[1:]) if names else COLUMNS,
             found,
             as_json=common.as_json,
             empty="There are no such payments.",
-            shown=_row,
+            shown=lambda payment: {**_row(payment), "account": names.get(payment["account_id"])},
         )
 
 
@@ -103,7 +107,7 @@ def show(
         int, typer.Argument(metavar="PAYMENT", help='Its number, as in "transactions list".')
     ],
 ) -> None:
-    """Show a payment: what it was for, and which grants it gave."""
+    """Show a payment: what it was for, which grants it gave, and what was taken back of them."""
 
     async def work(client: "ApiClient") -> Any:
         found = await client.find(f"{await find_base(client)}/transactions/{payment}")
@@ -117,12 +121,14 @@ def show(
     if common.as_json:
         print_json({"transaction": found})
         return
-    print_fields(found, without=("lines", "grants"))
+    print_fields(found, without=("lines", "grants", "taken_back_credits"))
     say("")
     currency = found["currency"]
     print_table(LINE_COLUMNS, [{**line, "currency": currency} for line in found["lines"]])
     for grant in found["grants"]:
         say(f"It gave {grant['credits']} credits (grant {grant['grant_id']}).")
+    if found["taken_back_credits"] != "0":
+        say(f"{found['taken_back_credits']} credits went back with its money.")
 
 
 @command(app, "tollkeeper transactions statement alice --month 2026-11")

@@ -213,6 +213,11 @@ class Revenue(Searching):
             PaidLot, await self._session.all("transaction_lots", platform_id, transaction_id)
         )
 
+    async def transaction_taken_back(self, platform_id: int, transaction_id: int) -> int:
+        """How many microcredits of what a payment gave are gone with its money."""
+        found = await self._session.value("transaction_taken_back", platform_id, transaction_id)
+        return int(found)
+
     async def transactions_of_statement(
         self, platform_id: int, account_id: int, *, livemode: bool, from_ms: int, until_ms: int
     ) -> list[TransactionRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import pytest_asyncio
 
 from gateway.control.api.roles import Role
@@ -37,13 +38,41 @@ async def test_payments_are_listed_shown_and_written_as_csv(
 
     assert [one["status"] for one in found] == ["failed", "succeeded"]
     assert "in_1" not in failed
-    assert "in_1" in (await remote("transactions", "list")).out
+    listed = (await remote("transactions", "list")).out
+    assert "in_1" in listed
+    assert listed.splitlines()[1].split()[1] == "alice"
+    assert "DISPUTED" in listed
     assert text.splitlines()[0].startswith("id,account_id,mode,kind,status,currency,amount")
     assert len(text.splitlines()) == 3
     shown = (await remote("transactions", "show", str(found[1]["id"]))).out
     assert "amount: 10.00" in shown
     assert "pro" in shown
     assert "no payment 99" in (await remote("transactions", "show", "99")).err
+
+
+async def test_a_payment_says_what_was_taken_back_of_what_it_gave(
+    api: Api, remote: Remote, rows: BillingRows
+) -> None:
+    account = api.demo.account.account_id
+    paid = await rows.sql("SELECT id FROM billing_transactions WHERE status = 'succeeded'")
+    grant = await rows.sql("SELECT id FROM grants WHERE account_id = $1", account)
+    lot = {"grant_id": grant, "transaction_id": paid, "account_id": account}
+    await rows.insert("paid_lots", **lot, microcredits=100_000_000)
+    for number, amount in enumerate((70_000_000, -20_000_000)):
+        await rows.insert(
+            "clawbacks",
+            id=f"0197{number:028}",
+            account_id=account,
+            transaction_id=paid,
+            cause="refund",
+            amount_microcredits=amount,
+            parts="[]",
+        )
+    await remote.log_in(api.demo.tokens[Role.VIEWER])
+    shown = (await remote("transactions", "show", str(paid))).out
+
+    assert f"It gave 100 credits (grant {grant})." in shown
+    assert "50 credits went back with its money." in shown
 
 
 async def test_a_month_is_shown_to_the_platform_and_to_the_account(
@@ -82,6 +111,38 @@ async def test_revenue_is_shown_by_month_by_product_and_in_metrics(
     assert (await remote("revenue", "show", "--by", "week", "--csv")).code == 2
 
 
+@pytest.mark.parametrize("what", ["show", "products"])
+@pytest.mark.parametrize("when", ["abc", "-5d"])
+@pytest.mark.parametrize("option", ["--since", "--until"])
+async def test_a_time_that_is_none_is_said_to_be_none(
+    api: Api, remote: Remote, what: str, when: str, option: str
+) -> None:
+    await remote.log_in(api.demo.tokens[Role.VIEWER])
+    for words in ((), ("--csv",)):
+        wrong = await remote("revenue", what, option, when, *words)
+        assert (wrong.code, f'"{when}" is neither a duration' in wrong.err) == (2, True)
+
+
+async def test_where_nothing_came_in_it_is_said_in_which_mode(
+    api: Api, remote: Remote, rows: BillingRows
+) -> None:
+    await remote.log_in(api.demo.tokens[Role.VIEWER])
+    since = ("--since", "2026-11-01", "--until", "2026-11-30")
+    for words in (("show", *since), ("products", *since), ("metrics", "--month", "2026-10")):
+        told = (await remote("revenue", *words, "--mode", "test")).out
+        assert "in test mode. In live mode there is something: --mode live." in told, words
+        await rows.insert(
+            "stripe_settings", livemode=False, secret_key="secret:x", webhook_secrets=[]
+        )
+        assert (await remote("revenue", *words)).out == told, words
+        await rows.sql("DELETE FROM stripe_settings")
+    before = ("--since", "2025-01-01", "--until", "2025-01-31")
+    told = (await remote("revenue", "show", *before)).out
+    assert told.endswith("nothing went back, in live mode or in test mode.\n")
+    told = (await remote("revenue", "show", *before, "--mode", "test")).out
+    assert told.endswith("nothing went back, in test mode.\n")
+
+
 async def test_a_subscription_is_bought_changed_and_ended(api: Api, remote: Remote) -> None:
     async with opened_desk(api) as desk:
         await remote.log_in(api.demo.tokens[Role.EDITOR])
@@ -95,8 +156,10 @@ async def test_a_subscription_is_bought_changed_and_ended(api: Api, remote: Remo
         assert changed.startswith("It is changed.\nPlan: max (active).")
         later = await remote("subscriptions", "change", "pro", "--account", "alice")
         assert later.out.startswith("It changes at ")
-        undone = await remote.json("subscriptions", "undo-change", "alice")
-        assert undone["change"]["result"] == "done"
+        undone = (await remote("subscriptions", "undo-change", "alice")).out
+        assert undone.startswith("The change is dropped: the subscription goes on as it is.\n")
+        undone = (await remote("subscriptions", "undo-change", "alice")).out
+        assert undone.startswith("There was no change to drop")
 
         assert (await remote("subscriptions", "cancel", "alice")).out.startswith("It ends at ")
         assert "Plan: max (active)." in (await remote("subscriptions", "resume", "alice")).out

@@ -59,6 +59,9 @@ async def read(ask: Ask) -> TransactionWithLines:
         **_fields(row),
         lines=[_line(line, row.currency) for line in lines],
         grants=[GrantGiven(grant_id=lot.grant_id, credits=lot.microcredits) for lot in lots],
+        taken_back_credits=await ask.ledger.transaction_taken_back(
+            ask.platform_id, row.transaction_id
+        ),
     )
 
 

@@ -64,6 +64,10 @@ class TransactionWithLines(Transaction):
 
     lines: list[Line]
     grants: list[GrantGiven]
+    taken_back_credits: Credits = Field(
+        description="Of what it gave, gone with the money that went back: taken, owed where it was "
+        "spent, or expired unused before."
+    )
 
 
 class MyTransactionsQuery(PageQuery):

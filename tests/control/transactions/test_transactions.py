@@ -105,6 +105,7 @@ async def test_200_a_payment_says_what_it_was_for_and_what_it_gave(
         }
     ]
     assert [grant["credits"] for grant in found["grants"]] == ["100"]
+    assert found["taken_back_credits"] == "0"
     assert (await api.as_key().get(f"/v1/me/transactions/{ids[0]}")).body == found
 
 
