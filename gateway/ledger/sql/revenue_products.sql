@@ -1,7 +1,8 @@
 -- What was sold of each plan and pack, and of overage, in payments made from $3 to before $4, in
 -- each currency ($5: in one), less what went back of any payment in that time; from behind a place
 -- on ($7 to $9). Without tax. What is gone of a payment by a moment is its lines', by their
--- amounts, to the last minor unit; what went back in a time is the difference of two moments.
+-- amounts, to the last minor unit; what went back in a time is the difference of two moments. A
+-- payment of nothing for nothing, as of a trial, is none.
 WITH gone AS (
     SELECT
         payment.id AS transaction_id,
@@ -52,6 +53,7 @@ WITH gone AS (
         AND payment.livemode = $2
         AND payment.paid_at >= from_ms($3)
         AND payment.paid_at < from_ms($4)
+        AND (payment.amount_minor <> 0 OR billing_lines.amount_minor <> 0)
         AND ($5::text IS NULL OR payment.currency = $5)
     UNION ALL
     SELECT

@@ -2,7 +2,7 @@
 -- behind the currency $8 on, to before $4. What went back of a payment counts when it went, a
 -- dispute's money like a refund; what came again takes it off. Of the payment's tax so much is gone
 -- by a moment as is of the whole, and each move is the difference of two moments: nothing is
--- rounded twice.
+-- rounded twice. A payment of nothing, as of a trial, is none.
 WITH moves AS (
     SELECT
         moved.made_at,
@@ -34,6 +34,7 @@ WITH moves AS (
         AND livemode = $2
         AND paid_at >= from_ms($3)
         AND paid_at < from_ms($4)
+        AND amount_minor <> 0
         AND ($7::text IS NULL OR currency = $7)
     UNION ALL
     SELECT

@@ -73,6 +73,22 @@ async def test_200_what_only_went_back_is_below_0_where_it_went(
     assert [row["net"] for row in csv.DictReader(io.StringIO(text))] == ["-7.50"]
 
 
+async def test_200_a_payment_of_nothing_is_none(api: Api, rows: BillingRows) -> None:
+    """As of a trial; one of nothing that moves money from a plan to another is in both."""
+    account = api.demo.account.account_id
+    free = {"amount_minor": 0, "paid_at": "2025-05-01"}
+    await rows.transaction(account, [{"amount_minor": 0}], **free)
+    viewer = api.as_("viewer")
+    may = {"from": "2025-05-01T00:00:00Z", "until": "2025-05-31T00:00:00Z"}
+    assert (await viewer.get(PATH, **may)).body["data"] == []
+    assert (await viewer.get(f"{PATH}/products", **may)).body["data"] == []
+
+    moved = [{"amount_minor": -500}, {"slug": "max", "amount_minor": 500}]
+    await rows.transaction(account, moved, **free)
+    sold = (await viewer.get(f"{PATH}/products", **may)).body["data"]
+    assert [(one["slug"], one["net"]) for one in sold] == [("max", "5.00"), ("pro", "-5.00")]
+
+
 async def test_200_products_and_metrics_of_one_currency(api: Api, rows: BillingRows) -> None:
     del rows
     viewer = api.as_("viewer")
