@@ -23,11 +23,15 @@ POLL_INTERVAL_S = 0.05
 
 
 class Address(NamedTuple):
-    """Something to listen on; port 0 is any free one. `purpose` is for a person, if it is taken."""
+    """Something to listen on; port 0 is any free one.
+
+    `purpose` and `advice` are for a person, if it is taken: before and behind what is the matter.
+    """
 
     host: str
     port: int
     purpose: str = ""
+    advice: str = ""
 
 
 class Held(NamedTuple):
@@ -81,12 +85,13 @@ async def _hold(addresses: Sequence[Address]) -> list[socket.socket]:
     deadline = loop.time() + PORT_PATIENCE_S
     while True:
         sockets, problems = [], []
-        for host, port, purpose in addresses:
+        for host, port, purpose, advice in addresses:
             try:
                 sockets.append(hold(host, port))
             except OSError as error:
                 where = listen_text(host, port)
-                problems.append(f"{purpose}can't listen on {where}: {port_problem(error, port)}")
+                problem = port_problem(error, port)
+                problems.append(f"{purpose}can't listen on {where}: {problem}{advice}")
         if not problems:
             return sockets
         for held in sockets:

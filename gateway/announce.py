@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from policies.catalog import Route
 
@@ -71,11 +71,18 @@ class Voice:
             _line(json.dumps({"event": "error", "problems": list(problems)}))
 
     def ready(
-        self, ready: Ready, routes: Sequence[Route], data_dir: str, *, plan_sold: str | None
+        self,
+        ready: Ready,
+        routes: Sequence[Route],
+        data_dir: str,
+        *,
+        plan_sold: str | None,
+        unheard: Mapping[str, str],
     ) -> None:
         """Calls can come: where, with which key, and one to paste.
 
-        `plan_sold`: a plan that can be subscribed to, for the fake Stripe.
+        `plan_sold`: a plan that can be subscribed to, for the fake Stripe. `unheard`: addresses
+        where nothing listens, with the name of a route that forwards there.
         """
         if self._as_json:
             event = {"event": "ready", **asdict(ready)}
@@ -86,13 +93,18 @@ class Voice:
         _line(f"""
 Tollkeeper is ready.
 
-  proxy      {ready.proxy_url}
-  control    {ready.control_url}
-  agent      {ready.sample_agent_url}
-  account    {ready.account}
-  API key    {ready.api_key}
-  data       {data_dir}
+  proxy        {ready.proxy_url}
+  control      {ready.control_url}
+  agent        {ready.sample_agent_url}
+  account      {ready.account}
+  API key      {ready.api_key}
+  admin token  {ready.admin_token}
+  data         {data_dir}
 """)
+        for address, route in unheard.items():
+            _line(
+                f'Nothing listens on {address}, where route "{route}" forwards to: calls get 502.\n'
+            )
         if call := example_call(ready, routes):
             _line(f"Try it:\n\n{call}\n")
         if ready.fake_stripe_url:

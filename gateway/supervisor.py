@@ -36,6 +36,7 @@ from gateway.embedded.datadir import DataDir, Running, Secrets, open_data_dir
 from gateway.embedded.fake import FakeStripe, fake_stripe, fake_table
 from gateway.embedded.servers import Servers, embedded_servers
 from gateway.embedded.spawn import EmbeddedError, stop_leftover
+from gateway.embedded.unheard import unheard_upstreams
 from gateway.logs import set_up_logs
 from gateway.mistakes import StartError
 from gateway.operations.errors import OperationError
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from socket import socket
 
-    from gateway.config import Config, GatewayConfig
+    from gateway.config import Config
     from gateway.node import RunningNode
     from policies.catalog import Route
 
@@ -120,14 +121,17 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
             await _demo(node, folder, credentials.pepper, options.demo_microcredits)
             await agent.ready()
             await stack.enter_async_context(_working(pool, config, credentials))
-            stack.enter_context(_announced(folder, config.gateway, pool))
+            stack.enter_context(_announced(folder, config, pool, stripe))
             ready = _ready(config, folder, pool, servers, agent.url)
             if stripe is not None:
                 await _stock(node)
                 ready = dataclasses.replace(ready, fake_stripe_url=stripe.url)
             _keep_code()
             sold = next((plan.slug for plan in config.plans if plan.prices), None)
-            voice.ready(ready, config.routes, str(options.data_dir), plan_sold=sold)
+            unheard = await unheard_upstreams(config.routes)
+            voice.ready(
+                ready, config.routes, str(options.data_dir), plan_sold=sold, unheard=unheard
+            )
             await asyncio.Event().wait()
 
 
@@ -334,7 +338,8 @@ def _agent_address(routes: Sequence[Route]) -> Address:
     if route is None:
         return Address(SAMPLE_AGENT_HOST, 0)
     purpose = f'the sample agent, which route "{route}" forwards to: '
-    return Address(SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT, purpose)
+    advice = ": stop it, or give the route the upstream of an agent of yours"
+    return Address(SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT, purpose, advice)
 
 
 @contextlib.asynccontextmanager
@@ -379,8 +384,11 @@ async def _working(
 
 
 @contextlib.contextmanager
-def _announced(folder: DataDir, gateway: GatewayConfig, pool: WorkerPool) -> Iterator[None]:
+def _announced(
+    folder: DataDir, config: Config, pool: WorkerPool, stripe: FakeStripe | None
+) -> Iterator[None]:
     """Tells commands typed meanwhile, and the next start if we are killed, what runs here."""
+    gateway = config.gateway
 
     def running() -> Running:
         return Running(
@@ -390,6 +398,8 @@ def _announced(folder: DataDir, gateway: GatewayConfig, pool: WorkerPool) -> Ite
             proxy_url=url_of(gateway.proxy_listen),
             control_url=url_of(gateway.control_listen),
             worker_pids=tuple(worker.pid for worker in pool.workers if worker.pid),
+            platform=config.platform.slug,
+            fake_stripe_url=stripe.url if stripe else "",
         )
 
     with folder.announced(running()):

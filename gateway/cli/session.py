@@ -8,7 +8,7 @@ command. Everything heavy is imported only when a command needs it, so that `--h
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -81,10 +81,29 @@ def read_config(path: Path | None) -> Config:
         raise UsageError("\n  ".join([f"{chosen} has mistakes:", *lines])) from None
 
 
+def _read_applied_config(path: Path | None, data_dir: Path) -> Config:
+    """The config as a `tollkeeper dev` that runs on this data folder applies it.
+
+    With the fake Stripe beside it, if it has one, so that no command takes that away from it.
+
+    Raises: UsageError, as `read_config`.
+    """
+    from gateway.embedded.datadir import read_running
+
+    config = read_config(path)
+    running = read_running(data_dir)
+    if running is None or not running.fake_stripe_url or running.platform != config.platform.slug:
+        return config
+    from gateway.embedded.fake import fake_table
+
+    table = fake_table(data_dir, running.fake_stripe_url, config.stripe)
+    return replace(config, stripe=table)
+
+
 @asynccontextmanager
 async def open_books(config_path: Path | None, data_dir: Path) -> AsyncIterator[Books]:
     """Postgres and the config's platform."""
-    config = read_config(config_path)
+    config = _read_applied_config(config_path, data_dir)
     async with (
         find_servers(config, data_dir, redis=False) as servers,
         clear_failures(servers),
@@ -101,7 +120,7 @@ async def open_desk(
 
     With `redis=False` its counters are none: whatever they are asked is `CountersUnavailable`.
     """
-    config = read_config(config_path)
+    config = _read_applied_config(config_path, data_dir)
     async with (
         find_servers(config, data_dir, redis=redis) as servers,
         clear_failures(servers),

@@ -45,7 +45,10 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the servers of the process that holds the folder can be reached."""
+    """Where the servers of the process that holds the folder can be reached.
+
+    `fake_stripe_url` is the fake Stripe of `platform`, "" where there is none.
+    """
 
     pid: int
     redis_url: str
@@ -53,6 +56,8 @@ class Running:
     proxy_url: str = ""
     control_url: str = ""
     worker_pids: tuple[int, ...] = ()
+    platform: str = ""
+    fake_stripe_url: str = ""
 
 
 class DataDir:

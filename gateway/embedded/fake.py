@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FAKE_STRIPE_HOST = "127.0.0.1"
 FAKE_STRIPE_PORT = 9110
+# Where its keys are, for other commands to find.
+KEY_FILE, WEBHOOK_FILE = "fake-stripe.key", "fake-stripe.webhook"
 
 
 class FakeStripe(NamedTuple):
@@ -38,17 +40,13 @@ def fake_table(folder: Path, url: str, table: StripeTable | None) -> StripeTable
     """The settings for the fake at `url`, with the options of the config's own [stripe] table.
 
     Payers come back to the fake's first page where the config names none. The keys are in files
-    below `folder`, for other commands to find.
+    of `folder`, a data folder where the fake was started.
     """
-    references = []
-    for name, value in (("key", API_KEY), ("webhook", WEBHOOK_SECRET)):
-        file = folder / f"fake-stripe.{name}"
-        file.write_text(value + "\n")
-        references.append(f"file:{file}")
+    folder = folder.resolve()  # the same text for whoever names the folder otherwise
     options = (table or StripeTable("")).options
     return StripeTable(
-        secret_key=references[0],
-        webhook_secrets=(references[1],),
+        secret_key=f"file:{folder / KEY_FILE}",
+        webhook_secrets=(f"file:{folder / WEBHOOK_FILE}",),
         options=replace(
             options,
             api_base=url,
@@ -64,10 +62,12 @@ async def fake_stripe(folder: Path, *, webhook_url: str, log: Path) -> AsyncIter
     """Starts the fake, keeps it running, and stops it at the end.
 
     At FAKE_STRIPE_PORT if that is free, so that its pages stay where they are. `folder` keeps its
-    state.
+    state and its keys.
 
     Raises: EmbeddedError when it does not start.
     """
+    (folder / KEY_FILE).write_text(API_KEY + "\n")
+    (folder / WEBHOOK_FILE).write_text(WEBHOOK_SECRET + "\n")
     with _held_port() as held:
         share(held)
         port = held_port(held)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest_asyncio
 
 from tests.support import dev as support
+from tests.support.dev import edit, output_of
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -71,6 +73,29 @@ async def test_a_subscription_its_renewal_and_a_failed_card_are_tried_without_an
     await ask(dev, "POST", f"{stripe}/_fake/advance", {"days": 4})
     await eventually(lambda: _is(dev, plan="pro", status="active"))
     await eventually(lambda: _has(dev, 2 * PRO))
+
+
+async def test_the_fake_stays_when_the_config_is_applied_meanwhile(
+    dev: Dev, config_file: Path, tmp_path: Path
+) -> None:
+    apply = ("apply", "--json", "--config", str(config_file))
+    folder = ("--data-dir", str(tmp_path / "elsewhere" / ".." / "d"))
+    (tmp_path / "elsewhere").mkdir()
+    edit(config_file, 'credits = "10000"', 'credits = "20000"')
+
+    applied = json.loads(await output_of(*apply, *folder))
+
+    assert applied["plans_changed"] == ["pro"]
+    assert applied["stripe_changed"] == []
+    status, page = await ask(
+        dev, "POST", f"{dev.ready['control_url']}/v1/subscribe", {"plan": "pro"}
+    )
+    assert (status, page["url"].startswith(dev.ready["fake_stripe_url"])) == (200, True)
+
+    # It is the fake of one platform: no other gets it.
+    edit(config_file, 'slug = "demo"', 'slug = "another"')
+    foretold = json.loads(await output_of(*apply, "--dry-run", *folder))
+    assert foretold["stripe_changed"] == []
 
 
 async def test_what_was_bought_is_there_after_a_restart(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import stat
@@ -20,6 +21,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.embedded.agent import SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT
+from gateway.embedded.datadir import read_secrets
 from gateway.embedded.spawn import command_of
 from gateway.ports import hold
 from tests.support import dev as support
@@ -168,6 +170,16 @@ async def test_a_dead_worker_is_replaced_and_its_admin_is_told(
     (worker,) = told["workers"]
     assert (worker["ready"], worker["restarts"]) == (True, 1)
     assert worker["pid"] != doomed
+
+
+async def test_a_person_is_told_the_key_and_the_admin_token(
+    config_file: Path, tmp_path: Path
+) -> None:
+    text = "".join([line async for line in support.told(config_file, tmp_path / "d")])
+    own = read_secrets(tmp_path / "d")
+    assert re.search(rf"^ +API key +{re.escape(own.api_key)}$", text, re.MULTILINE)
+    assert re.search(rf"^ +admin token +{re.escape(own.admin_token)}$", text, re.MULTILINE)
+    assert "Nothing listens" not in text
 
 
 async def test_ctrl_c_in_the_middle_of_a_first_start_ends_all_and_the_next_start_is_clean(

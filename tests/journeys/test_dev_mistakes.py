@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.embedded.agent import SAMPLE_AGENT_HOST, SAMPLE_AGENT_PORT
+from gateway.ports import held_port, hold
 from tests.support import dev as support
-from tests.support.dev import ROOT, edit, refused
+from tests.support.dev import ROOT, edit, refused, told
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
@@ -91,6 +92,21 @@ async def test_a_taken_port_of_the_sample_agent_is_named_with_the_route_that_nee
     assert len(lines) == 1
     assert str(SAMPLE_AGENT_PORT) in lines[0]
     assert '"chat"' in lines[0]
+    assert "stop it, or give the route the upstream of an agent of yours" in lines[0]
+
+
+async def test_a_route_to_a_port_of_this_machine_where_nothing_listens_is_told_at_start(
+    config_file: Path, agent_url: str, tmp_path: Path
+) -> None:
+    with hold("127.0.0.1") as held:  # bound, so that nobody else comes to listen there
+        nowhere = f"127.0.0.1:{held_port(held)}"
+        edit(config_file, agent_url, f"http://{nowhere}")
+        lines = [line async for line in told(config_file, tmp_path / "d")]
+
+    (line,) = [line for line in lines if "Nothing listens on" in line]
+    assert nowhere in line
+    assert '"chat"' in line
+    assert "502" in line
 
 
 async def test_a_data_folder_in_use_is_refused_and_its_user_goes_on(

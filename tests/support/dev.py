@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 TOLLKEEPER = (str(Path(sys.executable).with_name("tollkeeper")),)
 START_DEADLINE_S = 40
 STOP_DEADLINE_S = 40
+COMMAND_DEADLINE_S = 40
 CHAT = "/v1/chat/completions"
 HELLO = {"model": "sample", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -100,6 +101,32 @@ async def launch(command: Sequence[str], **options: Any) -> Dev:
         *command, stdout=asyncio.subprocess.PIPE, cwd=options.pop("cwd", ROOT), **options
     )
     return Dev(process)
+
+
+async def told(config: Path, data_dir: Path, *more: str) -> AsyncIterator[str]:
+    """What it says to a person, line by line, until it is ready; then it is stopped."""
+    command = [word for word in dev_command(config, data_dir, *more) if word != "--json"]
+    dev = await launch(command)
+    assert dev.process.stdout is not None
+    try:
+        async with asyncio.timeout(START_DEADLINE_S):
+            async for line in dev.process.stdout:
+                yield line.decode()
+                if line.startswith(b"Ctrl-C"):
+                    return
+    finally:
+        await dev.stop()
+
+
+async def output_of(*words: str) -> str:
+    """What a command prints that ends well."""
+    child = await asyncio.create_subprocess_exec(
+        *TOLLKEEPER, *words, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    async with asyncio.timeout(COMMAND_DEADLINE_S):
+        output, _ = await child.communicate()
+    assert child.returncode == 0
+    return output.decode()
 
 
 async def start(config: Path, data_dir: Path, *more: str) -> Dev:
