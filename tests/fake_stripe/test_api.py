@@ -53,6 +53,30 @@ async def test_400_for_a_form_that_no_client_sends(shop: Shop, form: str) -> Non
     assert status == 400, body
 
 
+async def test_a_key_gets_in_as_a_bearers_token_or_as_the_name_of_basic(shop: Shop) -> None:
+    customer = await shop.customer()
+    url = f"{shop.fake.url}/v1/customers"
+
+    async def found(key: str) -> tuple[int, list[str]]:
+        headers = {"Authorization": aiohttp.encode_basic_auth(key, "")}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.get(url) as answer,
+        ):
+            listed = (await answer.json()).get("data", [])
+            return answer.status, [each["id"] for each in listed]
+
+    assert await found(shop.fake.api_key) == (200, [customer])
+    assert await found(shop.fake.live_api_key) == (200, [])
+    assert await found("sk_test_wrong") == (401, [])
+
+
+@pytest.mark.parametrize("sent", ["", "Basic", "Basic !", "Basic /w==", "Digest x"])
+async def test_401_for_what_is_no_key(shop: Shop, sent: str) -> None:
+    status, _ = await raw(shop, "GET", "/v1/customers", headers={"Authorization": sent})
+    assert status == 401
+
+
 async def test_401_for_another_key(shop: Shop) -> None:
     async with client_of(shop.fake, "sk_test_wrong") as client:
         with pytest.raises(stripe.AuthenticationError):

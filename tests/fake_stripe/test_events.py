@@ -11,12 +11,18 @@ import stripe
 from aiohttp import web
 
 from tests.support.fake_stripe.clock import DAY_S, HOUR_S
+from tests.support.fake_stripe.face import FakeStripe
 from tests.support.stripe_billing import at
+from tests.support.stripe_shop import client_of
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.support.stripe_shop import Shop
+
+
+TRIES_MAX = 30
 
 
 class Receiver:
@@ -195,3 +201,21 @@ async def test_a_failed_delivery_is_tried_again_for_three_days_then_given_up(
     endpoint.url = receiver.url
     await shop.fake.advance(days=5)
     assert len(receiver.got) == 3
+
+
+async def test_a_failed_delivery_is_tried_again_within_seconds_while_the_clock_runs(
+    receiver: Receiver,
+) -> None:
+    receiver.statuses = [503]
+    async with FakeStripe.running(seed="soon", real_time=True) as fake, client_of(fake) as client:
+        fake.add_endpoint(receiver.url)
+        await client.v1.customers.create_async()
+        await eventually(lambda: len(receiver.got) == 2)
+        assert fake.deliveries.all[-1].answers == [503, 200]
+
+        # Of one that is never taken tries become rarer, and end.
+        receiver.statuses = [503] * TRIES_MAX
+        await client.v1.customers.create_async()
+        await fake.advance(days=4)
+        assert fake.deliveries.all[-1].state == "given up"
+        assert len(fake.deliveries.all[-1].answers) < TRIES_MAX

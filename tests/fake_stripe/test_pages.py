@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.support.fake_stripe.amounts import money, typed
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -76,6 +78,22 @@ async def test_a_payer_sees_what_is_sold_pays_and_comes_back(
     assert (status, location) == (303, f"https://shop.example/paid?session={session}")
     assert shop.fake.store.get("checkout.session", session)["status"] == "complete"
     assert "nothing to pay" in await read(visitor, f"/checkout/{session}")
+
+
+async def test_a_payer_sees_what_it_costs_after_a_trial(
+    shop: Shop, visitor: aiohttp.ClientSession
+) -> None:
+    session = await shop.session(
+        await shop.price(19_000, "year"),
+        mode="subscription",
+        customer=await shop.customer(),
+        subscription_data={"trial_period_days": 14},
+    )
+
+    page = await read(visitor, f"/checkout/{session}")
+    assert "$190.00 / year" in page
+    assert "14 days free, then the price above." in page
+    assert "Due today: $0.00" in page
 
 
 async def test_a_declined_payer_stays_on_the_page_and_is_told(
@@ -171,9 +189,75 @@ async def test_programs_move_the_clock_change_cards_dispute_and_decide(
     assert closed["status"] == "lost"
 
 
+async def test_the_first_page_pays_back_and_disputes_what_was_paid(
+    shop: Shop, visitor: aiohttp.ClientSession
+) -> None:
+    session = await shop.buy(await shop.price(1000))
+    charge = await shop.charge_of(session)
+    refund, dispute = (f"/_fake/charges/{charge}/{what}" for what in ("refund", "dispute"))
+    page = await read(visitor, "/")
+    assert {refund, dispute} <= set(re.findall(r'formaction="([^"]+)"', page))
+
+    assert (await push(visitor, refund, money="2.50"))[:2] == (303, "/")
+    status, _, page = await push(visitor, refund, money="7.51")
+    assert status == 400
+    assert "greater than unrefunded amount" in page
+    assert "+ 1 month" in page  # it is told on the page with the button
+    for wrong in ("2.505", "-1", "all"):
+        status, _, page = await push(visitor, refund, money=wrong)
+        assert (status, "write it as in 10.00" in page) == (400, True)
+    assert "$2.50" in await read(visitor, "/")
+
+    await push(visitor, dispute, money="")
+    page = await read(visitor, "/")
+    assert "$7.50, needs response" in page
+    assert "formaction" not in page  # what is disputed can be neither paid back nor disputed again
+    (close,) = set(re.findall(r"/_fake/disputes/\w+/close", page))
+    await push(visitor, close, ending="won")
+    assert "$7.50, won" in await read(visitor, "/")
+    assert shop.happened("refund.", "charge.dispute.closed") == [
+        "refund.created",
+        "charge.dispute.closed",
+    ]
+
+
+async def test_programs_pay_back_in_minor_units_or_all_that_is_left(
+    shop: Shop, visitor: aiohttp.ClientSession
+) -> None:
+    charge = await shop.charge_of(await shop.buy(await shop.price(1000)))
+    path = f"/_fake/charges/{charge}/refund"
+
+    assert (await ask(visitor, path, amount=300))["amount"] == 300
+    assert (await ask(visitor, path))["amount"] == 700
+    async with visitor.post(path, json={}) as answer:
+        assert (await answer.json())["error"]["code"] == "charge_already_refunded"
+
+
+async def test_an_inquiry_can_be_closed_and_its_payment_paid_back_meanwhile(
+    shop: Shop, visitor: aiohttp.ClientSession
+) -> None:
+    charge = await shop.charge_of(await shop.buy(await shop.price(1000)))
+    shop.fake.dispute(charge, inquiry=True)
+
+    page = await read(visitor, "/")
+    assert f'formaction="/_fake/charges/{charge}/refund"' in page
+    assert "Close the inquiry" in page
+    assert ">Win<" not in page
+
+
+@pytest.mark.parametrize(
+    ("currency", "text", "minor", "shown"),
+    [("usd", "12", 1200, "$12.00"), ("jpy", "12", 12, "12 JPY"), ("kwd", "1.5", 1500, "1.500 KWD")],
+)
+def test_what_is_typed_is_of_the_currency(currency: str, text: str, minor: int, shown: str) -> None:
+    assert typed(text, currency) == minor
+    assert money(minor, currency) == shown
+
+
 @pytest.mark.parametrize(
     ("path", "values", "status"),
     [
+        ("/_fake/charges/ch_none/refund", {}, 404),
         ("/_fake/advance", {"days": "soon"}, 400),
         ("/_fake/checkout/cs_none/pay", {}, 404),
         ("/_fake/customers/cus_none/card", {}, 404),

@@ -92,6 +92,11 @@ def _shown(method: Object) -> Object:
     }
 
 
+def left_of(charge: Object) -> int:
+    """How much of its money was not paid back yet."""
+    return int(charge["amount_captured"] - charge["amount_refunded"])
+
+
 def succeed(store: Store, charge: Object) -> None:
     """The money is taken."""
     charge |= {

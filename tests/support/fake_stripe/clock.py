@@ -24,6 +24,11 @@ class Clock:
         self._since_s = time.monotonic() if running else None
 
     @property
+    def running(self) -> bool:
+        """Whether it runs with real time between its moves."""
+        return self._since_s is not None
+
+    @property
     def now_s(self) -> int:
         if self._since_s is None:
             return self._at_s

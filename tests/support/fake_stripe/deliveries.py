@@ -1,5 +1,9 @@
 """Events on their way to endpoints: signed, sent, tried again for three days, then given up.
 
+A failed try is repeated after 5 and 30 minutes and some hours of the fake's clock, as at Stripe.
+While that clock runs with real time, tries after seconds come first (`RETRY_SOON_S`): whoever looks
+on would not wait for minutes.
+
 mode "at once"   each event is sent as soon as it is made, in order, behind the call that made it
 mode "held"      events wait; a test sends them in whatever order, number and part it wants
 """
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 ANSWER_S_MAX = 20
 # How long after a failed try the next one comes; what is still undelivered after three days stays.
 RETRY_AFTER_S = (5 * MINUTE_S, 30 * MINUTE_S, 2 * HOUR_S, 5 * HOUR_S, 10 * HOUR_S, 12 * HOUR_S)
+# And before these where the clock runs: 2, 5, 15 seconds and a minute each after the one before.
+RETRY_SOON_S = (2, 5, 15, MINUTE_S)
 RETRIED_S_MAX = 3 * DAY_S
 RETRY = "delivery.retry"
 
@@ -182,8 +188,9 @@ class Deliveries:
             return 0
 
     def _fail(self, store: Store, delivery: Delivery) -> None:
-        tries = min(len(delivery.answers), len(RETRY_AFTER_S))
-        next_s = store.now_s + RETRY_AFTER_S[tries - 1]
+        after_s = RETRY_SOON_S + RETRY_AFTER_S if store.clock.running else RETRY_AFTER_S
+        tries = min(len(delivery.answers), len(after_s))
+        next_s = store.now_s + after_s[tries - 1]
         if next_s > delivery.since_s + RETRIED_S_MAX:
             delivery.state = "given up"
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
+from . import charges
 from .calls import get, listing, page, post, retrieving, where, within
 from .clock import DAY_S
 from .errors import invalid
@@ -57,6 +58,19 @@ EVIDENCE = (
 )
 
 
+def last_of(store: Store, charge: Object) -> Object | None:
+    """A charge's dispute, the last if there were several."""
+    found = [dispute for dispute in store.all("dispute") if dispute["charge"] == charge["id"]]
+    return found[-1] if found else None
+
+
+def endings_of(dispute: Object) -> tuple[Ending, ...]:
+    """How it can still end: not at all when it has."""
+    if dispute["status"] not in OPEN:
+        return ()
+    return ("warning_closed",) if dispute["status"].startswith("warning") else ("won", "lost")
+
+
 def open_dispute(
     store: Store, charge_id: str, amount: int | None = None, *, inquiry: bool = False
 ) -> Object:
@@ -65,7 +79,7 @@ def open_dispute(
     Raises: StripeError, when the charge has not that much, or is disputed already.
     """
     charge = store.get("charge", charge_id)
-    left = charge["amount_captured"] - charge["amount_refunded"]
+    left = charges.left_of(charge)
     taken = left if amount is None else amount
     if charge["disputed"] or not 0 < taken <= left:
         raise invalid(f"This charge can't be disputed for {taken}.", "charge")
@@ -149,8 +163,7 @@ def end_dispute(store: Store, dispute_id: str, ending: Ending) -> Object:
     Raises: StripeError, when it has, or when it was asked the other kind of question.
     """
     dispute = store.get("dispute", dispute_id)
-    inquiry = dispute["status"].startswith("warning")
-    if dispute["status"] not in OPEN or inquiry != (ending == "warning_closed"):
+    if ending not in endings_of(dispute):
         raise invalid(f"A dispute that is {dispute['status']} can't end as {ending}.", "status")
     dispute["status"] = ending
     dispute["is_charge_refundable"] = ending == "warning_closed"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import discounts, proration
+from .amounts import money
 from .calls import whole_list
 
 if TYPE_CHECKING:
@@ -152,13 +153,6 @@ def _words(price: Object, name: str, quantity: int) -> str:
     return (
         f"{quantity} {TIMES} {name} (at {money(price['unit_amount'], price['currency'])} / {every})"
     )
-
-
-def money(amount: int, currency: str) -> str:
-    """An amount for people: $10.00, or 10.00 EUR."""
-    digits = f"{abs(amount) // 100}.{abs(amount) % 100:02}"
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${digits}" if currency == "usd" else f"{sign}{digits} {currency.upper()}"
 
 
 def total(store: Store, invoice: Object) -> None:

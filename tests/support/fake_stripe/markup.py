@@ -21,6 +21,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .4rem .5rem .4rem 0; tex
   vertical-align: top } th { font-weight: 600; opacity: .7 }
 td.number, th.number { font-variant-numeric: tabular-nums; text-align: right }
 form.inline { display: inline-block; margin: 0 .25rem .25rem 0 }
+form.amount { white-space: nowrap } form.amount input { margin-right: .25rem; width: 6rem }
 label { display: block; margin: .75rem 0 }
 label.choice { border: 1px solid var(--line); border-radius: .5rem; margin: .4rem 0;
   padding: .5rem }
@@ -47,12 +48,16 @@ def text(value: object) -> Markup:
 
 def element(tag: str, *inside: object, **attributes: object) -> Markup:
     """An element. Attributes that are None are left out; `class_` is `class`."""
-    shown = "".join(
+    shown = _attributes(attributes)
+    return Markup(f"<{tag}{shown}>{''.join(text(one) for one in inside)}</{tag}>")
+
+
+def _attributes(named: Mapping[str, object]) -> str:
+    return "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
-        for name, value in attributes.items()
+        for name, value in named.items()
         if value is not None
     )
-    return Markup(f"<{tag}{shown}>{''.join(text(one) for one in inside)}</{tag}>")
 
 
 def page(title: str, *inside: object, narrow: bool = False) -> str:
@@ -75,9 +80,10 @@ def hidden(values: Mapping[str, object]) -> Markup:
     )
 
 
-def field(name: str, value: str) -> Markup:
+def field(name: str, value: str, **attributes: object) -> Markup:
     """A line of text to fill in."""
-    return Markup(f'<input type="text" name="{escape(name)}" value="{escape(value)}">')
+    shown = _attributes({"type": "text", "name": name, "value": value, **attributes})
+    return Markup(f"<input{shown}>")
 
 
 def button(action: str, label: str, title: str | None = None, **values: object) -> Markup:

@@ -3,6 +3,7 @@
 POST /_fake/advance                    {"days": 31, "hours": 2, "seconds": 0} or {"to": 1790000000}
 POST /_fake/checkout/{session}/pay     {"card": "works", "promotion_code": "SPRING"}
 POST /_fake/customers/{customer}/card  {"card": "fails at renewal"}
+POST /_fake/charges/{charge}/refund    {"amount": 500}, in minor units; without it all that is left
 POST /_fake/charges/{charge}/dispute   {"amount": 500, "inquiry": false}
 POST /_fake/disputes/{dispute}/close   {"ending": "won"}
 POST /_fake/deliveries/{delivery}/send
@@ -18,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from . import disputes, invoices, payer, payment_methods, payments, subscriptions, views
+from . import (
+    amounts,
+    disputes,
+    invoices,
+    payer,
+    payment_methods,
+    payments,
+    refunds,
+    subscriptions,
+    views,
+)
 from .errors import StripeError, invalid, no_such
 
 if TYPE_CHECKING:
@@ -55,6 +66,7 @@ class Pages:
         for path, act in {
             "/_fake/advance": self.advance,
             "/_fake/charges/{id}/dispute": self.dispute,
+            "/_fake/charges/{id}/refund": self.refund,
             "/_fake/checkout/{id}/pay": self.pay_session,
             "/_fake/customers/{id}/card": self.change_card,
             "/_fake/deliveries/{id}/send": self.send,
@@ -83,7 +95,7 @@ class Pages:
         return handle
 
     def _refused(self, request: web.Request, error: StripeError, *, program: bool) -> web.Response:
-        """What was refused is told where it was asked: on the page with the form, if it has one."""
+        """What was refused is told where it was asked: on the page with the form."""
         if program:
             return web.json_response(error.body(""), status=error.status)
         parts = request.path.split("/")
@@ -95,7 +107,7 @@ class Pages:
         if parts[2] == "portal":
             store, session = self._find("billing_portal.session", parts[3])
             return _html(views.portal(store, session, error.message), error.status)
-        return web.Response(text=error.message, status=error.status)
+        return _html(views.dashboard(self.fake, error.message), error.status)
 
     def _find(self, kind: str, object_id: str) -> tuple[Store, Object]:
         """An object of either mode, which a page's address does not say.
@@ -157,10 +169,16 @@ class Pages:
         method = payment_methods.put_on_file(store, customer, _behaviour(values))
         return Done(store.show(method), "/")
 
+    async def refund(self, request: web.Request, values: Values) -> Done:
+        """Pays back a charge, as the owner does at Stripe's dashboard."""
+        store, charge = self._find("charge", request.match_info["id"])
+        made = refunds.pay_back(store, charge, {"amount": _amount(values, charge)})
+        return Done(store.show(made), "/")
+
     async def dispute(self, request: web.Request, values: Values) -> Done:
         """Disputes a charge, as its payer."""
         store, charge = self._find("charge", request.match_info["id"])
-        amount = _whole(values, "amount") if values.get("amount") else None
+        amount = _amount(values, charge)
         inquiry = values.get("inquiry") in {True, "true"}
         return Done(
             store.show(disputes.open_dispute(store, charge["id"], amount, inquiry=inquiry)), "/"
@@ -256,6 +274,13 @@ def _whole(values: Values, name: str) -> int:
         return int(values.get(name, 0))
     except (TypeError, ValueError) as error:
         raise invalid(f"Invalid integer: {values[name]}", name) from error
+
+
+def _amount(values: Values, charge: Object) -> int | None:
+    """Minor units, as programs say them, or what a person typed (`money`); None: not said."""
+    if values.get("money"):
+        return amounts.typed(str(values["money"]), charge["currency"])
+    return _whole(values, "amount") if values.get("amount") is not None else None
 
 
 def _behaviour(values: Values) -> Behaviour:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import payment_methods
+from . import charges, payment_methods
 from .calls import get, listing, page, post, retrieving, where, whole_list, within
 from .clock import DAY_S
 from .errors import invalid, missing
@@ -26,11 +26,24 @@ def of_charge(store: Store, charge: Object) -> list[Object]:
     return [refund for refund in store.all("refund") if refund["charge"] == charge["id"]]
 
 
+def possible(charge: Object) -> bool:
+    """Whether any of it can be: what is disputed is the bank's to decide, but for inquiries."""
+    return charges.left_of(charge) > 0 and (
+        not charge["disputed"] or bool(charge.get("_refundable"))
+    )
+
+
 def create(call: Call) -> Object:
     """Pays back an amount of a charge, else all that is left of it."""
-    store, params = call.store, call.params
-    charge = _charge_of(call)
-    left = charge["amount_captured"] - charge["amount_refunded"]
+    return pay_back(call.store, _charge_of(call), call.params)
+
+
+def pay_back(store: Store, charge: Object, params: Object) -> Object:
+    """Makes the refund of `params["amount"]`, else of all that is left.
+
+    Raises: StripeError, when that can't be paid back.
+    """
+    left = charges.left_of(charge)
     amount = params.get("amount")
     _refuse(charge, left if amount is None else amount, left)
     refund = _make(store, charge, left if amount is None else amount, params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -109,6 +110,19 @@ class Api:
         return None
 
 
+def _sent_key(authorization: str) -> str:
+    """A bearer's token, or the name of Basic, as `curl -u` sends it; "" where there is none."""
+    scheme, _, sent = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return sent.strip()
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(sent, validate=True).decode().partition(":")[0]
+    except ValueError:
+        return ""
+
+
 class Exchange:
     """One request on its way to an answer."""
 
@@ -118,7 +132,8 @@ class Exchange:
         self.route = route
         self.text = text
         self.form: dict[str, Any] = {}
-        self.livemode = request.headers.get("Authorization", "").startswith(f"Bearer {LIVE_KEYS}")
+        self.sent_key = _sent_key(request.headers.get("Authorization", ""))
+        self.livemode = self.sent_key.startswith(LIVE_KEYS)
         self.store = api.stores[self.livemode]
         self.request_id = self.store.make_id("req")
         self.key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
@@ -173,9 +188,8 @@ class Exchange:
         return f"{self.request.scheme}://{self.request.host}"
 
     def _authenticate(self) -> None:
-        sent = self.request.headers.get("Authorization", "")
-        scheme, _, key = sent.partition(" ")
-        if scheme != "Bearer" or key not in self.api.keys:
+        key = self.sent_key
+        if key not in self.api.keys:
             shown = f"{key[:8]}****{key[-4:]}" if len(key) > 12 else "****"
             raise StripeError(401, f"Invalid API Key provided: {shown}")
         version = self.request.headers.get("Stripe-Version", events.API_VERSION)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .lines import money
+from . import paid
+from .amounts import money
 from .markup import Markup, button, element, field, hidden, moment, page, table
 from .payer import EMAIL
 
@@ -33,10 +34,7 @@ def checkout(store: Store, session: Object, problem: str | None = None) -> str:
         told = f"This session is {session['status']}: there is nothing to pay here."
         return page("Checkout", element("h1", "Checkout"), element("p", told), narrow=True)
     rows = [
-        [
-            f"{line['quantity']} x {line['description']}",
-            money(line["amount_total"], line["currency"]) + _every(store, line),
-        ]
+        [f"{line['quantity']} x {line['description']}", _cost(store, session, line)]
         for line in session["_lines"]
     ]
     inside: list[object] = [
@@ -52,8 +50,25 @@ def checkout(store: Store, session: Object, problem: str | None = None) -> str:
     return page("Checkout", *inside, narrow=True)
 
 
-def _every(store: Store, line: Object) -> str:
-    recurring = store.tables["price"][line["price"]]["recurring"]
+def _trial(session: Object) -> str | None:
+    """How long nothing is paid, in words."""
+    data = session["_data"]
+    if data.get("trial_end"):
+        return f"Free until {moment(data['trial_end'])}"
+    days = data.get("trial_period_days")
+    return f"{days} {'day' if days == 1 else 'days'} free" if days else None
+
+
+def _cost(store: Store, session: Object, line: Object) -> str:
+    """What a line costs; of what begins with a trial, what it costs then."""
+    price = store.tables["price"][line["price"]]
+    later = price["recurring"] is not None and _trial(session)
+    amount = price["unit_amount"] * line["quantity"] if later else line["amount_total"]
+    return money(amount, line["currency"]) + _every(price)
+
+
+def _every(price: Object) -> str:
+    recurring = price["recurring"]
     if recurring is None:
         return ""
     count, interval = recurring["interval_count"], recurring["interval"]
@@ -68,9 +83,8 @@ def _sums(session: Object) -> Iterable[Markup]:
         yield element("p", f"Discount: {money(-details['amount_discount'], currency)}")
     if details["amount_tax"]:
         yield element("p", f"Tax: {money(details['amount_tax'], currency)}")
-    trial_days = session["_data"].get("trial_period_days")
-    if trial_days:
-        yield element("p", f"{trial_days} days free, then the price above.")
+    if trial := _trial(session):
+        yield element("p", f"{trial}, then the price above.")
     yield element("p", "Due today: ", money(session["amount_total"], currency), class_="big")
 
 
@@ -200,10 +214,11 @@ def _invoices(store: Store, customer: Object, here: str) -> Markup:
     return table(["When", "Number", "Total#", "Status", ""], rows, "There is none.")
 
 
-def dashboard(fake: FakeStripe) -> str:
+def dashboard(fake: FakeStripe, problem: str | None = None) -> str:
     """All that is going on, and the clock to move it on."""
     inside: list[object] = [
         element("h1", "Fake Stripe"),
+        element("p", problem, class_="note", role="alert") if problem else "",
         element("p", "Its clock says ", element("strong", moment(fake.clock.now_s))),
         button("/_fake/advance", "+ 1 hour", hours=1),
         button("/_fake/advance", "+ 1 day", days=1),
@@ -231,6 +246,8 @@ def dashboard(fake: FakeStripe) -> str:
                 [row for one in reversed(store.all("customer")) for row in _rows(store, one)],
                 "Nobody yet: subscribe to something.",
             ),
+            element("h2", "Payments (live)" if livemode else "Payments"),
+            paid.payments(store),
         ]
     inside += [element("h2", "Last events"), _events(fake)]
     return page("Fake Stripe", *inside)
