@@ -52,6 +52,13 @@ class Endpoint:
         """Whether the answer is one resource's document, which has an ETag."""
         return self.method in {"GET", "PATCH", "PUT"}
 
+    def needs_body(self) -> bool:
+        """Whether something must be said: else no body is an empty one, where something is done."""
+        if self.body is None:
+            return False
+        fields = self.body.model_fields.values()
+        return self.method != "POST" or any(field.is_required() for field in fields)
+
     def item_kind(self) -> type[Model]:
         """What the list is a list of."""
         if self.answers is None:

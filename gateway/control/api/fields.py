@@ -6,6 +6,7 @@ are made from these, and read and write the texts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -14,11 +15,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     StringConstraints,
     ValidationInfo,
     WithJsonSchema,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from policies.units import AMOUNT_MICROCREDITS_MAX, format_credits, parse_credits
 
@@ -41,6 +44,25 @@ class Query(BaseModel):
     """The parameters of a query, which are texts by nature."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a text looks like, in an annotation of it; `words` tell people, with an example."""
+
+    pattern: str
+    words: str
+
+    def __get_pydantic_core_schema__(
+        self, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """The text's own schema with the pattern; whatever is wrong with it, `words` are said."""
+        text = {**handler(source), "pattern": self.pattern}
+        return core_schema.custom_error_schema(
+            text,
+            custom_error_type="pattern",
+            custom_error_message=self.words,
+        )
 
 
 def _read_credits(value: Any, info: ValidationInfo) -> int:
@@ -128,7 +150,13 @@ Moment = Annotated[
     WithJsonSchema(_MOMENT),
 ]
 Id = Annotated[int, Field(ge=1, le=ID_MAX)]
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
+Slug = Annotated[
+    str,
+    Pattern(
+        r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$",
+        'Write a name of a to z, 0 to 9, "-" and "_", as in "big-pack".',
+    ),
+]
 CallId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Note = Annotated[str, StringConstraints(max_length=500)]
 

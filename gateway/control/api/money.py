@@ -6,10 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from gateway.control.api.fields import Pattern
+
 Mode = Literal["test", "live"]
 # What a line of a payment was for.
 LineKind = Literal["plan", "pack", "overage", "other"]
-Currency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$"), Field(examples=["usd"])]
+Currency = Annotated[
+    str,
+    Pattern(r"^[a-z]{3}$", 'Write a currency in three small letters, as in "usd".'),
+    Field(examples=["usd"]),
+]
 # In the currency's major unit, with all of its decimal places.
 Amount = Annotated[
     str, StringConstraints(pattern=r"^-?\d+(\.\d{2,3})?$"), Field(examples=["19.00"])

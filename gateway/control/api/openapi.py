@@ -120,7 +120,7 @@ def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
         operation["parameters"] = parameters
     if endpoint.body is not None:
         content = {JSON: {"schema": references[endpoint.body, "validation"]}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": endpoint.needs_body(), "content": content}
     if not endpoint.roles:
         operation["security"] = []
     return operation | endpoint.extra

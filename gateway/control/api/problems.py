@@ -6,11 +6,12 @@ A `Problem` is raised by whoever notices; this file alone knows which failure is
 from __future__ import annotations
 
 import math
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gateway.counters.errors import CountersUnavailable
 from gateway.identity.seal import CannotOpenError, NotConfiguredError
@@ -201,18 +202,18 @@ def _of_values(failure: BaseException) -> Problem | None:
     return None
 
 
-def of_validation(failure: ValidationError) -> Problem:
-    """Every mistake that pydantic found."""
+def of_validation(failure: ValidationError, kind: type[BaseModel] | None = None) -> Problem:
+    """Every mistake that pydantic found; in a document of this kind, if one is named."""
     found = failure.errors(include_url=False, include_context=False, include_input=False)
     if any(error["type"] == "json_invalid" for error in found):
         return Problem(400, "bad_request", "The body is not valid JSON.")
-    return invalid(*field_errors(failure))
+    return invalid(*field_errors(failure, kind))
 
 
-def field_errors(failure: ValidationError) -> list[FieldError]:
+def field_errors(failure: ValidationError, kind: type[BaseModel] | None = None) -> list[FieldError]:
     """The same by their fields."""
     found = failure.errors(include_url=False, include_context=False, include_input=False)
-    return [FieldError(field_name(error["loc"]), _message(error)) for error in found]
+    return [FieldError(field_name(error["loc"]), _message(error, kind)) for error in found]
 
 
 def field_name(path: Iterable[int | str]) -> str:
@@ -223,6 +224,12 @@ def field_name(path: Iterable[int | str]) -> str:
     return name
 
 
-def _message(error: Mapping[str, Any]) -> str:
-    text = str(error["msg"]).removeprefix("Value error, ")
-    return "Unknown field." if error["type"] == "extra_forbidden" else text
+def _message(error: Mapping[str, Any], kind: type[BaseModel] | None) -> str:
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"]).removeprefix("Value error, ")
+    if kind is None or len(error["loc"]) > 1:
+        return "Unknown field."
+    names = [field.alias or name for name, field in kind.model_fields.items()]
+    if near := get_close_matches(str(error["loc"][0]), names, n=1):
+        return f'Unknown field: did you mean "{near[0]}"?'
+    return f"Unknown field: there are {', '.join(names)}."

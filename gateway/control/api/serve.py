@@ -244,7 +244,10 @@ def _read_query(endpoint: Endpoint, request: web.Request) -> Any:
     twice = {name for name in request.query if len(request.query.getall(name)) > 1}
     if twice:
         raise invalid(*(FieldError(name, "This is there twice.") for name in sorted(twice)))
-    return endpoint.query.model_validate(dict(request.query))
+    try:
+        return endpoint.query.model_validate(dict(request.query))
+    except ValidationError as failure:
+        raise of_validation(failure, endpoint.query) from None
 
 
 async def _read_raw(request: web.Request) -> bytes:
@@ -262,9 +265,11 @@ def _read_body(endpoint: Endpoint, request: web.Request, raw: bytes) -> Any:
         if raw.strip() not in (b"", b"{}"):
             raise Problem(400, "bad_request", "This takes no body.")
         return None
-    if request.content_type != JSON:
+    if not raw.strip() and not endpoint.needs_body():
+        raw = b"{}"
+    elif request.content_type != JSON:
         raise Problem(415, "unsupported_media_type", f"Send the body as {JSON}.")
     try:
         return endpoint.body.model_validate_json(raw)
     except ValidationError as failure:
-        raise of_validation(failure) from None
+        raise of_validation(failure, endpoint.body) from None

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from gateway.control.api.fields import Model, Moment, Page, PageQuery
+from gateway.control.api.fields import Model, Moment, Page, PageQuery, Pattern
 from gateway.control.api.money import Amount, Currency, LineKind, Mode
 
 Percent = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d{1,2})?$"), Field(examples=["2.5"])]
 Month = Annotated[
     str,
-    StringConstraints(pattern=r"^(19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])$"),
+    Pattern(r"^(19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])$", 'Write a month as in "2026-11".'),
     Field(examples=["2026-11"]),
 ]
 

@@ -50,6 +50,59 @@ async def test_what_is_no_document_is_refused(api: Api, body: bytes) -> None:
         assert (await answer.json(content_type=None))["code"] in {"bad_request", "invalid"}
 
 
+async def _sent(api: Api, path: str, body: bytes | None, kind: str | None) -> int:
+    client = api.as_("owner")
+    headers = {"Authorization": f"Bearer {client.credential}"}
+    headers |= {} if kind is None else {"Content-Type": kind}
+    async with client._session.post(api.url + path, data=body, headers=headers) as answer:
+        return answer.status
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", None])
+async def test_no_body_is_an_empty_document_where_nothing_must_be_said(
+    api: Api, kind: str | None
+) -> None:
+    keys = f"{ACCOUNTS}/{api.demo.account.account_id}/keys"
+    for body in (None, b"", b" \n"):
+        assert await _sent(api, keys, body, kind) == 201
+        assert await _sent(api, ACCOUNTS, body, kind) in {400, 415}, "a name must be said"
+    paths = (await api.as_("owner").get("/openapi.json")).body["paths"]
+    of_keys = paths[f"{ACCOUNTS}/{{account_id}}/keys"]["post"]["requestBody"]
+    assert (of_keys["required"], paths[ACCOUNTS]["post"]["requestBody"]["required"]) == (
+        False,
+        True,
+    )
+
+
+async def test_an_unknown_field_is_told_with_those_that_there_are(api: Api) -> None:
+    viewer, owner = api.as_("viewer"), api.as_("owner")
+    unknown = (await viewer.get("/v1/revenue", since="2026-11-01T00:00:00Z")).wrong
+    assert unknown == {
+        "since": "Unknown field: there are limit, cursor, by, from, until, currency, mode."
+    }
+    misspelt = (await owner.post(ACCOUNTS, {"name": "bob", "credit": "5"})).wrong
+    assert misspelt == {"credit": 'Unknown field: did you mean "credits"?'}
+    settings = {"secret_key": "secret:key", "portal_url": "https://example.com"}
+    misspelt = (await owner.put("/v1/stripe", settings)).wrong
+    assert misspelt == {"portal_url": 'unknown key; did you mean "portal_return_url"?'}
+
+
+async def test_what_a_text_looks_like_is_said_in_words(api: Api) -> None:
+    owner = api.as_("owner")
+    subscribing = {"plan": "Pro", "currency": "EUR", "email": "x"}
+    account = f"{ACCOUNTS}/{api.demo.account.account_id}"
+    wrong = (await owner.post(f"{account}/subscribe", subscribing)).wrong
+    assert wrong == {
+        "plan": 'Write a name of a to z, 0 to 9, "-" and "_", as in "big-pack".',
+        "currency": 'Write a currency in three small letters, as in "usd".',
+        "email": 'Write an address of e-mail, as in "ada@example.com".',
+    }
+    wrong = (await owner.get("/v1/revenue/metrics", month="abc")).wrong
+    assert wrong == {"month": 'Write a month as in "2026-11".'}
+    schemas = (await owner.get("/openapi.json")).body["components"]["schemas"]
+    assert schemas["NewSubscription"]["properties"]["plan"]["pattern"].startswith("^[a-z0-9]")
+
+
 async def test_strangers_all_get_the_same_401(api: Api) -> None:
     known = api.as_("owner").credential
     assert known is not None
