@@ -11,6 +11,7 @@ from gateway.cli.options import Common, command, new_app
 from gateway.cli.output import Column, print_fields, print_json, print_rows, say
 from gateway.cli.packs import price_text
 from gateway.cli.typed import read_document
+from gateway.operations.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.cli.api import ApiClient
@@ -69,11 +70,12 @@ def set_(
     """Let the platform have a Stripe from now on.
 
     Its keys are kept before, by "tollkeeper secrets set": they are named here, never shown.
-    Everything else is by default, or as the file says, which has the keys of the config's [stripe].
+    Everything else is by default, or as the file says, which has the other keys of the config's
+    [stripe].
     """
 
     async def work(client: "ApiClient") -> Any:
-        options = read_document(file, "stripe") if file else {}
+        options = _options(file) if file else {}
         secrets = [_reference(name) for name in webhook_secret or []]
         body = {**options, "secret_key": _reference(key), "webhook_secrets": secrets}
         return await client.put(PATH, body)
@@ -166,6 +168,18 @@ def plan_push(
     say(f"{'Would be done' if dry_run else 'Done'}, in {report['mode']} mode:")
     for step in report["steps"]:
         say(f"  {_step(step)}")
+
+
+def _options(file: str) -> dict[str, Any]:
+    """What the file says. Raises: UsageError for what is told by options alone."""
+    options = read_document(file, "stripe")
+    for name, option in (("secret_key", "--key"), ("webhook_secrets", "--webhook-secret")):
+        if name in options:
+            raise UsageError(
+                f"{file}: {name} is told by {option}, as the name of a secret that "
+                '"tollkeeper secrets set" keeps: leave it out of the file'
+            )
+    return options
 
 
 def _reference(name: str) -> str:

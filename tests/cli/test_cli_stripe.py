@@ -77,6 +77,20 @@ async def test_two_secrets_and_a_push_are_enough_to_sell(
         assert fake.api_key not in everything
 
 
+async def test_keys_are_never_taken_from_a_file_of_choices(
+    api: Api, remote: Remote, tmp_path: Path
+) -> None:
+    await remote.log_in(api.demo.tokens[Role.OWNER])
+    file = tmp_path / "stripe.toml"
+    for name, option, value in (
+        ("secret_key", "--key", '"env:KEY"'),
+        ("webhook_secrets", "--webhook-secret", '["env:HOOK"]'),
+    ):
+        file.write_text(f"[stripe]\n{name} = {value}\n")
+        refused = await remote("stripe", "set", "--key", "key", "--file", str(file))
+        assert (refused.code, f"{name} is told by {option}, " in refused.err) == (2, True)
+
+
 async def test_without_stripe_a_line_says_what_to_set(api: Api, remote: Remote) -> None:
     await remote.log_in(api.demo.tokens[Role.OWNER])
     for words in (["show"], ["sync"], ["plan-push", "--dry-run"], ["products"], ["unset"]):
