@@ -157,8 +157,8 @@ def statement(
 
 
 def _print_statement(found: Mapping[str, Any]) -> None:
-    so_far = "" if found["final"] else ", so far"
-    say(f"{found['account']}, {found['month']}{so_far}; plan: {found['plan'] or 'none'}")
+    so_far = "" if found["final"] else f", so far; plan: {found['plan'] or 'none'}"
+    say(f"{found['account']}, {found['month']}{so_far}")
     say(f"{found['calls']} calls, {found['charged_credits']} credits charged.")
     if found["routes"]:
         print_table(
@@ -166,7 +166,7 @@ def _print_statement(found: Mapping[str, Any]) -> None:
             [{**use, "route": use["route"] or use["route_id"]} for use in found["routes"]],
         )
     for given in found["given"]:
-        say(f"Given: {given['credits']} credits ({given['source']}).")
+        say(f"Given: {given['credits']} credits ({given['source']}){_since(given)}.")
     for use in found["overage"]:
         charged = f", charged {use['amount']} {use['currency']}" if use["currency"] else ""
         say(f"Overage since {short(use['from'])}: {use['used_credits']} credits{charged}.")
@@ -178,6 +178,16 @@ def _print_statement(found: Mapping[str, Any]) -> None:
             f"Paid {total['paid']} {total['currency']}, of which tax {total['tax']}; "
             f"paid back {total['refunded']}; open {total['open']}."
         )
+
+
+def _since(given: Mapping[str, Any]) -> str:
+    """What became of given credits, but for what calls were charged."""
+    became = (
+        ("credited_credits", "added since"),
+        ("taken_credits", "taken away since"),
+        ("expired_credits", "expired unused"),
+    )
+    return "".join(f", {given[name]} {words}" for name, words in became if given[name] != "0")
 
 
 def _row(payment: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,10 +68,16 @@ class PaidLot(NamedTuple):
 
 
 class GivenCredits(NamedTuple):
-    """What an account was given in a time, of one source."""
+    """What an account was given in a time, of one source; and what became of that since.
+
+    But for what calls were charged: credited to it, revoked or taken back of it, expired unused.
+    """
 
     source: str
     microcredits: int
+    credited_microcredits: int
+    revoked_microcredits: int
+    expired_microcredits: int
 
 
 class OverageUse(NamedTuple):

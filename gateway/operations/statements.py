@@ -31,7 +31,10 @@ class RouteUse(NamedTuple):
 
 
 class LineSum(NamedTuple):
-    """What was paid for a plan, a pack, or overage; without tax."""
+    """What was paid for a plan, a pack, or overage; without tax.
+
+    A change within a period gives back what was bought before: of that the quantity is below 0.
+    """
 
     currency: str
     kind: str
@@ -116,10 +119,18 @@ def _by_product(lines: Iterable[tuple[str, TransactionLine]]) -> list[LineSum]:
     for currency, line in lines:
         what = currency, line.kind, line.slug
         quantity, amount = sums.get(what, (0, 0))
-        # What is given back of a change was counted when it was bought.
-        bought = 0 if line.proration else line.quantity
-        sums[what] = quantity + bought, amount + line.amount_minor
+        sums[what] = quantity + _bought(line), amount + line.amount_minor
     return [LineSum(*what, *sums[what]) for what in sorted(sums)]
+
+
+def _bought(line: TransactionLine) -> int:
+    """How many more there are by a line. A change has two: the old is given back, the new bought.
+
+    Where both are for nothing, as in a trial, nobody can say which is which.
+    """
+    if not line.proration or line.amount_minor > 0:
+        return line.quantity
+    return -line.quantity if line.amount_minor < 0 else 0
 
 
 def _by_currency(payments: Iterable[TransactionRow]) -> list[MoneySum]:

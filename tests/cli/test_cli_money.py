@@ -78,10 +78,15 @@ async def test_a_payment_says_what_was_taken_back_of_what_it_gave(
 async def test_a_month_is_shown_to_the_platform_and_to_the_account(
     api: Api, remote: Remote, rows: BillingRows
 ) -> None:
-    del rows
     await remote.log_in(api.demo.tokens[Role.VIEWER])
     shown = (await remote("transactions", "statement", "alice", "--month", "2026-11")).out
     assert "Paid 10.00 eur, of which tax 0.00; paid back 0.00; open 10.00." in shown
+    await rows.sql("UPDATE grants SET revoked_microcredits = 30000000")
+    shown = (await remote("transactions", "statement", "alice")).out
+    assert ", so far; plan: none\n" in shown
+    assert "Given: 100 credits (manual), 30 taken away since." in shown
+    shown = (await remote("transactions", "statement", "alice", "--month", "2026-01")).out
+    assert shown.startswith("alice, 2026-01\n")
     wrong = await remote("transactions", "statement", "alice", "--month", "2026-13")
     assert 'write it as "2026-11"' in wrong.err
 

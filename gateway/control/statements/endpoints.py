@@ -53,7 +53,8 @@ def _document(account: AccountRow, month: str, found: statements.Statement) -> S
         from_=found.from_ms,
         until=found.until_ms,
         final=found.is_final,
-        plan=account.plan_slug,
+        # Which plans an account had before is in no book.
+        plan=None if found.is_final else account.plan_slug,
         calls=sum(use.calls for use in found.routes),
         charged_credits=sum(use.charged_microcredits for use in found.routes),
         routes=[_route(use) for use in found.routes],
@@ -61,6 +62,9 @@ def _document(account: AccountRow, month: str, found: statements.Statement) -> S
             GivenCredits(
                 source=one.source,  # type: ignore[arg-type] # the table's own check
                 credits=one.microcredits,
+                credited_credits=one.credited_microcredits,
+                taken_credits=one.revoked_microcredits,
+                expired_credits=one.expired_microcredits,
             )
             for one in found.given
         ],

@@ -22,10 +22,15 @@ class RouteUse(Model):
 
 
 class GivenCredits(Model):
-    """What was given, by where it came from."""
+    """What was given, by where it came from; and what became of it since, but for its calls."""
 
     source: Literal["plan", "pack", "trial", "coupon", "manual", "rollover", "refund"]
     credits: Credits
+    credited_credits: Credits = Field(description="Added since, or given back by calls.")
+    taken_credits: Credits = Field(
+        description="Taken away, as when a payment goes back, or for what was owed before."
+    )
+    expired_credits: Credits = Field(description="Unused.")
 
 
 class OverageUse(Model):
@@ -44,7 +49,9 @@ class LineSum(Model):
     currency: Currency
     kind: LineKind
     slug: str
-    quantity: int
+    quantity: int = Field(
+        description="Bought, less what was given back by a change within a period."
+    )
     amount: Amount
 
 
@@ -67,7 +74,9 @@ class Statement(Model):
     from_: Moment = Field(serialization_alias="from")
     until: Moment
     final: bool = Field(description="The month is over. Refunds may still change it.")
-    plan: str | None = Field(description="The account's plan, now.")
+    plan: str | None = Field(
+        description="The account's plan, now; null when it has none, and for a month that is over."
+    )
     calls: int
     charged_credits: Credits
     routes: list[RouteUse]

@@ -48,7 +48,15 @@ async def test_200_a_month_has_calls_grants_and_payments(api: Api) -> None:
     assert (found["account"], found["month"], found["final"]) == ("alice", month, False)
     assert found["calls"] == sum(use["calls"] for use in found["routes"]) > 0
     assert found["charged_credits"] != "0"
-    assert found["given"] == [{"source": "manual", "credits": "100"}]
+    assert found["given"] == [
+        {
+            "source": "manual",
+            "credits": "100",
+            "credited_credits": "0",
+            "taken_credits": "0",
+            "expired_credits": "0",
+        }
+    ]
     assert found["overage"] == []
     assert [
         (line["kind"], line["slug"], line["quantity"], line["amount"]) for line in found["lines"]
@@ -61,6 +69,79 @@ async def test_200_a_month_has_calls_grants_and_payments(api: Api) -> None:
     ]
     assert len(found["payments"]) == 2
     assert (await api.as_key().get(f"/v1/me/invoices/{month}")).body == found
+
+
+async def test_200_what_was_given_says_what_became_of_it(api: Api) -> None:
+    """So that given, added, taken, expired and charged come to what is left."""
+    account = api.demo.account.account_id
+    rows = BillingRows(api.postgres_url, api.demo.platform_id)
+    month = month_of(now_ms())
+    for taken, credited in ((250_000_000, 100_000_000), (50_000_000, 0)):
+        await rows.insert(
+            "grants",
+            account_id=account,
+            source="pack",
+            amount_microcredits=500_000_000,
+            revoked_microcredits=taken,
+            credited_microcredits=credited,
+            expired_microcredits=1_000_000,
+            priority=0,
+            effective_at=f"{month}-01",
+        )
+    _, pack = (await api.as_key().get(f"/v1/me/invoices/{month}")).body["given"]
+
+    assert pack == {
+        "source": "pack",
+        "credits": "1000",
+        "credited_credits": "100",
+        "taken_credits": "300",
+        "expired_credits": "2",
+    }
+
+
+async def test_200_a_month_that_is_over_says_nothing_of_todays_plan(api: Api) -> None:
+    account = api.demo.account.account_id
+    assert (await api.as_("owner").patch(f"/v1/accounts/{account}", {"plan": "free"})).status == 200
+    this, past = month_of(now_ms()), "2026-01"
+    plans = [(await api.as_key().get(f"/v1/me/invoices/{month}")).body for month in (this, past)]
+
+    assert [(one["final"], one["plan"]) for one in plans] == [(False, "free"), (True, None)]
+
+
+async def test_200_a_change_counts_what_is_bought_less_what_is_given_back(api: Api) -> None:
+    account = api.demo.account.account_id
+    rows = BillingRows(api.postgres_url, api.demo.platform_id)
+    change: dict[str, object] = {"proration": True}
+    paid = (
+        ("2026-01-01", [{"amount_minor": 1_900}]),
+        (
+            "2026-01-02",
+            [
+                {**change, "amount_minor": -1_900},
+                {**change, "amount_minor": 3_800, "quantity": 2},
+            ],
+        ),
+        (
+            "2026-02-02",
+            [
+                {**change, "amount_minor": -3_800, "quantity": 2},
+                {**change, "slug": "max", "amount_minor": 4_900},
+            ],
+        ),
+    )
+    for paid_at, lines in paid:
+        await rows.transaction(account, lines, paid_at=paid_at)
+    sold = {
+        month: [
+            (line["slug"], line["quantity"], line["amount"])
+            for line in (await api.as_key().get(f"/v1/me/invoices/{month}")).body["lines"]
+        ]
+        for month in ("2026-01", "2026-02")
+    }
+    assert sold == {
+        "2026-01": [("pro", 2, "38.00")],
+        "2026-02": [("max", 1, "49.00"), ("pro", -2, "-38.00")],
+    }
 
 
 async def test_200_overage_is_told_with_what_it_was_charged(api: Api) -> None:
