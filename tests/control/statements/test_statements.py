@@ -10,6 +10,7 @@ from gateway.clock import now_ms
 from gateway.control.api.fields import write_moment
 from tests.control.test_reading import settle
 from tests.support.billing_rows import BillingRows
+from tests.support.stripe_desk import THANKS, opened_desk
 
 if TYPE_CHECKING:
     from tests.support.api import Api
@@ -142,6 +143,20 @@ async def test_200_a_change_counts_what_is_bought_less_what_is_given_back(api: A
         "2026-01": [("pro", 2, "38.00")],
         "2026-02": [("max", 1, "49.00"), ("pro", -2, "-38.00")],
     }
+
+
+async def test_200_more_of_a_plan_is_told_as_so_many(api: Api) -> None:
+    """By what Stripe writes on the invoice of the change."""
+    async with opened_desk(api) as desk:
+        admin = api.as_("admin")
+        page = await admin.post("/v1/subscribe", {"plan": "pro", "success_url": THANKS})
+        await desk.pay(page.body)
+        changed = await admin.post("/v1/me/subscription/change", {"quantity": 3})
+        assert changed.body["subscription"]["quantity"] == 3
+        await desk.follow()
+        lines = (await admin.get(f"/v1/me/invoices/{month_of(now_ms())}")).body["lines"]
+
+    assert [(line["slug"], line["quantity"]) for line in lines] == [("pro", 3)]
 
 
 async def test_200_overage_is_told_with_what_it_was_charged(api: Api) -> None:
