@@ -269,7 +269,11 @@ async def _put_on_plan(session: Session, account_id: int, plan_slug: str) -> boo
     already keeps its period. False when the account, or the plan on its platform, does not exist.
     """
     before = await session.one("account_period_lock", account_id)
-    if before is None or not await session.value("account_plan_set", account_id, plan_slug):
+    if before is None:
+        return False
+    if before["plan_slug"] != plan_slug:
+        await session.value("clock_period_note", account_id)
+    if not await session.value("account_plan_set", account_id, plan_slug):
         return False
     if before["plan_slug"] == plan_slug and before["end_ms"]:
         return True

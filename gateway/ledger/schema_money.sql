@@ -112,6 +112,8 @@ CREATE TABLE subscriptions (
     ),
     synced_at timestamptz NOT NULL DEFAULT now(),
     discount_minor bigint NOT NULL DEFAULT 0 CHECK (discount_minor >= 0),
+    next_months integer CHECK (next_months > 0),
+    next_unit_amount bigint,
     UNIQUE (platform_id, livemode, stripe_id)
 );
 CREATE UNIQUE INDEX subscriptions_serving ON subscriptions (account_id, livemode) WHERE serves;
@@ -398,3 +400,27 @@ CREATE POLICY tenant ON billing_returns TO tollkeeper_api USING (
     AND ((SELECT tenant_account()) IS NULL OR account_id = (SELECT tenant_account()))
 );
 GRANT SELECT ON billing_returns TO tollkeeper_api;
+
+-- The last period that an account had of a plan by the clock, written when it leaves that plan. Who
+-- falls back to the signup plan within that period goes on in it, and is given nothing again.
+CREATE TABLE clock_periods (
+    plan_id bigint NOT NULL REFERENCES plans ON DELETE CASCADE,
+    account_id bigint NOT NULL REFERENCES accounts,
+    platform_id bigint NOT NULL REFERENCES platforms,
+    anchor_at timestamptz NOT NULL,
+    start_at timestamptz NOT NULL,
+    end_at timestamptz NOT NULL,
+    PRIMARY KEY (plan_id, account_id)
+);
+
+ALTER TABLE clock_periods ENABLE ROW LEVEL SECURITY;
+ALTER TABLE clock_periods FORCE ROW LEVEL SECURITY;
+CREATE POLICY gateway ON clock_periods TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON clock_periods TO tollkeeper_api USING (
+    platform_id = (SELECT tenant_platform())
+    AND ((SELECT tenant_account()) IS NULL OR account_id = (SELECT tenant_account()))
+) WITH CHECK (
+    platform_id = (SELECT tenant_platform())
+    AND ((SELECT tenant_account()) IS NULL OR account_id = (SELECT tenant_account()))
+);
+GRANT SELECT, INSERT, UPDATE ON clock_periods TO tollkeeper_api;

@@ -68,10 +68,12 @@ async def follow(session: Session, account: ServedAccount, serving: Serving) -> 
     """The account goes by a subscription: put it on its plan, and in its period.
 
     What was given ahead for a period by the clock will not come; what was paid for stays. A period
-    has one lot of overage, and a plan's ends with the plan.
+    has one lot of overage, and a plan's ends with the plan. Which period by the clock it leaves is
+    noted, to fall back to.
     """
     plan, period = serving.plan.slug, serving.period
     if account.renewed_by == "clock":
+        await session.value("clock_period_note", account.account_id)
         await session.value("grant_revoke_ahead", account.account_id)
     if account.renewed_by == "clock" or account.plan_slug != plan:
         await session.value("grant_end_overage_but", account.account_id, None)
@@ -112,14 +114,19 @@ async def give_overage(
 async def fall_back(session: Session, account: ServedAccount) -> None:
     """No subscription serves any more: the signup plan, by the clock, from now on; or no plan.
 
-    An account that went by the clock is left alone.
+    A period of that plan gives once, however often the account leaves it and comes back: until the
+    one that it left is over it goes on in that, with what it still has. Then a new one begins. An
+    account that went by the clock is left alone.
     """
     if account.renewed_by == "clock":
         return
-    await session.value("grant_end_overage_but", account.account_id, None)
-    await session.value("account_leave", account.account_id)
-    if account.signup_plan is not None:
-        await begin_period(session, account.account_id, account.signup_plan)
+    account_id, signup_plan = account.account_id, account.signup_plan
+    await session.value("grant_end_overage_but", account_id, None)
+    if await session.value("account_return", account_id, signup_plan) is not None:
+        return
+    await session.value("account_leave", account_id)
+    if signup_plan is not None:
+        await begin_period(session, account_id, signup_plan)
 
 
 async def suspend_for_payment(session: Session, account: ServedAccount, *, suspended: bool) -> None:
