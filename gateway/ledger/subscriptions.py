@@ -62,6 +62,8 @@ class SubscriptionFacts(NamedTuple):
     next_plan_slug: str | None = None
     next_price_id: str | None = None
     next_quantity: int | None = None
+    next_months: int | None = None
+    next_unit_amount: int | None = None
     next_ms: int | None = None
     unpaid_invoice_id: str | None = None
     unpaid_since_ms: int | None = None

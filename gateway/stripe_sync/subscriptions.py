@@ -235,6 +235,8 @@ async def _next(
         "next_plan_slug": sold.slug if sold and sold.kind == "plan" else None,
         "next_price_id": price_id,
         "next_quantity": quantity,
+        "next_months": months_of_price(price),
+        "next_unit_amount": price["unit_amount"],
         "next_ms": phase["start_date"] * SECOND_MS,
     }
 

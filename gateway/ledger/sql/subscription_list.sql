@@ -24,6 +24,8 @@ SELECT
     next_plan_slug,
     next_price_id,
     next_quantity,
+    next_months,
+    next_unit_amount,
     to_ms(next_at) AS next_ms,
     unpaid_invoice_id,
     to_ms(unpaid_since) AS unpaid_since_ms,

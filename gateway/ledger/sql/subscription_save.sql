@@ -5,15 +5,15 @@ INSERT INTO subscriptions AS known (
     platform_id, livemode, stripe_id, account_id, customer_id, status, plan_slug, product_id,
     price_id, item_id, quantity, currency, unit_amount, months, discount_minor,
     period_start_at, period_end_at, trial_end_at, cancel_at, canceled_at, started_at, ended_at,
-    collection_paused, schedule_id, next_plan_slug, next_price_id, next_quantity, next_at,
-    unpaid_invoice_id, unpaid_since, failures
+    collection_paused, schedule_id, next_plan_slug, next_price_id, next_quantity, next_months,
+    next_unit_amount, next_at, unpaid_invoice_id, unpaid_since, failures
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8,
     $9, $10, $11, $12, $13, $14, $15,
     from_ms($16), from_ms($17), from_ms($18), from_ms($19), from_ms($20), from_ms($21),
     from_ms($22),
-    $23, $24, $25, $26, $27, from_ms($28),
-    $29, from_ms($30), $31
+    $23, $24, $25, $26, $27, $28,
+    $29, from_ms($30), $31, from_ms($32), $33
 )
 ON CONFLICT (platform_id, livemode, stripe_id) DO UPDATE SET
     customer_id = excluded.customer_id,
@@ -39,6 +39,8 @@ ON CONFLICT (platform_id, livemode, stripe_id) DO UPDATE SET
     next_plan_slug = excluded.next_plan_slug,
     next_price_id = excluded.next_price_id,
     next_quantity = excluded.next_quantity,
+    next_months = excluded.next_months,
+    next_unit_amount = excluded.next_unit_amount,
     next_at = excluded.next_at,
     unpaid_invoice_id = coalesce(excluded.unpaid_invoice_id, known.unpaid_invoice_id),
     unpaid_since = excluded.unpaid_since,
