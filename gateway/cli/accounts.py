@@ -11,6 +11,7 @@ from gateway.cli.grants import GRANT_COLUMNS, burn_down, grant_row
 from gateway.cli.options import AccountArgument, Common, PlanArgument, command, new_app
 from gateway.cli.output import Column, print_json, print_rows, print_table, say, short_moment
 from gateway.cli.run import run
+from gateway.cli.standing import say_debt
 from gateway.cli.typed import amount
 from gateway.operations.errors import OperationError
 
@@ -127,8 +128,7 @@ def show(
     percent, whose = _discount(account, plan)
     if percent != "0":
         say(f"Discount {percent}%, {whose}.")
-    if account["owed_credits"] != "0":
-        say(f"It owes {account['owed_credits']} credits, spent although their payment went back.")
+    say_debt(account)
     say(_now_text(balance) + "\n")
     if found["grants"]:
         print_table(GRANT_COLUMNS, list(map(grant_row, found["grants"])))
@@ -290,8 +290,10 @@ def _discount(account: Mapping[str, Any], plan: Mapping[str, Any] | None) -> tup
 
 def _now_text(balance: Mapping[str, Any]) -> str:
     available, held = str(balance["available_credits"]), balance["held_credits"]
-    owed = available.removeprefix("-")
-    text = f"{owed} credits owed" if owed != available else f"{available} credits available"
+    used = available.removeprefix("-")
+    text = f"{available} credits available"
+    if used != available:
+        text = f"{used} credits below zero by overage"
     if balance["live"]:
         return f"Now {text}, {held} held by running calls."
     return f"By the books {text}: Redis has not needed this account yet, no call was made."

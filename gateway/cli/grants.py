@@ -80,7 +80,9 @@ def add(
     if common.as_json:
         print_json({"grant": grant})
     else:
-        say(f"Account {account} has {grant['granted_credits']} credits more (grant {grant['id']}).")
+        left, paid = grant["left_credits"], grant["revoked_credits"]
+        debt = f": {paid} of the {grant['granted_credits']} paid its debt" if paid != "0" else ""
+        say(f"Account {account} has {left} credits more (grant {grant['id']}){debt}.")
 
 
 @command(app, "tollkeeper grants adjust 12 --add 50 --note 'Was late'")

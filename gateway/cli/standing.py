@@ -50,9 +50,10 @@ def balance(common: Common, account: OwnAccountArgument = "") -> None:
     if common.as_json:
         print_json({"balance": found})
         return
-    owed = found["owed_credits"]
-    also = f", {owed} owed" if owed != "0" else ""
+    used = found["overage_credits"]
+    also = f", {used} used in overage" if used != "0" else ""
     say(f"{found['available_credits']} credits available, {found['held_credits']} held{also}.")
+    say_debt(found)
     _say_when_behind(found)
     if found["lots"]:
         say("")
@@ -82,6 +83,12 @@ def limits(
     else:
         say("There is no limit and no cap.")
     _say_when_behind(found)
+
+
+def say_debt(found: Mapping[str, Any]) -> None:
+    """Whatever says of an account that it has a debt, in a line; nothing where it has none."""
+    if (debt := found["debt_credits"]) != "0":
+        say(f"{debt} credits of debt: spent although their payment went back. The next grant pays.")
 
 
 def _say_when_behind(found: Mapping[str, Any]) -> None:

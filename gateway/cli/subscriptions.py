@@ -8,7 +8,7 @@ import typer
 from gateway.cli.callers import OWN, account_base, ask
 from gateway.cli.options import Common, command, new_app
 from gateway.cli.output import print_fields, print_json, say, short_moment
-from gateway.cli.standing import OwnAccountArgument
+from gateway.cli.standing import OwnAccountArgument, say_debt
 
 if TYPE_CHECKING:
     from gateway.cli.api import ApiClient
@@ -194,6 +194,7 @@ def _print(found: Mapping[str, Any]) -> None:
     other = found["other_credits_left"]
     also = f", and {other} of other grants" if other != "0" else ""
     say(f"{found['credits_left']} of {found['credits_total']} credits left{also}.")
+    say_debt(found)
     shown = {
         name: short_moment(value) if name.endswith(("_at", "trial_end")) else value
         for name, value in found.items()
@@ -213,4 +214,6 @@ UNDONE = CHANGED | {
     "done": "The change is dropped: the subscription goes on as it is.",
     "unchanged": "There was no change to drop: the subscription goes on as it is.",
 }
-SAID = frozenset(("plan", "status", "credits_left", "credits_total", "other_credits_left"))
+SAID = frozenset(
+    ("plan", "status", "credits_left", "credits_total", "other_credits_left", "debt_credits")
+)

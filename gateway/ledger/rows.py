@@ -89,7 +89,7 @@ class AccountRow(NamedTuple):
     plan_discount_basis_points: int
     renewed_by: str = "clock"  # clock | subscription
     payment_suspended: bool = False  # for want of payment, whatever its status
-    owed_microcredits: int = 0  # spent, although their payment was given back
+    debt_microcredits: int = 0  # spent, although their payment was given back
 
 
 class KeyListRow(NamedTuple):

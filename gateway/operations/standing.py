@@ -59,14 +59,17 @@ class LotBalance(NamedTuple):
 class Balance(NamedTuple):
     """An account's credits, in microcredits.
 
-    `available` is what `X-Credits-Remaining` says: below 0 while more is owed in overage than the
-    other lots have. `lots` are those that may pay, now or later, or are held, in burn-down order.
+    `available` is what `X-Credits-Remaining` says: below 0 while more was used in overage than the
+    other lots have. The debt is no part of it: credits that were spent although their payment went
+    back, which the next grant pays. `lots` are those that may pay, now or later, or are held, in
+    burn-down order.
     """
 
     is_live: bool
     available_microcredits: int
     held_microcredits: int
-    owed_microcredits: int  # in the overage of this period
+    overage_microcredits: int  # used of this period's overage
+    debt_microcredits: int
     lots: list[LotBalance]
 
 
@@ -129,7 +132,7 @@ async def balance_of(ledger: Ledger, counters: Counters, account: AccountRow) ->
     fields, is_live, moment_ms = await standing_of(ledger, counters, account)
     order = [int(token.removesuffix("o")) for token in fields["lots"].split()]
     rows = {row.grant_id: row for row in await ledger.some_grants(account.account_id, order)}
-    available = held = owed = 0
+    available = held = overage = 0
     lots = []
     for row in [rows[grant_id] for grant_id in order if grant_id in rows]:
         left, its_held, settled, withdrawn, expires_ms, effective_ms = (
@@ -140,14 +143,14 @@ async def balance_of(ledger: Ledger, counters: Counters, account: AccountRow) ->
         if effective_ms <= moment_ms and not ended:
             if row.source == "overage":
                 # Redis counts what was refunded since as room, not as paid.
-                debt = settled + withdrawn - row.credited_microcredits
-                owed += debt
-                available -= debt + its_held
+                used = settled + withdrawn - row.credited_microcredits
+                overage += used
+                available -= used + its_held
             else:
                 available += left
         if its_held or (left and not ended):
             lots.append(LotBalance(row, left, its_held))
-    return Balance(is_live, available, held, owed, lots)
+    return Balance(is_live, available, held, overage, account.debt_microcredits, lots)
 
 
 async def allowance_of(

@@ -65,6 +65,7 @@ class Subscribed(NamedTuple):
     credits_renew_ms: int
     renews_ms: int
     credits: PeriodCredits
+    debt_microcredits: int
     trouble: PaymentTrouble | None
 
 
@@ -97,6 +98,7 @@ async def subscribed_of(
         credits_renew_ms=end_ms if account.plan_slug else 0,
         renews_ms=_renews_ms(row, end_ms) if account.plan_slug else 0,
         credits=_credits(balance.lots, start_ms, end_ms),
+        debt_microcredits=balance.debt_microcredits,
         trouble=_trouble(row, rules),
     )
 

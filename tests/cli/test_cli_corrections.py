@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest_asyncio
 
+from tests.support.debts import owe
 from tests.support.deployment import CREDIT, Caller, Deployment, running_deployment
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ async def test_an_account_changes_its_plan_and_each_period_has_overage_of_its_ow
     assert [grant["granted_credits"] for grant in overage] == ["20"] * 2
 
 
-async def test_debts_are_shown_as_debts(cli: CommandLine, deployment: Deployment) -> None:
+async def test_overage_is_shown_below_zero(cli: CommandLine, deployment: Deployment) -> None:
     plans = PLANS.replace('day = "30"', 'day = "900"')
     cli.config.write_text(cli.config.read_text().partition("[platform]")[0] + plans)
     await cli.json("apply")
@@ -175,9 +176,25 @@ async def test_debts_are_shown_as_debts(cli: CommandLine, deployment: Deployment
     assert (shown["balance"]["available_credits"], shown["balance"]["live"]) == ("-5", True)
     assert shown["grants"][-1]["source"] == "overage"
     people = (await cli("accounts", "show", "alice")).out
-    assert "Now 5 credits owed, 0 held" in people
+    assert "Now 5 credits below zero by overage, 0 held" in people
     (row,) = [line.split() for line in people.splitlines() if " overage " in line]
     assert row[2:8] == ["0", "0", "5", "0", "0", "-5"]  # nothing was given, so it is owed
+
+
+async def test_a_debt_is_shown_to_all_and_a_grant_says_what_of_it_paid_for_that(
+    cli: CommandLine, deployment: Deployment
+) -> None:
+    caller, _ = await called(deployment, 0)
+    debt = "144 credits of debt"
+    await owe(deployment.postgres_url, caller.account, 144 * CREDIT)
+    for command in (("balance",), ("accounts", "show"), ("subscriptions", "show")):
+        assert debt in (await cli(*command, "alice")).out
+
+    said = (await cli("grants", "add", "alice", "200")).out
+    assert "has 56 credits more" in said
+    assert "144 of the 200 paid its debt" in said
+    assert "debt" not in (await cli("balance", "alice")).out
+    assert "credits more (grant" in (await cli("grants", "add", "alice", "1")).out
 
 
 async def test_events_say_what_was_crossed(cli: CommandLine, deployment: Deployment) -> None:

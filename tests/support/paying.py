@@ -209,7 +209,7 @@ class Paying:
 
     async def owed(self, account: Account) -> str:
         """What was spent although its payment went back."""
-        return str((await self.ask("GET", f"/v1/accounts/{account.account_id}"))["owed_credits"])
+        return str((await self.ask("GET", f"/v1/accounts/{account.account_id}"))["debt_credits"])
 
     async def paid(self, account: Account) -> list[int]:
         """Amounts of payments that succeeded, in minor units, as they fell due."""

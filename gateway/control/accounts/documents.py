@@ -24,7 +24,7 @@ def account_document(row: AccountRow) -> Account:
         plan=row.plan_slug,
         renewed_by=row.renewed_by,  # type: ignore[arg-type] # the table's own check
         discount_percent=None if discount is None else format_percent(discount),
-        owed_credits=row.owed_microcredits,
+        debt_credits=row.debt_microcredits,
         created_at=row.created_ms,
     )
 
@@ -35,7 +35,8 @@ def balance_document(balance: standing.Balance) -> Balance:
         live=balance.is_live,
         available_credits=balance.available_microcredits,
         held_credits=balance.held_microcredits,
-        owed_credits=balance.owed_microcredits,
+        overage_credits=balance.overage_microcredits,
+        debt_credits=balance.debt_microcredits,
         lots=[_lot(lot) for lot in balance.lots],
     )
 

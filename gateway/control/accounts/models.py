@@ -43,6 +43,7 @@ LimitKind = Literal[
     "requests_per_second", "requests_per_minute", "requests_per_month", "concurrency"
 ]
 CapWindow = Literal["day", "month", "total", "session"]
+DEBT = "Spent, although their payment went back: the next grant pays them first."
 LIVE = "Whether Redis says so, which decides calls; else Postgres, a moment behind."
 
 
@@ -60,9 +61,7 @@ class Account(Model):
         description="What its plan and period follow: the clock, or a subscription."
     )
     discount_percent: str | None = Field(description="Off every price; null: what its plan says.")
-    owed_credits: Credits = Field(
-        description="Spent, although their payment went back: the next grant pays them first."
-    )
+    debt_credits: Credits = Field(description=DEBT)
     created_at: Moment
 
 
@@ -110,7 +109,7 @@ class Lot(Model):
 
     grant_id: Id
     source: Source
-    granted_credits: Credits = Field(description="In all; of overage, how much may be owed.")
+    granted_credits: Credits = Field(description="In all; of overage, how much may be used.")
     left_credits: Credits = Field(description="What calls can still take; of overage, room.")
     held_credits: Credits = Field(description="By calls that run.")
     effective_at: Moment
@@ -122,10 +121,12 @@ class Balance(Model):
 
     live: bool = Field(description=LIVE)
     available_credits: SignedCredits = Field(
-        description="Below 0 while more is owed in overage than the other lots have."
+        description="Below 0 while more was used in overage than the other lots have. The debt is "
+        "no part of it."
     )
     held_credits: Credits
-    owed_credits: SignedCredits = Field(description="In overage, in this period.")
+    overage_credits: SignedCredits = Field(description="Used of this period's overage.")
+    debt_credits: Credits = Field(description=DEBT)
     lots: list[Lot] = Field(description="In the order in which they pay.")
 
 

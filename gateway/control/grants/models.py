@@ -44,11 +44,13 @@ class Grant(Model):
     id: Id
     account_id: Id
     source: Source
-    granted_credits: Credits = Field(description="Of overage: how much may be owed.")
+    granted_credits: Credits = Field(description="Of overage: how much may be used.")
     credited_credits: Credits = Field(description="Added since, or given back by calls.")
     settled_credits: Credits = Field(description="Charged to calls.")
     expired_credits: Credits
-    revoked_credits: Credits = Field(description="Taken away.")
+    revoked_credits: Credits = Field(
+        description="Taken away; of a new grant, what paid the account's debt."
+    )
     left_credits: SignedCredits
     priority: int = Field(description="Lower ones pay first.")
     effective_at: Moment

@@ -11,11 +11,11 @@ from policies.dunning import Stage
 from policies.money import format_minor
 
 if TYPE_CHECKING:
-    from gateway.control.subscription.models import Renewer
+    from gateway.control.subscription.models import Interval, Renewer
     from gateway.ledger.subscriptions import SubscriptionFacts
     from gateway.operations.subscribed import PaymentTrouble, Subscribed
 
-INTERVALS = {1: "month", 12: "year"}
+INTERVALS: dict[int, Interval] = {1: "month", 12: "year"}
 WHAT_TO_DO = {
     Stage.FAILED: "The last payment failed. Put another card on file in the portal, or pay the "
     "invoice there: it is also tried again by itself.",
@@ -38,14 +38,15 @@ def subscription_document(found: Subscribed, *, livemode: bool) -> Subscription:
         mode=None if facts is None else mode_word(livemode),
         subscription_id=facts and facts.stripe_id,
         subscribed_plan=facts and facts.plan_slug,
-        interval=INTERVALS.get(facts.months or 0) if facts else None,  # type: ignore[arg-type] # the two
+        interval=_interval(facts and facts.months),
         months=facts and facts.months,
         quantity=facts and facts.quantity,
-        price=_price(facts),
+        price=facts and _price(facts.unit_amount, facts.currency),
         currency=facts and facts.currency,
         credits_total=found.credits.total_microcredits,
         credits_left=found.credits.left_microcredits,
         other_credits_left=found.credits.other_left_microcredits,
+        debt_credits=found.debt_microcredits,
         credits_renew_at=or_never(found.credits_renew_ms),
         renews_at=or_never(found.renews_ms),
         cancel_at=facts and facts.cancel_ms,
@@ -61,17 +62,26 @@ def _renewed_by(found: Subscribed) -> Renewer | None:
     return "clock" if found.by_clock else "subscription"
 
 
-def _price(facts: SubscriptionFacts | None) -> str | None:
-    if facts is None or facts.unit_amount is None or facts.currency is None:
+def _interval(months: int | None) -> Interval | None:
+    return INTERVALS.get(months or 0)
+
+
+def _price(unit_amount: int | None, currency: str | None) -> str | None:
+    if unit_amount is None or currency is None:
         return None
-    return format_minor(facts.unit_amount, facts.currency)
+    return format_minor(unit_amount, currency)
 
 
 def _scheduled(facts: SubscriptionFacts | None) -> ScheduledChange | None:
     if facts is None or facts.next_ms is None:
         return None
     return ScheduledChange(
-        plan=facts.next_plan_slug, quantity=facts.next_quantity, at=facts.next_ms
+        plan=facts.next_plan_slug,
+        interval=_interval(facts.next_months),
+        months=facts.next_months,
+        quantity=facts.next_quantity,
+        price=_price(facts.next_unit_amount, facts.currency),
+        at=facts.next_ms,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from gateway.control.accounts.models import DEBT
 from gateway.control.api.fields import Credits, Model, Moment, Slug
 from gateway.control.api.money import Amount, Currency, Mode
 
@@ -81,7 +82,10 @@ class ScheduledChange(Model):
     """What it changes to, and when."""
 
     plan: str | None
+    interval: Interval | None
+    months: int | None = Field(description="How long a price is for.")
     quantity: int | None
+    price: Amount | None = Field(description="Of one, for `months`.")
     at: Moment
 
 
@@ -117,6 +121,7 @@ class Subscription(Model):
     credits_total: Credits = Field(description="What the plan gave for this period.")
     credits_left: Credits = Field(description="What is left of that.")
     other_credits_left: Credits = Field(description="What packs and other grants have left.")
+    debt_credits: Credits = Field(description=DEBT)
     credits_renew_at: Moment | None
     renews_at: Moment | None = Field(description="null: it does not go on.")
     cancel_at: Moment | None

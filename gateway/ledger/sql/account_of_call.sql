@@ -10,7 +10,7 @@ SELECT
     coalesce((plans.spec ->> 'discount_basis_points')::integer, 0) AS plan_discount_basis_points,
     accounts.renewed_by,
     accounts.payment_suspended,
-    coalesce(account_debts.owed_microcredits, 0)::bigint AS owed_microcredits
+    coalesce(account_debts.owed_microcredits, 0)::bigint AS debt_microcredits
 FROM settlements
 JOIN accounts ON accounts.id = settlements.account_id
 LEFT JOIN plans ON plans.id = accounts.plan_id

@@ -11,7 +11,7 @@ SELECT
     plan_discount_basis_points,
     looked.renewed_by,
     looked.payment_suspended,
-    coalesce(account_debts.owed_microcredits, 0)::bigint AS owed_microcredits,
+    coalesce(account_debts.owed_microcredits, 0)::bigint AS debt_microcredits,
     matches,
     place
 FROM (

@@ -181,7 +181,7 @@ async def test_what_is_held_and_owed_is_told_apart(api: Api, clean_redis_url: st
         balance = (await owner.get(f"{ACCOUNTS}/{made['id']}/balance")).body
 
     assert balance["live"] is True
-    assert (balance["available_credits"], balance["owed_credits"]) == ("-1", "1")
+    assert (balance["available_credits"], balance["overage_credits"]) == ("-1", "1")
     assert [lot["source"] for lot in balance["lots"]] == ["overage"]
     assert balance["lots"][0]["left_credits"] == "9"
 
@@ -290,10 +290,14 @@ async def test_a_changed_account_binds_the_next_call(api: Api, clean_redis_url: 
 async def test_200_an_account_shows_what_it_owes_until_a_grant_has_paid_it(api: Api) -> None:
     await owe(api.postgres_url, api.demo.account, 3 * CREDIT // 2)
     owner = api.as_("owner")
-    assert (await owner.get(path_of(api))).body["owed_credits"] == "1.5"
+    assert (await owner.get(path_of(api))).body["debt_credits"] == "1.5"
+    own = api.as_key(api.demo)
+    for place in ("balance", "subscription"):
+        assert (await own.get(f"/v1/me/{place}")).body["debt_credits"] == "1.5"
+        assert (await owner.get(f"{path_of(api)}/{place}")).body["debt_credits"] == "1.5"
     listed = await owner.get(ACCOUNTS)
-    assert next(row["owed_credits"] for row in listed.body["data"]) == "1.5"
+    assert next(row["debt_credits"] for row in listed.body["data"]) == "1.5"
 
     given = await owner.post(f"{path_of(api)}/grants", {"credits": "1"})
     assert (given.status, given.body["revoked_credits"]) == (201, "1")
-    assert (await owner.get(path_of(api))).body["owed_credits"] == "0.5"
+    assert (await owner.get(path_of(api))).body["debt_credits"] == "0.5"

@@ -62,7 +62,10 @@ async def test_200_a_change_is_answered_with_what_it_is_then(desk: StripeDesk) -
     assert down.body["result"] == "scheduled"
     assert down.body["subscription"]["scheduled_change"] == {
         "plan": "pro",
+        "interval": "month",
+        "months": 1,
         "quantity": 1,
+        "price": "20.00",
         "at": down.body["effective_at"],
     }
     assert (undone.body["result"], undone.body["subscription"]["scheduled_change"]) == (
