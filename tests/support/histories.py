@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 DAY_S = 86_400
 GAP_DAYS_MAX = 12
 WAVERING_S = 600
-# What everybody is on who has not paid. Its period begins with the books and holds all of a history:
-# who falls back to it goes on in that, and is given nothing more, heard of or not.
+# What everybody is on who has not paid. Its period begins with the books and holds all of a
+# history: who falls back to it goes on in that, and is given nothing more, heard of or not.
 IDLE = Plan("idle", credits_microcredits=7_000_000)
 PLATFORM = Platform("demo", signup_plan="idle")
 PLANS = {
