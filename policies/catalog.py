@@ -302,6 +302,11 @@ class Plan:
     features: tuple[str, ...] = ()  # what else it has, for people
 
     @property
+    def gives_nothing(self) -> bool:
+        """Whether who paid for it could use nothing: it has no credits, and overage is blocked."""
+        return not self.credits_microcredits and not self.overage_cap_microcredits
+
+    @property
     def limits(self) -> Limits:
         """The plan's limits together."""
         return Limits(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.ledger.database import Database, Session
 from gateway.ledger.packs import stored_packs, write_pack
-from gateway.ledger.rows import BY_CONFIG, PlatformRow
+from gateway.ledger.rows import BY_API, BY_CONFIG, PlatformRow
 from gateway.ledger.specs import (
     plan_from_spec,
     plan_to_spec,
@@ -48,6 +49,7 @@ class CatalogReport(NamedTuple):
     packs_created: tuple[str, ...] = ()
     packs_changed: tuple[str, ...] = ()
     packs_retired: tuple[str, ...] = ()
+    plans_retired: tuple[str, ...] = ()
     stripe_changed: tuple[str, ...] = ()  # "test" or "live" of settings that are new, or "none"
 
 
@@ -84,6 +86,11 @@ class Catalog(Database):
         records = await self._session.all("plan_list", platform_id)
         return [plan_from_spec(row["slug"], json.loads(row["spec"])) for row in records]
 
+    async def config_plans(self, platform_id: int) -> frozenset[str]:
+        """The slugs of the platform's plans that the config describes."""
+        records = await self._session.all("plan_list", platform_id)
+        return frozenset(row["slug"] for row in records if row["managed_by"] == BY_CONFIG)
+
     async def routes(self, platform_id: int) -> list[StoredRoute]:
         """The platform's routes by name, those out of service too."""
         return await stored_routes(self._session, platform_id)
@@ -99,9 +106,11 @@ class Catalog(Database):
         """Make the database say what the config says, in one transaction, and tell the workers.
 
         Its routes that the config does not name any more go out of service, its packs are not sold
-        any more; plans stay, accounts have them. What people made by the API, or Stripe describes,
-        stays as it is, unless the config has one of the same name: that is the config's from then
-        on. A price gets a new version only if it changed.
+        any more. Nor are its plans, but they stay, because accounts have them: without a price, and
+        the API's from then on, by which they are changed, and deleted when nobody has them. What
+        people made by the API, or Stripe describes, stays as it is, unless the config has one of
+        the same name: that is the config's from then on. A price gets a new version only if it
+        changed.
         """
         async with self.transaction() as session:
             await lock_catalog(session)
@@ -116,7 +125,9 @@ class Catalog(Database):
                     platform.trial_days,
                 )
             )
-            plans_created, plans_changed = await _apply_plans(session, platform_id, plans)
+            created_plans, changed_plans, retired_plans = await _apply_plans(
+                session, platform_id, plans
+            )
             created, changed, deactivated, priced = await _apply_routes(
                 session, platform_id, routes
             )
@@ -124,8 +135,8 @@ class Catalog(Database):
             stripe_changed = await _apply_stripe(session, platform_id, stripe)
             await announce(session, platform.slug)
         return CatalogReport(
-            *(platform_id, plans_created, plans_changed, created, changed, deactivated, priced),
-            *(*packs_changes, stripe_changed),
+            *(platform_id, created_plans, changed_plans, created, changed, deactivated, priced),
+            *(*packs_changes, retired_plans, stripe_changed),
         )
 
 
@@ -141,7 +152,7 @@ Names = tuple[str, ...]
 
 async def _apply_plans(
     session: Session, platform_id: int, plans: Sequence[Plan]
-) -> tuple[Names, Names]:
+) -> tuple[Names, Names, Names]:
     rows = await session.all("plan_list", platform_id)
     stored = {row["slug"]: json.loads(row["spec"]) for row in rows}
     own = {row["slug"] for row in rows if row["managed_by"] == BY_CONFIG}
@@ -153,7 +164,11 @@ async def _apply_plans(
             continue
         await write_plan(session, platform_id, plan, BY_CONFIG)
         (changed if plan.slug in stored else created).append(plan.slug)
-    return tuple(created), tuple(changed)
+    retired = sorted(own - {plan.slug for plan in plans})
+    for slug in retired:
+        before = plan_from_spec(slug, stored[slug])
+        await write_plan(session, platform_id, replace(before, prices=()), BY_API)
+    return tuple(created), tuple(changed), tuple(retired)
 
 
 async def write_plan(session: Session, platform_id: int, plan: Plan, managed_by: str) -> None:

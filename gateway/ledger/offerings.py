@@ -42,6 +42,14 @@ class StoredPlan(NamedTuple):
     managed_by: str
 
 
+class PlanUse(NamedTuple):
+    """What keeps a plan from being deleted."""
+
+    has_accounts: bool = False
+    is_signup: bool = False  # accounts get it when they are made
+    product_ids: Sequence[str] = ()  # Stripe's, which describe it: of one of Stripe's only
+
+
 class PlatformDetails(NamedTuple):
     """A platform as people see it."""
 
@@ -123,6 +131,11 @@ class Offerings(Database):
         Raises: LedgerRejected when an account was put on it at this moment.
         """
         return await self._session.value("plan_delete", platform_id, slug) is not None
+
+    async def plan_use(self, platform_id: int, slug: str) -> PlanUse:
+        """What keeps a plan from being deleted; nothing, where it is not there."""
+        record = await self._session.one("plan_use", platform_id, slug)
+        return PlanUse(**record) if record else PlanUse()
 
     async def route(self, platform_id: int, name: str) -> StoredRoute | None:
         """The platform's route of this name, also if it is out of service."""

@@ -69,11 +69,13 @@ async def preview_config(ledger: Ledger, config: Config) -> CatalogReport:
     stripe = _stripe(config)
     platform = await ledger.find_platform(config.platform.slug)
     stored_plans: dict[str, Plan] = {}
+    own_plans: frozenset[str] = frozenset()
     stored_routes: dict[str, StoredRoute] = {}
     stored_packs: dict[str, StoredPack] = {}
     before: StoredStripe | None = None
     if platform is not None:
         stored_plans = {plan.slug: plan for plan in await ledger.plans(platform.platform_id)}
+        own_plans = await ledger.config_plans(platform.platform_id)
         routes = await ledger.routes(platform.platform_id)
         stored_routes = {stored.route.name: stored for stored in routes}
         packs = await ledger.packs_page(platform.platform_id)
@@ -86,7 +88,8 @@ async def preview_config(ledger: Ledger, config: Config) -> CatalogReport:
         plans_changed=tuple(
             p.slug
             for p in config.plans
-            if p.slug in stored_plans and plan_to_spec(stored_plans[p.slug]) != plan_to_spec(p)
+            if p.slug in stored_plans
+            and (p.slug not in own_plans or plan_to_spec(stored_plans[p.slug]) != plan_to_spec(p))
         ),
         routes_created=tuple(r.name for r in config.routes if r.name not in stored_routes),
         routes_changed=tuple(r.name for r in config.routes if _changes(r, stored_routes)),
@@ -103,6 +106,7 @@ async def preview_config(ledger: Ledger, config: Config) -> CatalogReport:
             for slug, stored in stored_packs.items()
             if stored.managed_by == BY_CONFIG and slug not in {pack.slug for pack in config.packs}
         ),
+        plans_retired=tuple(sorted(own_plans - {plan.slug for plan in config.plans})),
         stripe_changed=_stripe_changes(stripe, before),
     )
 

@@ -8,7 +8,6 @@ from gateway.config import Problem
 from gateway.config.documents import merged, read_plan_document
 from gateway.config.writing import plan_document
 from gateway.ledger import BY_API, BY_CONFIG, LedgerRejected
-from gateway.ledger.rows import BY_STRIPE
 from gateway.operations.documents import managed_by_config, managed_elsewhere
 from gateway.operations.errors import ConflictError, DocumentError, UnknownError
 from gateway.operations.publish import publish_accounts
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from gateway.counters import Counters
     from gateway.ledger import Ledger
-    from gateway.ledger.offerings import StoredPlan
+    from gateway.ledger.offerings import PlanUse, StoredPlan
     from gateway.operations.documents import Written
     from policies.catalog import Plan
 
@@ -82,12 +81,7 @@ async def delete_plan(ledger: Ledger, platform_id: int, slug: str) -> None:
     except LedgerRejected:
         deleted = False  # an account was put on it at this moment
     if not deleted:
-        others = ", or archive its product" if stored.managed_by == BY_STRIPE else ""
-        raise ConflictError(
-            "in_use",
-            f'accounts have the plan "{slug}", or get it when they are made: put them on another '
-            f"first{others}",
-        )
+        raise ConflictError("in_use", _uses(slug, await ledger.plan_use(platform_id, slug)))
 
 
 async def _own(ledger: Ledger, platform_id: int, slug: str) -> StoredPlan:
@@ -96,6 +90,19 @@ async def _own(ledger: Ledger, platform_id: int, slug: str) -> StoredPlan:
     if stored.managed_by != BY_API:
         raise managed_elsewhere("plan", slug, stored.managed_by)
     return stored
+
+
+def _uses(slug: str, use: PlanUse) -> str:
+    """What keeps a plan, and what to do about it."""
+    told = []
+    if use.has_accounts:
+        told.append(f'accounts have the plan "{slug}": put them on another first')
+    if use.is_signup:
+        told.append(f'new accounts get the plan "{slug}": choose another signup_plan first')
+    if use.product_ids:
+        products = ", ".join(use.product_ids)
+        told.append(f'at Stripe {products} says the plan "{slug}": archive it there first')
+    return "; ".join(told) or f'the plan "{slug}" was just in use: try again'
 
 
 def _read(written: Written, document: Mapping[str, Any]) -> Plan:

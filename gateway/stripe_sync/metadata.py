@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 # The slug of the platform whose product it is. Nothing without it is looked at, or touched.
 TAG = "tollkeeper"
+# Of a product that a push made. It only sells what is described here, and never describes it: else
+# a plan that was deleted would come back by it. Without this it is as one that was made by hand.
+PUSHED, PUSHED_VALUE = "tollkeeper_pushed", "yes"
 FEATURES_BETWEEN = ";"
 CREDITS = "credits"
 # Of the value of one key of Stripe's metadata.
@@ -104,6 +107,11 @@ def read_metadata(metadata: Mapping[str, str], name: str) -> Said:
     problems += [Problem(_key(problem.where), problem.message) for problem in found]
     problems += _without_credits(said, problems, kind)
     return Said(kind, slug, what, _text(problems) if problems else None, own=bool(said))
+
+
+def is_pushed(metadata: Mapping[str, str]) -> bool:
+    """Whether a push made the product."""
+    return bool(metadata.get(PUSHED))
 
 
 def plan_metadata(platform_slug: str, plan: Plan) -> dict[str, str]:

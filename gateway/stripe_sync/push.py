@@ -3,7 +3,9 @@
 What is to be done is decided first, by what Stripe has now, and is then either shown or done. A
 price at Stripe can't change: another one is made, and the old one archived, at which those who have
 it stay. Products without the platform's tag are never touched, nor are prices that somebody made by
-hand. What was done already is not done again, so a push that broke off is just repeated.
+hand. A product that a push made goes with what it was made for: it is archived when its plan is
+not there any more, or costs nothing any more. What was done already is not done again, so a push
+that broke off is just repeated.
 """
 
 from __future__ import annotations
@@ -16,13 +18,21 @@ from gateway.ledger.rows import BY_STRIPE
 from gateway.ledger.stripe_products import PACK_KIND, PLAN_KIND
 from gateway.ledger.subscriptions import lock_objects
 from gateway.stripe_sync.errors import StripeRefusedError
-from gateway.stripe_sync.metadata import TAG, keys_of, pack_metadata, plan_metadata
+from gateway.stripe_sync.metadata import (
+    PUSHED,
+    PUSHED_VALUE,
+    TAG,
+    is_pushed,
+    keys_of,
+    pack_metadata,
+    plan_metadata,
+)
 from gateway.stripe_sync.products import PLANS_MAX, all_listed
 from gateway.stripe_sync.sync import CATALOGUE
 from policies.money import Money
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from gateway.ledger.database import Session
     from gateway.stripe_sync.sync import Sync
@@ -52,8 +62,9 @@ class Step(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A plan or pack as it is to be at Stripe; without prices, those that are there are let be.
+    """A plan or pack as it is to be at Stripe.
 
+    Without prices, those of a product that was made by hand are let be, and others are not sold.
     `name` None: as it is there, at first the slug.
     """
 
@@ -78,10 +89,12 @@ async def push(sync: Sync, *, dry_run: bool) -> Pushed:
 
     Raises: StripeTroubleError, with what was to be done; LedgerUnavailable.
     """
-    wanted, left = await _wanted(sync)
     async with sync.catalogue_locked() as session:
+        wanted, left = await _wanted(sync)
         products, prices = await _there(sync, session)
         steps = [step for one in wanted for step in steps_for(one, products, prices)]
+        there = {(one.kind, one.slug) for one in wanted} | {(PLAN_KIND, slug) for slug in left}
+        steps += left_over(there, products)
         if not dry_run:
             steps = await _do(sync, session, steps)
     return Pushed(sync.livemode, tuple(steps), left)
@@ -92,12 +105,13 @@ def steps_for(
 ) -> Iterator[Step]:
     """What makes Stripe have this, by its tagged products and their prices, the oldest first."""
     same = [one for one in products if one["metadata"].get(wanted.kind) == wanted.slug]
-    found = min(same, key=lambda one: not one["active"], default=None)
     if not wanted.is_sold:
-        for one in same:
-            if one["active"]:
-                yield _step(ARCHIVE, PRODUCT, wanted, one["id"], {}, {"active": False})
+        yield from _archive(wanted, same)
         return
+    if not wanted.prices:
+        yield from _archive(wanted, [one for one in same if is_pushed(one["metadata"])])
+        same = [one for one in same if not is_pushed(one["metadata"])]
+    found = min(same, key=lambda one: not one["active"], default=None)
     if found is None:
         if wanted.prices:
             yield _new_product(wanted)
@@ -109,10 +123,32 @@ def steps_for(
         yield from _price_steps(wanted, found, own)
 
 
+def left_over(
+    described: Collection[tuple[str, str]], products: Sequence[Document]
+) -> Iterator[Step]:
+    """What archives products that were pushed for something that nobody describes here any more.
+
+    `described`: kind and slug of each plan and pack that is.
+    """
+    for product in products:
+        metadata = product["metadata"]
+        for kind in (PLAN_KIND, PACK_KIND):
+            slug = metadata.get(kind)
+            if slug is not None and is_pushed(metadata) and (kind, slug) not in described:
+                yield from _archive(Wanted(kind, slug, None, {}, (), is_sold=False), [product])
+
+
+def _archive(wanted: Wanted, products: Iterable[Document]) -> Iterator[Step]:
+    for product in products:
+        if product["active"]:
+            yield _step(ARCHIVE, PRODUCT, wanted, product["id"], {}, {"active": False})
+
+
 def _new_product(wanted: Wanted) -> Step:
     name = wanted.name or wanted.slug
-    params = {"name": name, "metadata": dict(wanted.metadata)}
-    changes = {"name": name, **{f"metadata.{key}": text for key, text in wanted.metadata.items()}}
+    metadata = {**wanted.metadata, PUSHED: PUSHED_VALUE}
+    params = {"name": name, "metadata": metadata}
+    changes = {"name": name, **{f"metadata.{key}": text for key, text in metadata.items()}}
     step = _step(CREATE, PRODUCT, wanted, None, changes, params)
     return step._replace(idempotency_key=_key(wanted, params, ()))
 

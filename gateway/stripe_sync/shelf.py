@@ -12,13 +12,15 @@ from gateway.ledger.stripe_products import (
     StripePrice,
     StripeProduct,
 )
-from gateway.stripe_sync.metadata import TAG, read_metadata
+from gateway.stripe_sync.metadata import TAG, is_pushed, read_metadata
 from policies.catalog import Pack, Plan
 from policies.periods import MONTHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+LEFT_OVER = "it was pushed for what nobody describes here any more: plan-push archives it"
+GIVES_NOTHING = 'the plan gives no credits: only with overage = "bill" can that be meant'
 # Of a price whose plan gives its credits for longer than it is paid for.
 TOO_SHORT = "it is paid for less than the plan's period, or not for whole ones"
 
@@ -47,17 +49,19 @@ def decided(
 ) -> Decided:
     """What is to be kept of all products, by id, of one plan or pack.
 
-    Where the config or the API describes it, products are only linked to it. Else it is what they
-    say. Of several that say different things, that one counts which says what is known already:
-    who adds another can't change what was bought.
+    Where the config or the API describes it, products are only linked to it. Else it is what those
+    say that no push made. Of several that say different things, that one counts which says what is
+    known already: who adds another can't change what was bought.
     """
     tagged = [one for one in products if one.metadata.get(TAG) == platform_slug]
     said = {one.product_id: read_metadata(one.metadata, one.name) for one in tagged}
     if described is not None and described.managed_by != BY_STRIPE:
-        linked = dict.fromkeys(said)
+        linked = dict.fromkeys(said, _unsellable(described.what))
         return Decided(_marked(products, linked, described.what))
+    pushed = [one for one in tagged if is_pushed(one.metadata)]
     problems = {product_id: one.problem for product_id, one in said.items()}
-    good = [one for one in tagged if problems[one.product_id] is None]
+    problems |= {one.product_id: LEFT_OVER if one.active else None for one in pushed}
+    good = [one for one in tagged if one not in pushed and problems[one.product_id] is None]
     known = None if described is None else described.what
     if not good:
         kept = known if isinstance(known, Pack) else None
@@ -76,6 +80,11 @@ def decided(
             )
     is_sold = any(one.active for one in good) or isinstance(what, Plan)
     return Decided(_marked(products, problems, what), what, is_sold)
+
+
+def _unsellable(what: Plan | Pack) -> str | None:
+    """Why what the config or the API describes can't be sold, at whatever price."""
+    return GIVES_NOTHING if isinstance(what, Plan) and what.gives_nothing else None
 
 
 def price_of(price: Mapping[str, Any], kind: str) -> StripePrice:

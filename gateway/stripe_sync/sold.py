@@ -80,9 +80,9 @@ def quantity_of(line: Mapping[str, Any]) -> int:
 def usable(sold: Sold, product_id: str | None) -> Sold:
     """The same. Raises: NeedsMendingError for what is parked: it never gives nothing."""
     if sold.problem is not None or sold.what is None:
+        why = sold.problem or f"nobody describes that {sold.kind} any more"
         raise NeedsMendingError(
-            f'the product {product_id} of the {sold.kind} "{sold.slug}" needs mending: '
-            f"{sold.problem}"
+            f'the product {product_id} of the {sold.kind} "{sold.slug}" needs mending: {why}'
         )
     return sold
 

@@ -64,6 +64,9 @@ async def test_the_report_names_what_changed_and_the_preview_foretells_it(
             config_of(moved, FREE, plans=(replace(PLAN, concurrency=3), pro)),
             {"plans_changed": ("free",)},
         ),
+        (config_of(moved, FREE, plans=(pro,)), {"plans_retired": ("free",)}),
+        (config_of(moved, FREE, plans=(pro,)), {}),
+        (config_of(moved, FREE, plans=(PLAN, pro)), {"plans_changed": ("free",)}),
     ]
     for config, expected in steps:
         assert await applied(deployment, config) == expected
