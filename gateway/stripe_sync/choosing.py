@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.config import Problem
 from gateway.ledger.stripe_products import PACK_KIND, PLAN_KIND
 from gateway.operations.errors import ConflictError, DocumentError
+from gateway.stripe_sync.metadata import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ async def plan_offer(
     stored = await sync.ledger.plan(sync.platform_id, slug)
     if stored is None:
         raise DocumentError([Problem("plan", f'There is no plan "{slug}".')])
-    prices = await _prices(sync, PLAN_KIND, slug)
+    prices = await _prices(sync, PLAN_KIND, slug, has_price=bool(stored.plan.prices))
     fitting = [price for price in prices if price.months == months]
     if not fitting:
         spans = sorted({price.months for price in prices if price.months is not None})
@@ -57,7 +58,8 @@ async def pack_offer(sync: Sync, slug: str, *, currency: str | None = None) -> S
         raise DocumentError([Problem("pack", f'There is no pack "{slug}".')])
     if not stored.active:
         raise ConflictError("not_for_sale", f'the pack "{slug}" is not sold any more')
-    prices = [price for price in await _prices(sync, PACK_KIND, slug) if price.months is None]
+    found = await _prices(sync, PACK_KIND, slug, has_price=bool(stored.pack.prices))
+    prices = [price for price in found if price.months is None]
     if not prices:
         raise ConflictError(
             "no_price", f'the pack "{slug}" has no price at Stripe that is paid once'
@@ -73,8 +75,8 @@ def span_text(months: int) -> str:
     return "a year" if years == 1 else f"{years} years"
 
 
-async def _prices(sync: Sync, kind: str, slug: str) -> list[StripePrice]:
-    """What it is sold at.
+async def _prices(sync: Sync, kind: str, slug: str, *, has_price: bool) -> list[StripePrice]:
+    """What it is sold at. `has_price`: it has one here, which a push takes to Stripe.
 
     Raises: ConflictError when Stripe has no product of it, or one that somebody must mend first.
     """
@@ -89,7 +91,22 @@ async def _prices(sync: Sync, kind: str, slug: str) -> list[StripePrice]:
             f'the {kind} "{slug}" can\'t be bought until its product {parked.product_id} is '
             f"mended: {parked.problem}",
         )
-    raise ConflictError("not_for_sale", f'the {kind} "{slug}" is not sold: Stripe has no product')
+    signup = await sync.ledger.signup_terms(sync.platform_id) if kind == PLAN_KIND else None
+    if signup is not None and signup.plan_slug == slug:
+        why = "accounts without a subscription have it, and to cancel one leads to it"
+    elif products:
+        why = f"its product {products[0].product_id} is archived at Stripe"
+    else:
+        why = f"Stripe has no product of it: {_to_sell(sync, kind, slug, has_price=has_price)}"
+    raise ConflictError("not_for_sale", f'the {kind} "{slug}" is not sold; {why}')
+
+
+def _to_sell(sync: Sync, kind: str, slug: str, *, has_price: bool) -> str:
+    """What its owner does so that it is sold."""
+    push = 'run "tollkeeper stripe plan-push"'
+    if not has_price:
+        push = f"give it a price and {push}"
+    return f"{push}, or make a product with the metadata {TAG}={sync.settings.slug}, {kind}={slug}"
 
 
 def _in_currency(what: str, prices: Iterable[StripePrice], currency: str | None) -> StripePrice:

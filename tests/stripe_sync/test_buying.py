@@ -175,9 +175,11 @@ async def test_tax_and_promotion_codes_are_as_the_platform_says(
     [
         (None, "year", {}, "no_price", "a year"),
         ("UPDATE stripe_products SET problem = 'credits: 12x is no amount'", "pro", {}, "product_parked", "12x"),  # noqa: E501
-        ("UPDATE stripe_products SET active = false", "pro", {}, "not_for_sale", "pro"),
+        ("UPDATE stripe_products SET active = false", "pro", {}, "not_for_sale", "is archived at Stripe"),  # noqa: E501
         ("UPDATE stripe_prices SET active = false", "pro", {}, "no_price", "nothing that recurs"),
-        (None, "free", {}, "not_for_sale", "free"),
+        (None, "free", {}, "not_for_sale", "to cancel one leads to it"),
+        ("UPDATE platforms SET signup_plan = NULL", "free", {}, "not_for_sale", "give it a price and run"),  # noqa: E501
+        ("WITH none AS (UPDATE platforms SET signup_plan = NULL) UPDATE plans SET spec = spec || '{\"prices\": [[1, \"usd\", 900]]}'", "free", {}, "not_for_sale", 'it: run "tollkeeper stripe plan-push"'),  # noqa: E501
         (None, "pro", {"currency": "eur"}, "no_price", "usd"),
         ("UPDATE stripe_prices SET currency = 'eur' WHERE months = 12", "pro", {"months": 1}, None, ""),  # noqa: E501
         ("UPDATE accounts SET status = 'suspended'", "pro", {}, "account_suspended", ""),
