@@ -252,6 +252,10 @@ def _arrived(document: Mapping[str, Any], event: NewEvent, account: object) -> A
     livemode = document.get("livemode")
     if not isinstance(livemode, bool):
         raise _no_event()
+    if event.status == "waiting" and event.object_id is None:
+        raise NotBelievedError(
+            Refusal.NO_EVENT, f"An event {event.type} is about an object, and this names none."
+        )
     return Arrived(event, livemode, _name_or_none(account))
 
 

@@ -87,7 +87,9 @@ async def test_a_thin_event_that_names_its_twin_is_the_same_event(intake: Intake
 
 async def test_what_nobody_handles_is_kept_without_a_job(intake: Intake) -> None:
     assert (await intake.post(snapshot_event(kind="payment_link.created"))).status == 200
-    assert await kept(intake) == {"evt_1": "ignored"}
+    of_nothing = thin_event("evt_2", type="v2.core.event_destination.ping", related_object=None)
+    assert (await intake.post(of_nothing)).status == 200
+    assert await kept(intake) == {"evt_1": "ignored", "evt_2": "ignored"}
     assert await jobs(intake.postgres_url) == {}
 
 
@@ -114,6 +116,9 @@ REFUSED: tuple[tuple[object, dict[str, Any], str], ...] = (
     (snapshot_event(created=10**17), {}, "stripe_no_event"),
     (snapshot_event(data=None), {}, "stripe_no_event"),
     (snapshot_event(data={"object": {"id": 7}}), {}, "stripe_no_event"),
+    (snapshot_event(data={"object": {}}), {}, "stripe_no_event"),
+    (thin_event(related_object=None), {}, "stripe_no_event"),
+    (thin_event(related_object={"type": "invoice"}), {}, "stripe_no_event"),
     (thin_event(created=1_700_000_000), {}, "stripe_no_event"),
     (thin_event(created="yesterday"), {}, "stripe_no_event"),
     (thin_event(livemode=None), {}, "stripe_no_event"),
