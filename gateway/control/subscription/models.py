@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from gateway.control.accounts.models import DEBT
-from gateway.control.api.fields import Credits, Model, Moment, Slug
+from gateway.control.api.fields import Credits, Model, Moment, Pattern, Slug
 from gateway.control.api.money import Amount, Currency, Mode
 
 Interval = Literal["month", "year"]
@@ -17,7 +17,11 @@ Url = Annotated[
     StringConstraints(min_length=1, max_length=2_000),
     Field(json_schema_extra={"format": "uri"}),
 ]
-Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254),
+    Pattern(r"^[^@\s]+@[^@\s]+$", 'Write an address of e-mail, as in "ada@example.com".'),
+]
 Quantity = Annotated[int, Field(ge=1, le=100_000)]
 
 
