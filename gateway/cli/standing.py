@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.callers import account_base, ask
+from gateway.cli.grants import OVERAGE
 from gateway.cli.options import Common, command
 from gateway.cli.output import Column, print_json, print_table, say, short_moment
+from policies.units import format_credits, parse_credits
 
 if TYPE_CHECKING:
     from gateway.cli.api import ApiClient
@@ -19,6 +21,7 @@ LOT_COLUMNS = (
     Column("GRANT", "grant_id", figures=True),
     Column("SOURCE", "source"),
     Column("GRANTED", "granted_credits", figures=True),
+    Column("CREDITED", "credited_credits", figures=True),
     Column("LEFT", "left_credits", figures=True),
     Column("HELD", "held_credits", figures=True),
     Column("EFFECTIVE", "effective_at"),
@@ -58,6 +61,9 @@ def balance(common: Common, account: OwnAccountArgument = "") -> None:
     if found["lots"]:
         say("")
         print_table(LOT_COLUMNS, [_shown_lot(lot) for lot in found["lots"]])
+    for lot in found["lots"]:
+        if lot["source"] == OVERAGE:
+            say(f"Overage (grant {lot['grant_id']}) may take {lot['left_credits']} credits more.")
 
 
 def limits(
@@ -97,11 +103,18 @@ def _say_when_behind(found: Mapping[str, Any]) -> None:
 
 
 def _shown_lot(lot: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    """A lot as a row; of overage as `grant_row` has it: nothing was given, what it took is owed."""
+    row = {
         **lot,
         "effective_at": short_moment(lot["effective_at"]),
         "expires_at": short_moment(lot["expires_at"]),
     }
+    if lot["source"] == OVERAGE:
+        granted, left, held = (
+            parse_credits(lot[f"{name}_credits"]) for name in ("granted", "left", "held")
+        )
+        row |= {"granted_credits": "0", "left_credits": format_credits(left + held - granted)}
+    return row
 
 
 def _shown_limit(limit: Mapping[str, Any]) -> dict[str, Any]:

@@ -179,6 +179,10 @@ async def test_overage_is_shown_below_zero(cli: CommandLine, deployment: Deploym
     assert "Now 5 credits below zero by overage, 0 held" in people
     (row,) = [line.split() for line in people.splitlines() if " overage " in line]
     assert row[2:8] == ["0", "0", "5", "0", "0", "-5"]  # nothing was given, so it is owed
+    balance = (await cli("balance", "alice")).out
+    (row,) = [line.split() for line in balance.splitlines() if " overage " in line]
+    assert row[2:6] == ["0", "0", "-5", "0"], "as its grant is shown"
+    assert balance.endswith(" may take 15 credits more.\n")
 
 
 async def test_a_debt_is_shown_to_all_and_a_grant_says_what_of_it_paid_for_that(

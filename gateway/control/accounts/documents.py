@@ -56,7 +56,8 @@ def _lot(lot: standing.LotBalance) -> Lot:
     return Lot(
         grant_id=grant.grant_id,
         source=grant.source,  # type: ignore[arg-type] # the table's own check
-        granted_credits=grant.amount_microcredits + grant.credited_microcredits,
+        granted_credits=grant.amount_microcredits,
+        credited_credits=grant.credited_microcredits,
         left_credits=lot.left_microcredits,
         held_credits=lot.held_microcredits,
         effective_at=grant.effective_ms,

@@ -109,7 +109,10 @@ class Lot(Model):
 
     grant_id: Id
     source: Source
-    granted_credits: Credits = Field(description="In all; of overage, how much may be used.")
+    granted_credits: Credits = Field(
+        description="As of the grant; of overage, how much may be used."
+    )
+    credited_credits: Credits = Field(description="Added since, or given back by calls.")
     left_credits: Credits = Field(description="What calls can still take; of overage, room.")
     held_credits: Credits = Field(description="By calls that run.")
     effective_at: Moment

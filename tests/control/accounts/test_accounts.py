@@ -160,6 +160,19 @@ async def test_a_balance_tells_lots_in_the_order_in_which_they_pay(api: Api) -> 
     assert (await api.as_("member").get("/v1/me/balance")).body == balance
 
 
+async def test_a_balance_says_of_a_lot_what_its_grant_says(api: Api) -> None:
+    """What was taken back and then given again, as by a dispute that was won, was granted once."""
+    (grant,) = (await api.as_("viewer").get(f"{path_of(api)}/grants")).body["data"]
+    adjust = f"/v1/grants/{grant['id']}/adjust"
+    assert (await api.as_("editor").post(adjust, {"credits": "50"})).status == 200
+    (lot,) = (await api.as_("viewer").get(f"{path_of(api)}/balance")).body["lots"]
+    (grant,) = (await api.as_("viewer").get(f"{path_of(api)}/grants")).body["data"]
+
+    for one in (lot, grant):
+        assert (one["granted_credits"], one["credited_credits"]) == ("100", "50")
+        assert one["left_credits"] == "150"
+
+
 async def test_a_balance_is_live_once_redis_decides_calls(api: Api, clean_redis_url: str) -> None:
     async with serving_calls(api, clean_redis_url) as proxy:
         assert await proxy.status(api.demo.key.text) == 200
