@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -52,6 +53,7 @@ class StripeApi:
     """
 
     def __init__(self, settings: StripeSettings, session: aiohttp.ClientSession) -> None:
+        self.missing: list[str] | None = None
         # Telemetry would write a file in the home folder, and there is no option of the client's.
         stripe.enable_telemetry = False
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
@@ -67,7 +69,18 @@ class StripeApi:
         self, request: Callable[[V1Services], Awaitable[stripe.StripeObject]]
     ) -> Document:
         """What Stripe answers to one request, as `lambda v1: v1.invoices.retrieve_async(id)`."""
-        return (await _translated(request(self._client.v1))).to_dict(for_json=True)
+        try:
+            return (await _translated(request(self._client.v1))).to_dict(for_json=True)
+        except StripeMissingError as error:
+            if self.missing is not None:
+                self.missing.append(str(error))
+            raise
+
+    def noting(self, missing: list[str]) -> StripeApi:
+        """The same Stripe; whatever it says that it has not is added to these."""
+        noting = copy(self)
+        noting.missing = missing
+        return noting
 
     async def pages(
         self,

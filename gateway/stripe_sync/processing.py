@@ -2,7 +2,8 @@
 
     what a try ends with                            what becomes of the event
     ----------------------------------------------  ----------------------------------------------
-    the handler returned                            done
+    the handler returned                            done; with a note, where Stripe has not (any
+                                                    more) what the event is about
     nobody handles its type; it is of another mode  ignored
     than the platform's key is by now
     trouble: Stripe, Postgres or Redis did not      waits, tried as TROUBLE says: for days
@@ -88,6 +89,8 @@ TROUBLES = (
     NotToldError,
     TimeoutError,
 )
+# Said of an event that is done: drafts are deleted, and whoever asks about one looks in vain.
+GONE = "Stripe has no such object (any more), so nothing followed from this."
 KEYLESS = (KeysMissingError, StripeKeyError)
 # What says by itself what is wrong; the rest are mistakes of ours.
 TOLD = (*TROUBLES, StripeTroubleError, NeedsMendingError, NotSetUpError)
@@ -137,6 +140,7 @@ class Processor:
         if handler is None:
             await self._ledger.mark_stripe_event(key, "ignored", event.attempts)
             return None
+        missing: list[str] = []
         try:
             async with asyncio.timeout(self._timeout_s):
                 sync = await self._billing.sync(key.platform_id)
@@ -144,10 +148,14 @@ class Processor:
                     told = "The platform's key is of the other mode by now."
                     await self._ledger.mark_stripe_event(key, "ignored", event.attempts, told)
                     return None
-                await handler(sync, hint_of(event))
+                await handler(sync.noting(missing), hint_of(event))
         except Exception as failure:  # noqa: BLE001 - whatever it is, the event waits or is parked
             return failure
-        await self._ledger.mark_stripe_event(key, "done", event.attempts)
+        note = ""
+        if any(f"'{event.object_id}'" in text for text in missing):
+            note = GONE
+            log.info("event %s (%s): Stripe has no %s", key.text, event.type, event.object_id)
+        await self._ledger.mark_stripe_event(key, "done", event.attempts, note)
         return None
 
     async def _failed(

@@ -8,7 +8,7 @@ came, then makes no difference.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from gateway.ledger.subscriptions import Mode, lock_objects
@@ -71,6 +71,10 @@ class Sync:
     def options(self) -> BillingOptions:
         """How the platform wants its billing done."""
         return self.settings.options
+
+    def noting(self, missing: list[str]) -> Self:
+        """The same; what Stripe says of objects that it has not is added to these."""
+        return replace(self, api=self.api.noting(missing))
 
     @asynccontextmanager
     async def customer_locked(self, customer_id: str) -> AsyncIterator[Session]:

@@ -19,10 +19,12 @@ from gateway.operations.withdraw import NotTakenError
 from gateway.stripe_sync.errors import (
     KeysMissingError,
     NeedsMendingError,
+    StripeMissingError,
     StripeRefusedError,
     StripeUnavailableError,
 )
-from gateway.stripe_sync.processing import REFUSAL, TROUBLE, WITHOUT_KEY, Patience, replay
+from gateway.stripe_sync.events import HANDLERS
+from gateway.stripe_sync.processing import GONE, REFUSAL, TROUBLE, WITHOUT_KEY, Patience, replay
 from tests.support.inbox import TEST, execute, jobs, statuses, working
 from tests.support.postgres_gate import postgres_gate
 from tests.support.stripe_intake import QUICK, running_intake, snapshot_event, thin_event
@@ -64,6 +66,12 @@ async def told(intake: Intake, problem: str) -> bool:
     return problem in (await event(intake)).problem
 
 
+async def looks_elsewhere(sync: Sync, _hint: Hint) -> None:
+    """A handler that Stripe has not all for that it asks about."""
+    with pytest.raises(StripeMissingError):
+        await sync.api.ask(lambda v1: v1.invoices.retrieve_async("in_10"))
+
+
 def failing(*failures: Exception) -> Any:
     """A handler that fails with these, one after the other, the last one for ever."""
     left = list(failures)
@@ -89,6 +97,23 @@ async def test_a_handler_is_told_what_the_event_says_and_the_event_is_done(intak
     row = await event(intake)
     assert row.done_ms > 0
     assert (row.attempts, row.problem) == (0, "")
+
+
+async def test_an_event_of_what_stripe_has_not_is_done_and_says_so(
+    intake: Intake, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Drafts are deleted; but whoever wonders why nothing followed is to find out."""
+    caplog.set_level(logging.INFO, "tollkeeper.stripe")
+    intake.handlers |= {"invoice.paid": HANDLERS["invoice.paid"], "invoice.voided": looks_elsewhere}
+    await receive(intake, snapshot_event(), snapshot_event("evt_2", "invoice.voided"))
+    await receive(intake, thin_event())
+    async with intake.working():
+        for event_id in ("evt_1", "evt_2", "evt_thin"):
+            await eventually(lambda event_id=event_id: became(intake, "done", event_id))
+    assert [(await event(intake, one)).problem for one in ("evt_1", "evt_thin")] == [GONE, GONE]
+    assert (await event(intake, "evt_2")).problem == "", "it was not about what is missing"
+    lines = [line for line in caplog.messages if "Stripe has no in_1" in line]
+    assert len(lines) == 2, "once for each"
 
 
 async def test_what_nobody_handles_by_now_is_ignored(intake: Intake) -> None:
@@ -317,7 +342,9 @@ class Billing:
         self.ledger = ledger
 
     async def sync(self, platform_id):
-        return SimpleNamespace(ledger=self.ledger, livemode=False)
+        sync = SimpleNamespace(ledger=self.ledger, livemode=False)
+        sync.noting = lambda missing: sync
+        return sync
 
 async def give(sync, hint):
     async with sync.ledger.transaction_apart() as session:

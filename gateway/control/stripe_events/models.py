@@ -29,7 +29,9 @@ class StripeEvent(Model):
         "sensible, and waits until somebody mends what is wrong and replays it."
     )
     attempts: int = Field(description="How often it failed for a reason that has to be mended.")
-    problem: str | None = Field(description="What went wrong at the last try.")
+    problem: str | None = Field(
+        description="What went wrong at the last try; of one that is over, why nothing followed."
+    )
     created_at: Moment
     received_at: Moment
     done_at: Moment | None
