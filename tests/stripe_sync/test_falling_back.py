@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -66,9 +66,9 @@ async def given_by_free(market: Market) -> list[int]:
     ]  # fmt: skip
 
 
-async def subscribe_and_end(market: Market) -> None:
-    """At once, and paid back; its events come twice, and late ones before early ones."""
-    subscription = await market.subscribe("pro")
+async def subscribe_and_end(market: Market, **params: Any) -> None:
+    """At once; its events come twice, and late ones before early ones."""
+    subscription = await market.subscribe("pro", **params)
     begun = market.waiting()
     await market.handle(begun)
     assert (await market.standing())[:2] == ("pro", "subscription")
@@ -78,13 +78,14 @@ async def subscribe_and_end(market: Market) -> None:
     await market.handle(begun + ended)
 
 
+@pytest.mark.parametrize("params", [{}, {"trial_period_days": 7}])
 async def test_whoever_subscribes_and_cancels_again_and_again_has_the_signup_credits_once(
-    market: Market,
+    market: Market, params: dict[str, int]
 ) -> None:
     await put_on(market, "free")
     began = await period(market)
     for _ in range(3):
-        await subscribe_and_end(market)
+        await subscribe_and_end(market, **params)
         assert await market.standing() == ("free", "clock", False)
         assert await period(market) == began
     assert await given_by_free(market) == [10]
