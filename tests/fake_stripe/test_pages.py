@@ -304,6 +304,8 @@ async def test_the_first_page_shows_customers_events_and_their_deliveries(
     assert "pat@example.com" in page
     assert "Card that ends in 4242" in page
     assert "failed (no answer)" in page
+    assert "Only this clock moves" in page
+    assert "--until" in page
     assert bought["id"] in page
     (again,) = set(re.findall(r"/_fake/deliveries/\w+/send", page))
     assert (await ask(visitor, again))["answers"] == [0, 0]

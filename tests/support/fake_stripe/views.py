@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from .store import Object, Store
 
 EVENTS_SHOWN = 40
+ONLY_THIS_CLOCK = (
+    "Only this clock moves: renewals, their payments, retries and ends come with it. The gateway "
+    "keeps real time: credits of a past period stay beside the new ones, grace goes on by the day, "
+    "and what is paid ahead of today is in tollkeeper revenue show --until DATE."
+)
 BEHAVIOUR_TEXTS: dict[Behaviour, str] = {
     "works": "Card that works",
     "fails": "Card that is declined",
@@ -229,6 +234,7 @@ def dashboard(fake: FakeStripe, problem: str | None = None) -> str:
             days=31,
             hours=2,
         ),
+        element("p", ONLY_THIS_CLOCK, class_="soft"),
     ]
     for livemode, store in fake.stores.items():
         if livemode and not store.tables:
