@@ -21,7 +21,8 @@ th, td { border-bottom: 1px solid var(--line); padding: .4rem .5rem .4rem 0; tex
   vertical-align: top } th { font-weight: 600; opacity: .7 }
 td.number, th.number { font-variant-numeric: tabular-nums; text-align: right }
 form.inline { display: inline-block; margin: 0 .25rem .25rem 0 }
-form.amount { white-space: nowrap } form.amount input { width: 6rem }
+form.amount input { width: 6rem }
+@media (min-width: 50rem) { form.amount { white-space: nowrap } }
 form.amount button { margin-left: .25rem }
 label { display: block; margin: .75rem 0 }
 label.choice { border: 1px solid var(--line); border-radius: .5rem; margin: .4rem 0;

@@ -21,8 +21,9 @@ EVENTS_SHOWN = 40
 ONLY_THIS_CLOCK = (
     "Only this clock moves: renewals, their payments, retries and ends come with it. The gateway "
     "keeps real time: credits of a past period stay beside the new ones, grace goes on by the day, "
-    "and what is paid ahead of today is in tollkeeper revenue show --until DATE."
+    "and what is paid ahead of today is in "
 )
+PAID_AHEAD = "tollkeeper revenue show --until DATE"
 BEHAVIOUR_TEXTS: dict[Behaviour, str] = {
     "works": "Card that works",
     "fails": "Card that is declined",
@@ -234,7 +235,7 @@ def dashboard(fake: FakeStripe, problem: str | None = None) -> str:
             days=31,
             hours=2,
         ),
-        element("p", ONLY_THIS_CLOCK, class_="soft"),
+        element("p", ONLY_THIS_CLOCK, element("code", PAID_AHEAD), ".", class_="soft"),
     ]
     for livemode, store in fake.stores.items():
         if livemode and not store.tables:
