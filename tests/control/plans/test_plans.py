@@ -183,7 +183,7 @@ async def test_422_a_patch_is_judged_with_what_it_leaves(api: Api) -> None:
     answer = await client.patch(f"{PLANS}/team", {"overage": "block", "slug": "other"})
 
     assert answer.status == 422
-    assert set(answer.wrong) == {"overage_cap"}
+    assert set(answer.wrong) == {"overage_cap", "overage_price"}
     assert (await client.patch(f"{PLANS}/team", {"slug": "other"})).wrong.keys() == {"slug"}
 
 
