@@ -20,7 +20,7 @@ CHANGES = (
     ("prices_created", "price", "new version, for route"),
     ("plans_created", "plan", "added"),
     ("plans_changed", "plan", "changed"),
-    ("plans_retired", "plan", "not in the config any more, and not sold"),
+    ("plans_retired", "plan", "left the config, without a price from now on"),
     ("packs_created", "pack", "added"),
     ("packs_changed", "pack", "changed"),
     ("packs_retired", "pack", "not sold any more"),

@@ -35,6 +35,7 @@ def read_amounts(section: Section, key: str) -> tuple[Money, ...]:
             continue
         if money.amount_minor == 0:
             section.complain(key, f'"{text}" can\'t be charged: leave out what costs nothing')
+            continue
         if money.currency in found:
             section.complain(key, f"has two amounts in {money.currency}")
         found[money.currency] = money

@@ -102,6 +102,8 @@ def test_a_plan_at_a_price_gives_something_or_bills_what_is_used() -> None:
         {**sold, "overage": "bill", "overage_cap": "5"},
     ):
         assert read_plan_document(meant)[1] == []
+    _, problems = read_plan_document({**sold, "price_per_month": "0.00 usd"})
+    assert [one.where for one in problems] == ["price_per_month"], "without it, it is free"
     _, problems = read_plan_document({**sold, "credits": "many", "overage": "bill"})
     assert [one.where for one in problems] == ["credits", "overage_cap"], "each said once"
 
