@@ -5,7 +5,7 @@ answer in progress, and the end of `data_received` looks at what became of it:
 
     waiter set, head incomplete     the caller waits in `send`, nothing to tell yet
     waiter set, message complete    a whole `Answer`, the connection is free again: the fast path
-    waiter set, small length known  waits for the rest, `GATHER_S` at most
+    waiter set, small length known  waits for the rest, one tick of the watchdog at most
     waiter set, otherwise           a `StreamedAnswer`, which then gets the chunks
     answer set                      chunks go to it; back-pressure by its unread bytes
 
@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from gateway.upstream.upload import Upload
     from policies.catalog import Timeouts
 
-# A whole body up to this size is waited for, so long at most, and handed over with the head: what
-# a call has cost can stand in the head of its answer then.
+# A whole body up to this size is waited for (one tick at most) and handed over with the head.
 BUFFERED_BODY_MAX_BYTES = 64 * 1024
-GATHER_S = 0.2
 # Unread bytes at which an answer's connection stops reading. One read of the loop can come on top.
 READ_BUFFER_MAX_BYTES = 256 * 1024
 HEAD_MAX_BYTES = 64 * 1024
@@ -383,16 +381,12 @@ class Connection(asyncio.Protocol):
             if self.silent_bytes > FRAMING_MAX_BYTES + HEAD_MAX_BYTES:
                 self.fail(UpstreamTruncated("chunk framing without an end"))
                 return
-        if self.gathering:
-            return
         answer = self.answer
         if answer is None:
             self.due = self.stamp  # another phase, another limit
-            length, timeouts = self.length, self.timeouts
+            length = self.length
             if length is not None and length <= BUFFERED_BODY_MAX_BYTES:
                 self.gathering = True
-                total_due = self.started + timeouts.total_ms / 1000
-                self.due = min(total_due, self.stamp + min(GATHER_S, timeouts.idle_ms / 1000))
             else:
                 self._deliver_stream()
         elif answer.chunks:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.upstream import protocol
-from gateway.upstream.client import TICK_S
 from tests.support.nasty_upstream import Conversation, answering, nasty_upstream, speaking
 from tests.support.upstream_calls import OK, get, whole
 
@@ -242,19 +240,8 @@ async def test_a_small_length_that_dawdles_is_handed_over_as_a_stream(
         assert answer.ended
 
 
-async def test_a_small_body_that_follows_its_head_within_the_time_comes_with_it(
-    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "GATHER_S", 20.0)
-
-    async def script(talk: Conversation) -> None:
-        await talk.request()
-        for part in (OK + b"Content-Length: 4\r\n\r\n", b"ab", b"cd"):
-            await talk.send(part)
-            await asyncio.sleep(3 * TICK_S)
-        await talk.gone()
-
-    async with nasty_upstream(script) as agent:
+async def test_head_and_small_body_in_two_packets_come_as_one(client: UpstreamClient) -> None:
+    async with nasty_upstream(speaking(OK + b"Content-Length: 4\r\n\r\n", b"abcd")) as agent:
         assert (await get(client, agent)).body == b"abcd"
 
 
