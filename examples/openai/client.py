@@ -21,10 +21,10 @@ WEATHER = {
 }
 
 
-def ask(client: openai.OpenAI, model: str) -> None:
+def ask(client: openai.OpenAI, model: str, **bounds: int) -> None:
     """One call. What it cost is in the headers, which `with_raw_response` shows."""
     raw = client.chat.completions.with_raw_response.create(
-        model=model, messages=[{"role": "user", "content": "Good morning, agent"}]
+        model=model, messages=[{"role": "user", "content": "Good morning, agent"}], **bounds
     )
     print(f"{model}: {raw.parse().choices[0].message.content}")
     charged, left = raw.headers["X-Credits-Charged"], raw.headers["X-Credits-Remaining"]
@@ -57,7 +57,7 @@ def use_tool(client: openai.OpenAI) -> None:
 
 
 def spend(client: openai.OpenAI) -> None:
-    """A stream that costs more than there is ends with an error, and so does the next call."""
+    """A stream that costs more than there is ends with an error, a call that may is refused."""
     words = 0
     try:
         with client.chat.completions.create(
@@ -70,7 +70,7 @@ def spend(client: openai.OpenAI) -> None:
     except openai.APIError as error:
         print(f"the stream ended after {words} words: {error.code}")
     try:
-        ask(client, "parrot-1")
+        ask(client, "parrot-1", max_tokens=5_000)
     except openai.APIStatusError as error:
         print(f"{error.status_code} {error.code}: {error.body['message']}")
 
