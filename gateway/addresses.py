@@ -32,6 +32,7 @@ class Address(NamedTuple):
     port: int
     purpose: str = ""
     advice: str = ""
+    only_ipv6: bool = False
 
 
 class Held(NamedTuple):
@@ -53,7 +54,10 @@ async def held_addresses(config: Config, others: Sequence[Address] = ()) -> Asyn
     Raises: StartError naming every address that stays taken.
     """
     gateway = config.gateway
-    own = [Address(*parse_listen(text)) for text in (gateway.proxy_listen, gateway.control_listen)]
+    own = [
+        Address(*parse_listen(gateway.proxy_listen)),
+        Address(*parse_listen(gateway.control_listen), only_ipv6=True),
+    ]
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(held) for held in await _hold([*own, *others])]
         proxy, control, *rest = sockets
@@ -85,9 +89,9 @@ async def _hold(addresses: Sequence[Address]) -> list[socket.socket]:
     deadline = loop.time() + PORT_PATIENCE_S
     while True:
         sockets, problems = [], []
-        for host, port, purpose, advice in addresses:
+        for host, port, purpose, advice, only_ipv6 in addresses:
             try:
-                sockets.append(hold(host, port))
+                sockets.append(hold(host, port, only_ipv6=only_ipv6))
             except OSError as error:
                 where = listen_text(host, port)
                 problem = port_problem(error, port)

@@ -11,19 +11,24 @@ import errno
 import socket
 
 
-def hold(host: str, port: int = 0) -> socket.socket:
+def hold(host: str, port: int = 0, *, only_ipv6: bool = False) -> socket.socket:
     """A port that is ours until the socket is closed: any free one for 0.
 
-    Nobody else can listen there: not even workers of another gateway, which share a port among
-    themselves. `held_port` says which one it is.
+    Nobody else can listen there, nor hold it: not even workers of another gateway, which share a
+    port among themselves. `held_port` says which one it is. `only_ipv6`: "::" is not every IPv4
+    address as well.
 
     Raises: OSError when it can't be had; `port_problem` has words for it.
     """
     held = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
+        if only_ipv6 and held.family == socket.AF_INET6:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if port:  # connections that a server of the past had there don't matter
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((host, port))
+        # Two that may reuse an address can both hold it until one of them listens.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except BaseException:
         held.close()
         raise
@@ -33,6 +38,11 @@ def hold(host: str, port: int = 0) -> socket.socket:
 def held_port(held: socket.socket) -> int:
     """Its number."""
     return int(held.getsockname()[1])
+
+
+def serve_on(held: socket.socket) -> None:
+    """Called before the holder listens itself, so that its connections don't keep the next one."""
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def share(held: socket.socket) -> None:

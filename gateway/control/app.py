@@ -18,6 +18,7 @@ from gateway.control.metrics import add_metrics
 from gateway.control.resources import ENDPOINTS
 from gateway.control.status import add_status
 from gateway.control.stripe_webhooks import add_stripe_webhooks
+from gateway.ports import serve_on
 from gateway.stripe_sync.webhooks import Reception
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ async def serving(app: web.Application, bound: socket) -> AsyncIterator[None]:
     )
     await runner.setup()
     try:
+        serve_on(bound)
         await web.SockSite(runner, bound).start()
         yield
     finally:

@@ -46,6 +46,7 @@ class PlanUse(NamedTuple):
     """What keeps a plan from being deleted."""
 
     has_accounts: bool = False
+    has_subscriptions: bool = False  # that are for it, or to be, and are not over
     is_signup: bool = False  # accounts get it when they are made
     product_ids: Sequence[str] = ()  # Stripe's, which describe it: of one of Stripe's only
 

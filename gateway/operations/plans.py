@@ -97,6 +97,11 @@ def _uses(slug: str, use: PlanUse) -> str:
     told = []
     if use.has_accounts:
         told.append(f'accounts have the plan "{slug}": put them on another first')
+    if use.has_subscriptions:
+        told.append(
+            f'subscriptions that are not over are for the plan "{slug}": what is paid for them '
+            "would give nothing; leave its prices out, and it is not sold any more"
+        )
     if use.is_signup:
         told.append(f'new accounts get the plan "{slug}": choose another signup_plan first')
     if use.product_ids:

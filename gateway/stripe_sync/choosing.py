@@ -36,6 +36,11 @@ async def plan_offer(
     stored = await sync.ledger.plan(sync.platform_id, slug)
     if stored is None:
         raise DocumentError([Problem("plan", f'There is no plan "{slug}".')])
+    if stored.plan.gives_nothing:  # who has it already keeps it
+        raise ConflictError(
+            "not_for_sale",
+            f'the plan "{slug}" is not sold: it gives no credits, and no overage = "bill"',
+        )
     prices = await _prices(sync, PLAN_KIND, slug, has_price=bool(stored.plan.prices))
     fitting = [price for price in prices if price.months == months]
     if not fitting:

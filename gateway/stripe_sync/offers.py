@@ -60,9 +60,13 @@ async def offers_of(ledger: Ledger, billing: Billing, platform_id: int) -> Offer
             prices = _own(known.what)
         else:
             prices = _at_stripe(one for one in products if (one.kind, one.slug) == (kind, slug))
-        if prices and known.is_sold:
+        if prices and known.is_sold and not _gives_nothing(known.what):
             found[kind].append(Offer(known.what, prices))
     return Offers(livemode, tuple(found[PLAN_KIND]), tuple(found[PACK_KIND]))
+
+
+def _gives_nothing(what: Plan | Pack) -> bool:
+    return isinstance(what, Plan) and what.gives_nothing
 
 
 async def _mode(billing: Billing, platform_id: int) -> bool | None:

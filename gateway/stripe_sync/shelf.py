@@ -19,8 +19,10 @@ from policies.periods import MONTHS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LEFT_OVER = "it was pushed for what nobody describes here any more: plan-push archives it"
-GIVES_NOTHING = 'the plan gives no credits: only with overage = "bill" can that be meant'
+LEFT_OVER = (
+    "it was pushed for what nobody describes here any more: plan-push archives it; for payments "
+    "that wait for it, make the plan again"
+)
 # Of a price whose plan gives its credits for longer than it is paid for.
 TOO_SHORT = "it is paid for less than the plan's period, or not for whole ones"
 
@@ -56,8 +58,7 @@ def decided(
     tagged = [one for one in products if one.metadata.get(TAG) == platform_slug]
     said = {one.product_id: read_metadata(one.metadata, one.name) for one in tagged}
     if described is not None and described.managed_by != BY_STRIPE:
-        linked = dict.fromkeys(said, _unsellable(described.what))
-        return Decided(_marked(products, linked, described.what))
+        return Decided(_marked(products, dict.fromkeys(said), described.what))
     pushed = [one for one in tagged if is_pushed(one.metadata)]
     problems = {product_id: one.problem for product_id, one in said.items()}
     problems |= {one.product_id: LEFT_OVER if one.active else None for one in pushed}
@@ -80,11 +81,6 @@ def decided(
             )
     is_sold = any(one.active for one in good) or isinstance(what, Plan)
     return Decided(_marked(products, problems, what), what, is_sold)
-
-
-def _unsellable(what: Plan | Pack) -> str | None:
-    """Why what the config or the API describes can't be sold, at whatever price."""
-    return GIVES_NOTHING if isinstance(what, Plan) and what.gives_nothing else None
 
 
 def price_of(price: Mapping[str, Any], kind: str) -> StripePrice:

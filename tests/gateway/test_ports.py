@@ -9,7 +9,7 @@ import pytest
 from gateway.addresses import Address, held_addresses, url_of
 from gateway.config.values import Config, GatewayConfig
 from gateway.mistakes import StartError
-from gateway.ports import beside, held_port, hold, port_problem, share
+from gateway.ports import beside, held_port, hold, port_problem, serve_on, share
 from policies.catalog import Platform
 from tests.support.ports import free_port
 
@@ -62,6 +62,33 @@ def test_the_holder_itself_can_listen() -> None:
         held.listen()
         with socket.create_connection(held.getsockname(), timeout=5):
             held.accept()[0].close()
+
+
+def test_of_two_who_hold_one_port_the_second_is_refused_at_once() -> None:
+    port = free_port()
+    with hold(HOST, port) as held:
+        for _ in range(2):
+            with pytest.raises(OSError, match="in use"):
+                hold(HOST, port)
+            share(held)
+        with beside(HOST, port) as server:
+            server.listen()
+
+
+def test_a_holder_that_listened_itself_leaves_its_port_to_the_next() -> None:
+    with hold(HOST) as held:
+        serve_on(held)
+        held.listen()
+        port = held_port(held)
+        client = socket.create_connection((HOST, port), timeout=5)
+        held.accept()[0].close()
+        client.close()
+    hold(HOST, port).close()
+
+
+def test_every_ipv6_address_is_not_every_ipv4_address_where_that_is_said() -> None:
+    with hold("::", only_ipv6=True) as held, hold(HOST, held_port(held)):
+        held.listen()
 
 
 def test_a_server_of_the_past_does_not_keep_its_port() -> None:

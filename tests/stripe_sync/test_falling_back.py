@@ -203,3 +203,34 @@ async def test_another_signup_plan_begins_its_own_period(market: Market) -> None
     await subscribe_and_end(market)
     assert await market.standing() == ("start", "clock", False)
     assert sum(lot.credits == 7 for lot in await market.lots("plan")) == 1
+
+
+async def test_who_leaves_between_a_period_s_end_and_its_renewal_is_given_the_next_once(
+    market: Market,
+) -> None:
+    await put_on(market, "free")
+    await end_period_of_free_in(market, HALF_AN_HOUR_MS)
+    renewal = Renewal(market.ledger, publisher(market.ledger, market.deployment.counters))
+    assert await renewal.renew() == (1, 0)  # the next period's lot, ahead
+    await half_an_hour_later(market)
+    await subscribe_and_end(market, trial_period_days=7)
+    await renewal.renew()
+    assert await given_by_free(market) == [10, 10]  # that which is over, and one
+    assert await market.findings() == []
+
+
+async def half_an_hour_later(market: Market) -> None:
+    """As if it were: everything of the clock's is so much further back."""
+    await market.sql(
+        "UPDATE grants SET effective_at = effective_at - interval '1801 s',"
+        " expires_at = expires_at - interval '1801 s',"
+        " business_key = 'plan:' || account_id || ':' || to_ms(effective_at - interval '1801 s')"
+        " WHERE account_id = $1 AND source = 'plan' AND business_key LIKE 'plan:%'",
+        market.account_id,
+    )
+    await market.sql(
+        "UPDATE accounts SET period_anchor_at = period_anchor_at - interval '1801 s',"
+        " period_start_at = period_start_at - interval '1801 s',"
+        " period_end_at = period_end_at - interval '1801 s' WHERE id = $1",
+        market.account_id,
+    )

@@ -2,6 +2,12 @@
 SELECT
     EXISTS (SELECT FROM accounts WHERE accounts.plan_id = plans.id) AS has_accounts,
     EXISTS (
+        SELECT FROM subscriptions
+        WHERE subscriptions.platform_id = plans.platform_id
+            AND plans.slug IN (subscriptions.plan_slug, subscriptions.next_plan_slug)
+            AND subscriptions.status NOT IN ('canceled', 'incomplete_expired')
+    ) AS has_subscriptions,
+    EXISTS (
         SELECT FROM platforms
         WHERE platforms.id = plans.platform_id AND platforms.signup_plan = plans.slug
     ) AS is_signup,
