@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.config import parse_listen
 from gateway.mistakes import StartError
-from gateway.ports import held_port, hold, port_problem, share
+from gateway.ports import held_port, hold, listen_text, port_problem, share
 
 if TYPE_CHECKING:
     import socket
@@ -70,11 +70,6 @@ async def held_addresses(config: Config, others: Sequence[Address] = ()) -> Asyn
             gateway, proxy_listen=proxy_listen, control_listen=control_listen
         )
         yield Held(dataclasses.replace(config, gateway=gateway), control, tuple(rest))
-
-
-def listen_text(host: str, port: int) -> str:
-    """The address as it is written in a config; `parse_listen` reads it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def url_of(listen: str) -> str:

@@ -69,6 +69,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return held_port(held)
 
 
+def listen_text(host: str, port: int) -> str:
+    """The address as it is written in a config; `parse_listen` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def port_problem(error: OSError, port: int) -> str:
     """Why nobody can listen there, for a person."""
     if error.errno == errno.EADDRINUSE:

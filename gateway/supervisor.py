@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from gateway.addresses import Address, held_addresses, listen_text, url_of
+from gateway.addresses import Address, held_addresses, url_of
 from gateway.announce import DEMO_ACCOUNT, Ready, Voice
 from gateway.config import EMBEDDED, ConfigError, load_config, parse_listen, resolve_secret
 from gateway.control.credentials import Credentials
@@ -40,6 +40,7 @@ from gateway.embedded.unheard import unheard_upstreams
 from gateway.logs import set_up_logs
 from gateway.mistakes import StartError
 from gateway.operations.errors import OperationError
+from gateway.ports import listen_text
 from gateway.worker_pool import WorkerFailedError, WorkerPool
 from policies.units import MICROCREDITS_PER_CREDIT
 
@@ -128,7 +129,7 @@ async def _dev(options: DevOptions, voice: Voice) -> None:
                 ready = dataclasses.replace(ready, fake_stripe_url=stripe.url)
             _keep_code()
             sold = next((plan.slug for plan in config.plans if plan.prices), None)
-            unheard = await unheard_upstreams(config.routes)
+            unheard = {} if options.as_json else await unheard_upstreams(config.routes)
             voice.ready(
                 ready, config.routes, str(options.data_dir), plan_sold=sold, unheard=unheard
             )

@@ -1,6 +1,7 @@
 """`tollkeeper revenue`: what came in, from what, and what that says."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,10 +66,7 @@ def show(
     as_csv: CsvOption = False,
 ) -> None:
     """Show what came in by day or month: gross, refunds when they were made, tax, net. UTC."""
-
-    def query() -> dict[str, Any]:
-        return _time(by, since, until, currency, mode)
-
+    query = partial(_time, by, since, until, currency, mode)
     found, elsewhere = _read(common, PATH, query, as_csv=as_csv)
     if not as_csv:
         print_rows(
@@ -92,10 +90,7 @@ def products(
     as_csv: CsvOption = False,
 ) -> None:
     """Show what came in for each plan and pack, and for overage; without tax."""
-
-    def query() -> dict[str, Any]:
-        return _time(by, since, until, currency, mode)
-
+    query = partial(_time, by, since, until, currency, mode)
     found, elsewhere = _read(common, f"{PATH}/products", query, as_csv=as_csv)
     if not as_csv:
         print_rows(
@@ -118,11 +113,8 @@ def metrics(
     as_csv: CsvOption = False,
 ) -> None:
     """Show MRR, customers, ARPU, churn, LTV and failed payments, each currency by itself."""
-
-    def query() -> dict[str, Any]:
-        return {"month": month or None, "currency": currency or None, "mode": mode or None}
-
-    found, elsewhere = _read(common, f"{PATH}/metrics", query, as_csv=as_csv)
+    query = {"month": month or None, "currency": currency or None, "mode": mode or None}
+    found, elsewhere = _read(common, f"{PATH}/metrics", lambda: query, as_csv=as_csv)
     if as_csv:
         return
     if common.as_json:
@@ -139,7 +131,10 @@ def metrics(
 def _read(
     common: Common, path: str, query: Callable[[], dict[str, Any]], *, as_csv: bool
 ) -> tuple[list[Any], str]:
-    """The list, as CSV printed instead; and how the sentence ends that says that it is empty."""
+    """The list, as CSV printed instead; and how the sentence ends that says that it is empty.
+
+    `query` is made where a mistake in it is told to people.
+    """
 
     async def work(client: "ApiClient") -> tuple[list[Any], str]:
         told = query()

@@ -7,6 +7,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.ports import listen_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,8 +27,8 @@ async def unheard_upstreams(routes: Sequence[Route]) -> dict[str, str]:
             named.setdefault(address, route.name)
     refusals = await asyncio.gather(*(_refuses(*address) for address in named))
     return {
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}": name
-        for ((host, port), name), refused in zip(named.items(), refusals, strict=True)
+        listen_text(*address): name
+        for (address, name), refused in zip(named.items(), refusals, strict=True)
         if refused
     }
 

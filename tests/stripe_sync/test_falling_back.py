@@ -9,15 +9,13 @@ import pytest
 from gateway.jobs.renewal import Renewal
 from gateway.ledger.periods import AccountChange
 from gateway.operations.publish import publisher
-from policies.billing_options import DunningRules
 from policies.catalog import Plan, Platform
 from tests.support.deployment import CREDIT
-from tests.support.market import DAY_S, FREE, PLANS, opened_market
+from tests.support.market import DAY_S, FREE, ONE_FAILURE, PLANS, opened_market
 
 if TYPE_CHECKING:
     from tests.support.market import Market
 
-ONE_FAILURE = DunningRules(None, 1, None, None)
 HALF_AN_HOUR_MS = 1_800_000
 
 
@@ -140,11 +138,7 @@ async def test_downgrades_for_want_of_payment_give_the_signup_credits_once(
             assert await market.standing() == ("free", "clock", False)
             assert await period(market) == began
             market.fake.set_card(market.customer_id, "works")
-            (invoice,) = (
-                await market.shop.v1.invoices.list_async(
-                    {"customer": market.customer_id, "status": "open"}
-                )
-            ).data
+            invoice = await market.open_invoice()
             await market.shop.v1.invoices.pay_async(invoice.id)
             await market.catch_up()
             assert (await market.standing())[0] == "pro"

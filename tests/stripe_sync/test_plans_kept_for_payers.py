@@ -11,9 +11,8 @@ import pytest_asyncio
 from gateway.operations.errors import ConflictError
 from gateway.operations.plans import delete_plan
 from gateway.stripe_sync.products import sync_catalogue
-from policies.billing_options import DunningRules
 from policies.catalog import Platform
-from tests.support.market import DAY_S, PLANS, PRO, opened_market
+from tests.support.market import DAY_S, ONE_FAILURE, PLANS, PRO, opened_market
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from tests.support.market import Market
 
 A_MONTH_DAYS = 32
-ONE_FAILURE = DunningRules(None, 1, None, None)
 
 
 @pytest_asyncio.fixture
@@ -65,7 +63,7 @@ async def test_a_plan_that_somebody_may_still_pay_for_can_not_be_deleted(past: M
         await delete_plan(past.ledger, platform_id, "pro")
 
     past.fake.set_card(past.customer_id, "works")
-    (unpaid,) = (await past.shop.v1.invoices.list_async({"status": "open"})).data
+    unpaid = await past.open_invoice()
     await past.shop.v1.invoices.pay_async(unpaid.id)
     await past.catch_up()
     assert await past.standing() == ("pro", "subscription", False)

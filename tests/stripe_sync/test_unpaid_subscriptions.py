@@ -67,11 +67,7 @@ async def test_each_stage_is_reached_in_its_time_told_once_and_recovered_from(
         before = await market.balance()
 
         market.fake.set_card(market.customer_id, "works")
-        (invoice,) = (
-            await market.shop.v1.invoices.list_async(
-                {"customer": market.customer_id, "status": "open"}
-            )
-        ).data
+        invoice = await market.open_invoice()
         await market.shop.v1.invoices.pay_async(invoice.id)
         await market.catch_up()
         assert await market.standing() == ("pro", "subscription", False)
@@ -104,11 +100,7 @@ async def test_time_alone_moves_a_stage_and_stripe_is_asked_before(unpaid: Unpai
         await _age(market, days=2)
         # It was paid meanwhile, and nobody has told us.
         market.fake.set_card(market.customer_id, "works")
-        (invoice,) = (
-            await market.shop.v1.invoices.list_async(
-                {"customer": market.customer_id, "status": "open"}
-            )
-        ).data
+        invoice = await market.open_invoice()
         await market.shop.v1.invoices.pay_async(invoice.id)
         assert await look_at_platform(market.sync) == 1
         assert await market.standing() == ("pro", "subscription", False)
@@ -132,11 +124,7 @@ async def test_an_operators_suspension_stays_when_the_payment_is_there(unpaid: U
         await market.sql(
             "UPDATE accounts SET status = 'suspended' WHERE id = $1", market.account_id
         )
-        (invoice,) = (
-            await market.shop.v1.invoices.list_async(
-                {"customer": market.customer_id, "status": "open"}
-            )
-        ).data
+        invoice = await market.open_invoice()
         await market.shop.v1.invoices.void_invoice_async(invoice.id)
         await market.catch_up()
         assert not (await market.standing())[2]

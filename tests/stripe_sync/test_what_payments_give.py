@@ -290,9 +290,7 @@ async def test_an_invoice_that_was_voided_gives_nothing_and_one_paid_out_of_band
     past.fake.set_card(past.customer_id, "fails")
     await past.fake.advance(days=32)
     await past.catch_up()
-    (invoice,) = (
-        await past.shop.v1.invoices.list_async({"customer": past.customer_id, "status": "open"})
-    ).data
+    invoice = await past.open_invoice()
     await past.shop.v1.invoices.void_invoice_async(invoice.id)
     await past.catch_up()
     await past.expire()
@@ -326,9 +324,7 @@ async def test_a_renewal_paid_out_of_band_gives_its_period_once(past: Market) ->
     past.fake.set_card(past.customer_id, "fails")
     await past.advance_to_now()
     await past.catch_up()
-    (invoice,) = (
-        await past.shop.v1.invoices.list_async({"customer": past.customer_id, "status": "open"})
-    ).data
+    invoice = await past.open_invoice()
     await past.shop.v1.invoices.pay_async(invoice.id, {"paid_out_of_band": True})
     events = past.waiting()
     await past.handle(events + events)

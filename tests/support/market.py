@@ -15,6 +15,7 @@ import asyncpg
 from gateway.jobs.expiry import Expiry
 from gateway.operations.publish import publisher
 from gateway.recovery.carry import Carrier
+from policies.billing_options import DunningRules
 from policies.catalog import Pack, Plan, Platform
 from tests.support.billing_calendar import LostShards
 from tests.support.billing_rows import BillingRows
@@ -34,6 +35,8 @@ DAY_S, HOUR_S = 86_400, 3_600
 DAY_MS = DAY_S * 1_000
 BRIDGE_MS = 2 * HOUR_S * 1_000
 MONTHS = {"month": 1, "year": 12}
+# The first failure downgrades, and nothing else happens to who does not pay.
+ONE_FAILURE = DunningRules(None, 1, None, None)
 FREE = Plan("free", credits_microcredits=10 * CREDIT)
 PRO = Plan("pro", credits_microcredits=1_000 * CREDIT, overage_cap_microcredits=200 * CREDIT)
 MAX = Plan("max", credits_microcredits=5_000 * CREDIT)
@@ -169,6 +172,13 @@ class Market:
                 "proration_behavior": "always_invoice",
             },
         )
+
+    async def open_invoice(self) -> Any:
+        """The one invoice that the account's customer still has to pay."""
+        (invoice,) = (
+            await self.shop.v1.invoices.list_async({"customer": self.customer_id, "status": "open"})
+        ).data
+        return invoice
 
     def waiting(self) -> list[Object]:
         """Events that nobody has handled, oldest first; from now on they count as handled."""
